@@ -1,0 +1,71 @@
+"""Trains the networks of a config; killed at any moment, the same command goes on.
+
+    python -m cnnpool.train --config=configs/scale1d.py:quick --workdir=runs/quick
+    python -m cnnpool.train --config=configs/scale1d.py --config.model.width=256 \\
+        --workdir=runs/a
+
+Any field of the config can be overridden with --config.SECTION.FIELD=VALUE.
+Leaves config.json, metrics.csv (a row a network a block of epochs) and
+checkpoints/ in the working directory.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from cnnpool import runtime
+from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
+from cnnpool.training.loop import (
+    TrainingDivergedError,
+    WorkdirBusyError,
+    checkpoint_directory,
+    train,
+)
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "directory of this run; made if absent")
+_PRUNE = flags.DEFINE_bool(
+    "prune",
+    False,
+    "at the end, delete all checkpoints but the final one and checkpoint.keep_epochs",
+)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses the command line; an unknown config field ends with the nearest name."""
+    try:
+        return app.parse_flags_with_usage(list(argv))
+    except (AttributeError, KeyError) as error:
+        sys.exit(f"error: --config has no such field: {error.args[0]}")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    logging.set_verbosity(logging.WARNING)
+    runtime.one_cpu_device_per_core(len(config.seeds))
+    try:
+        state = train(config, workdir)
+        if _PRUNE.value:
+            with CheckpointStore(checkpoint_directory(workdir)) as store:
+                store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
+    except (ValueError, OSError, CheckpointError, TrainingDivergedError, WorkdirBusyError) as error:
+        sys.exit(f"error: {error}")
+    for seed in state.progress:
+        print(
+            f"seed {seed.seed}: interpolated at epoch {seed.interpolation_epoch}, stopped at "
+            f"{seed.stopped_epoch}, train hinge {seed.train_hinge:g}, validation error "
+            f"{seed.validation_error:.2%}"
+        )
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main, flags_parser=parse_flags)

@@ -1,0 +1,177 @@
+"""Blocks of SGD epochs on the hinge loss, several networks in one compiled program.
+
+After interpolation most batches have a hinge loss of exactly 0. Its gradient is
+then exactly 0 too, and the backward pass is skipped. Nothing in the parameters
+changes by that, bit for bit: a step is p <- shrink * p - lr * g, which for g = 0
+rounds like shrink * p, fused multiply-adds or not.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Bool, Float, Int, Key
+
+from cnnpool import runtime
+from cnnpool.training.hinge import Params, hinge, hinge_slope
+
+NO_STEP = jnp.iinfo(jnp.int32).max
+
+
+class TrainingSet(NamedTuple):
+    """The training images of several networks, and the key that orders them.
+
+    Attributes:
+      images: of each network.
+      labels: +1 or -1.
+      key: order of the batches; the epoch is folded in.
+    """
+
+    images: Float[Array, "seeds images *shape"]
+    labels: Float[Array, "seeds images"]
+    key: Key[Array, " seeds"]
+
+
+class BlockMetrics(NamedTuple):
+    """What a block of epochs tells of each network.
+
+    Attributes:
+      hinge: mean hinge loss over the block's steps, each before its update.
+      backward_fraction: part of the steps that had a backward pass.
+      first_bad_step: first step in the block with a loss that is not finite, or `NO_STEP`.
+    """
+
+    hinge: Float[Array, " seeds"]
+    backward_fraction: Float[Array, " seeds"]
+    first_bad_step: Int[Array, " seeds"]
+
+
+@dataclasses.dataclass(frozen=True)
+class SGD:
+    """Plain stochastic gradient descent on hinge loss and ridge.
+
+    Attributes:
+      output: (params of one network, images) -> its outputs, (images,).
+      shrinkage: pytree of floats, what the ridge multiplies each parameter by a step.
+      learning_rate: lr.
+      batch_size: images a step; divides the number of training images.
+      skip_zero_gradients: leave out backward passes whose result is exactly 0.
+    """
+
+    output: Callable[[Params, Array], Array]
+    shrinkage: Params
+    learning_rate: float
+    batch_size: int
+    skip_zero_gradients: bool = True
+
+    def step(
+        self, params: Params, images: Array, labels: Array, active: Bool[Array, " seeds"]
+    ) -> tuple[Params, tuple[Array, Array]]:
+        """One step of each network of a stack; those not active stay as they are.
+
+        The condition asks whether any network of the stack has a gradient, because
+        `vmap` of a `lax.cond` would compute both branches for all.
+        """
+        outputs, pullback = jax.vjp(lambda p: jax.vmap(self.output)(p, images), params)
+        margins = labels * outputs
+        slope = hinge_slope(margins, labels) / self.batch_size
+
+        def move(p: Array, shrink: float, new: Array) -> Array:
+            return jnp.where(active.reshape(-1, *[1] * (p.ndim - 1)), new, p)
+
+        def descend() -> Params:
+            (gradient,) = pullback(slope)
+            return jax.tree.map(
+                lambda p, s, g: move(p, s, s * p - self.learning_rate * g),
+                params,
+                self.shrinkage,
+                gradient,
+            )
+
+        def shrink() -> Params:
+            return jax.tree.map(
+                lambda p, s: p if s == 1.0 else move(p, s, s * p), params, self.shrinkage
+            )
+
+        needed = jnp.any((slope != 0) & active[:, None])
+        if self.skip_zero_gradients:
+            params = lax.cond(needed, descend, shrink)
+        else:
+            params = descend()
+        return params, (hinge(margins).mean(-1), needed)
+
+    def epochs(
+        self,
+        params: Params,
+        data: TrainingSet,
+        active: Bool[Array, " seeds"],
+        start: Int[Array, ""],
+        stop: Int[Array, ""],
+    ) -> tuple[Params, BlockMetrics]:
+        """Epochs start..stop-1 of a stack of networks that step together."""
+        n_images = data.labels.shape[1]
+        steps = n_images // self.batch_size
+
+        def epoch(number, carry):
+            params, total, backward, bad = carry
+            order = jax.vmap(lambda key: jax.random.permutation(key, n_images))(
+                jax.vmap(jax.random.fold_in, (0, None))(data.key, number)
+            )
+            batches = order.reshape(-1, steps, self.batch_size).swapaxes(0, 1)
+            take = jax.vmap(lambda array, index: array[index])
+            params, (losses, needed) = lax.scan(
+                lambda p, index: self.step(
+                    p, take(data.images, index), take(data.labels, index), active
+                ),
+                params,
+                batches,
+            )
+            step = (number - start) * steps + jnp.arange(steps)[:, None]
+            bad = jnp.minimum(bad, jnp.where(jnp.isfinite(losses), NO_STEP, step).min(0))
+            return params, total + losses.mean(0), backward + needed.mean(), bad
+
+        seeds = active.shape[0]
+        zero = jnp.zeros(seeds), jnp.zeros(()), jnp.full(seeds, NO_STEP)
+        stop = jnp.where(active.any(), stop, start)
+        params, total, backward, bad = lax.fori_loop(start, stop, epoch, (params, *zero))
+        count = jnp.maximum(stop - start, 1)
+        return params, BlockMetrics(total / count, jnp.full(seeds, backward / count), bad)
+
+
+def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
+    """The jitted (params, data, active, start, stop) -> (params, metrics).
+
+    The leading seed axis of every argument is sharded over the mesh; a device takes
+    its networks in groups of `seeds_per_batch`, group after group, each group
+    vectorized. One a group is fastest on a CPU, where the backward passes of each
+    network are then skipped on their own; all in one group fill an accelerator.
+
+    Args:
+      sgd: the step.
+      mesh: with the axis `seed`.
+      seeds_per_batch: networks vectorized together, at most; a divisor is taken.
+    """
+    spec = PartitionSpec(runtime.SEED_AXIS)
+
+    def on_one_device(params, data, active, start, stop):
+        local = active.shape[0]
+        group = runtime.largest_divisor(local, at_most=seeds_per_batch)
+        split = partial(jax.tree.map, lambda a: a.reshape(local // group, group, *a.shape[1:]))
+        merge = partial(jax.tree.map, lambda a: a.reshape(local, *a.shape[2:]))
+        return merge(
+            lax.map(lambda stack: sgd.epochs(*stack, start, stop), split((params, data, active)))
+        )
+
+    sharded = jax.shard_map(
+        on_one_device,
+        mesh=mesh,
+        in_specs=(spec, spec, spec, PartitionSpec(), PartitionSpec()),
+        out_specs=spec,
+        check_vma=False,
+    )
+    return jax.jit(sharded, compiler_options=runtime.compiler_options(mesh))

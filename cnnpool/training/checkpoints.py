@@ -1,0 +1,229 @@
+"""Checkpoints of a run: atomic, asynchronous, checked when they are read (Orbax)."""
+
+from collections.abc import Iterator, Sequence
+import contextlib
+import dataclasses
+from pathlib import Path
+import zlib
+
+from absl import logging
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from cnnpool.training.hinge import Params
+from cnnpool.training.stopping import SeedProgress
+
+LATEST_KEPT = 2
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or read; the message says what is still good."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunState:
+    """All that a run needs to go on.
+
+    Attributes:
+      epoch: epochs done.
+      params: of all networks, the seed axis first.
+      progress: of each network.
+      seconds: wall time spent on training so far.
+    """
+
+    epoch: int
+    params: Params
+    progress: tuple[SeedProgress, ...]
+    seconds: float
+
+    @property
+    def finished(self) -> bool:
+        """Whether every network has stopped."""
+        return all(seed.stopped_epoch is not None for seed in self.progress)
+
+
+def checksum(params: Params) -> int:
+    """CRC-32 over the bytes of all leaves, so that a silently damaged file is seen."""
+    crc = 0
+    for leaf in jax.tree.leaves(params):
+        crc = zlib.crc32(np.ascontiguousarray(leaf), crc)
+    return crc
+
+
+class CheckpointStore:
+    """The checkpoints of one run, one a directory named by its epoch.
+
+    Attributes:
+      directory: where they lie.
+    """
+
+    def __init__(self, directory: Path, *, keep_epochs: Sequence[int] = (), read_only=False):
+        """Opens the store.
+
+        Args:
+          directory: made if absent, unless `read_only`.
+          keep_epochs: never deleted; of the others the latest two are kept.
+          read_only: write and delete nothing.
+
+        Raises:
+          CheckpointError: if the directory cannot be made.
+        """
+        self.directory = directory.absolute()
+        preserve = checkpoint_managers.AnyPreservationPolicy(
+            [
+                checkpoint_managers.LatestN(LATEST_KEPT),
+                checkpoint_managers.CustomSteps(tuple(keep_epochs)),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=preserve,
+            read_only=read_only,
+            create=not read_only,
+            cleanup_tmp_directories=not read_only,
+        )
+        with self._explained("open"):
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=options,
+                item_handlers={
+                    "params": ocp.StandardCheckpointHandler(),
+                    "progress": ocp.JsonCheckpointHandler(),
+                },
+            )
+
+    @contextlib.contextmanager
+    def _explained(self, action: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"cannot {action} checkpoints in {self.directory}: {error}\n"
+                f"{self._what_is_there()} Check that the disk is neither full nor read-only, then "
+                "give the same command again: it goes on from there."
+            ) from error
+
+    def _what_is_there(self) -> str:
+        names = self.directory.iterdir() if self.directory.is_dir() else ()
+        epochs = sorted(int(path.name) for path in names if path.name.isdigit())
+        return f"Complete checkpoints there: epochs {epochs}." if epochs else "None is there yet."
+
+    @property
+    def epochs(self) -> list[int]:
+        """Epochs of all complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: RunState) -> None:
+        """Starts to write a checkpoint in the background.
+
+        Raises:
+          CheckpointError: if this or the previous one cannot be written.
+        """
+        record = {
+            "progress": [dataclasses.asdict(seed) for seed in state.progress],
+            "seconds": state.seconds,
+            "checksum": checksum(state.params),
+        }
+        with self._explained("write"):
+            self._manager.save(
+                state.epoch,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardSave(state.params),
+                    progress=ocp.args.JsonSave(record),
+                ),
+                force=True,
+            )
+
+    def wait(self) -> None:
+        """Returns when everything is on disk.
+
+        Raises:
+          CheckpointError: if a checkpoint could not be written.
+        """
+        with self._explained("write"):
+            self._manager.wait_until_finished()
+
+    def restore(self, epoch: int, like: Params) -> RunState:
+        """Reads one checkpoint.
+
+        Args:
+          epoch: which one.
+          like: shapes, types and shardings of the parameters.
+
+        Raises:
+          CheckpointError: if it is absent, damaged or of another network; the message
+            names the latest checkpoint that is good.
+        """
+        if epoch not in self.epochs:
+            raise CheckpointError(
+                f"no checkpoint of epoch {epoch} in {self.directory}; there are {self.epochs}"
+            )
+        try:
+            return self._read(epoch, like)
+        except CheckpointError as error:
+            good = self._latest_good(epoch, like)
+            advice = (
+                f"The latest good one is epoch {good}: it can be evaluated with --stage={good}, and "
+                f"training goes on from it once {self.directory / str(epoch)} is moved away."
+                if good is not None
+                else "No earlier one is good either."
+            )
+            raise CheckpointError(f"{error} {advice}") from error.__cause__
+
+    def _latest_good(self, before: int, like: Params) -> int | None:
+        for epoch in reversed([e for e in self.epochs if e < before]):
+            try:
+                self._read(epoch, like)
+            except CheckpointError:
+                continue
+            return epoch
+        return None
+
+    def _read(self, epoch: int, like: Params) -> RunState:
+        place = self.directory / str(epoch)
+        try:
+            restored = self._manager.restore(
+                epoch,
+                args=ocp.args.Composite(
+                    params=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
+                ),
+            )
+            record = restored.progress
+            progress = tuple(SeedProgress(**seed) for seed in record["progress"])
+            expected, seconds = record["checksum"], record["seconds"]
+        except Exception as error:  # tensorstore, Orbax and json each raise their own
+            raise CheckpointError(
+                f"checkpoint {place} is damaged or of another network: "
+                f"{type(error).__name__}: {str(error).strip().splitlines()[0]}."
+            ) from error
+        found = checksum(restored.params)
+        if found != expected:
+            raise CheckpointError(
+                f"checkpoint {place} is damaged: expected checksum {expected}, got {found}."
+            )
+        return RunState(epoch, restored.params, progress, seconds)
+
+    def delete_all_but(self, kept: Sequence[int]) -> list[int]:
+        """Deletes every checkpoint whose epoch is not in `kept`; returns the deleted ones."""
+        doomed = [epoch for epoch in self.epochs if epoch not in kept]
+        for epoch in doomed:
+            self._manager.delete(epoch)
+        return doomed
+
+    def close(self) -> None:
+        """Waits for writes in the background and lets go of the directory."""
+        with self._explained("write"):
+            self._manager.close()
+
+    def __enter__(self) -> "CheckpointStore":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except CheckpointError as second:
+            logging.error("%s", second)

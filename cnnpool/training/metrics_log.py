@@ -1,0 +1,59 @@
+"""The record of a run: a CSV that survives being killed, and a progress bar."""
+
+from collections.abc import Sequence
+import csv
+from pathlib import Path
+import sys
+
+from tqdm import tqdm
+
+from cnnpool.atomic_write import write_atomically
+from cnnpool.training.stopping import SeedProgress, StoppingRule
+
+COLUMNS = ("epoch", "seed", "hinge", "backward_fraction", "train_hinge", "validation_error")
+
+
+class MetricsLog:
+    """Rows of metrics, appended and flushed; one a network a block of epochs."""
+
+    def __init__(self, path: Path, *, resume_epoch: int):
+        """Opens the file; rows of epochs after `resume_epoch` will be computed again and go."""
+        rows = []
+        if path.exists():
+            with path.open(newline="") as file:
+                complete = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+            rows = [row for row in complete[1:] if int(row[0]) <= resume_epoch]
+        write_atomically(path, lambda beside: self._write_all(beside, rows))
+        self._file = path.open("a", newline="")
+        self._writer = csv.writer(self._file)
+
+    @staticmethod
+    def _write_all(path: Path, rows: Sequence[Sequence[str]]) -> None:
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([COLUMNS, *rows])
+
+    def append(self, epoch: int, seed: int, **values: float | None) -> None:
+        """One row; a value that was not computed is left empty."""
+        row = [epoch, seed, *(values.get(column) for column in COLUMNS[2:])]
+        self._writer.writerow(["" if value is None else value for value in row])
+
+    def flush(self) -> None:
+        """Hands all rows to the operating system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._file.close()
+
+
+def progress_bar(epoch: int) -> tqdm:
+    """A bar over epochs; in a log file it prints a line every 30 seconds at most."""
+    interval = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(initial=epoch, desc="training", unit="epoch", mininterval=interval, miniters=1)
+
+
+def expected_end(rule: StoppingRule, progress: Sequence[SeedProgress]) -> int | None:
+    """The epoch at which the last network may stop; None until all have interpolated."""
+    ends = [seed.stopped_epoch or rule.earliest_stop(seed) for seed in progress]
+    known = [end for end in ends if end is not None]
+    return max(known) if len(known) == len(ends) else None

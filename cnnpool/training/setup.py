@@ -1,0 +1,140 @@
+"""What a config means: data, network, step, and the state before the first epoch."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jax.sharding import Mesh
+from jaxtyping import Bool, Float
+from ml_collections import ConfigDict
+import numpy as np
+
+from cnnpool import data as data_sets
+from cnnpool import models, runtime
+from cnnpool.data.scale1d import Scale1D, balanced_split
+from cnnpool.training.block import SGD, TrainingSet
+from cnnpool.training.checkpoints import RunState
+from cnnpool.training.hinge import Params, ridge_shrinkage
+from cnnpool.training.stopping import SeedProgress
+
+
+class SeedKeys(NamedTuple):
+    """The independent randomness of one network."""
+
+    init: Array
+    split: Array
+    order: Array
+
+
+def seed_keys(seed: int) -> SeedKeys:
+    """Keys for initialization, draw of the training set and order of the batches."""
+    return SeedKeys(*jax.random.split(jax.random.key(seed), 3))
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network and its data set.
+
+    Attributes:
+      data: all images.
+      model: the Flax module, images -> (output, activations).
+    """
+
+    data: Scale1D
+    model: object
+
+    def init(self, seed: int) -> Params:
+        """The parameters of one network before training."""
+        return self.model.init(seed_keys(seed).init, self.data.images[:1])["params"]
+
+    def apply(self, params: Params, images: Array) -> tuple[Array, dict[str, Array]]:
+        """Output and named activations."""
+        return self.model.apply({"params": params}, images)
+
+    def output(self, params: Params, images: Array) -> Float[Array, " images"]:
+        """The network's output f(x)."""
+        return self.apply(params, images)[0]
+
+    def stacked_shapes(self, n_seeds: int, mesh: Mesh) -> Params:
+        """Shapes, types and shardings of the parameters of `n_seeds` networks."""
+        one = jax.eval_shape(self.init, 0)
+        sharding = runtime.over_seeds(mesh)
+        return jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (n_seeds, *leaf.shape), leaf.dtype, sharding=sharding
+            ),
+            one,
+        )
+
+
+def network(config: ConfigDict) -> Network:
+    """The network and data set of a config.
+
+    Raises:
+      ValueError: if their fields are impossible.
+    """
+    return Network(data_sets.build(config.data), models.build(config.model))
+
+
+def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
+    """All networks before the first epoch.
+
+    Raises:
+      ValueError: if there is no seed, or one twice.
+    """
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
+    init = jax.jit(net.init)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(seed) for seed in seeds])
+    params = jax.device_put(stacked, runtime.over_seeds(mesh))
+    return RunState(0, params, tuple(SeedProgress(seed) for seed in seeds), seconds=0.0)
+
+
+def is_training_image(config: ConfigDict, data: Scale1D) -> Bool[np.ndarray, "seeds images"]:
+    """Which images each network trains on; the others validate."""
+    mask = np.zeros((len(config.seeds), len(data.labels)), bool)
+    for row, seed in zip(mask, config.seeds, strict=True):
+        row[balanced_split(seed_keys(seed).split, data.labels, config.data.train_size)[0]] = True
+    return mask
+
+
+def training_sets(config: ConfigDict, data: Scale1D, mesh: Mesh) -> TrainingSet:
+    """The training images of every network.
+
+    Raises:
+      ValueError: if the batch size does not divide the number of training images.
+    """
+    size, batch = config.data.train_size, config.training.batch_size
+    if batch < 1 or size % batch:
+        raise ValueError(f"training.batch_size {batch} must divide data.train_size {size}")
+    chosen = [np.flatnonzero(row) for row in is_training_image(config, data)]
+    images, labels = data.images, data.labels.astype(np.float32)
+    sets = TrainingSet(
+        jnp.stack([images[index] for index in chosen]),
+        jnp.stack([labels[index] for index in chosen]),
+        jnp.stack([seed_keys(seed).order for seed in config.seeds]),
+    )
+    return jax.device_put(sets, runtime.over_seeds(mesh))
+
+
+def sgd(config: ConfigDict, net: Network) -> SGD:
+    """The training step of a config."""
+    width, depth = config.model.width, config.model.depth
+    learning_rate = config.training.learning_rate_per_channel * width
+    shrinkage = ridge_shrinkage(
+        jax.eval_shape(net.init, 0),
+        ridge=config.training.ridge,
+        width=width,
+        depth=depth,
+        learning_rate=learning_rate,
+    )
+    return SGD(
+        net.output,
+        shrinkage,
+        learning_rate,
+        config.training.batch_size,
+        config.training.skip_zero_gradients,
+    )

@@ -1,0 +1,79 @@
+"""When a simple CNN has been trained for long enough (protocol, section 6)."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class SeedProgress:
+    """How far one network is.
+
+    Attributes:
+      seed: its number.
+      interpolation_epoch: first checked epoch with a training hinge loss of exactly 0.
+      stopped_epoch: the epoch after which it was frozen.
+      train_hinge: mean hinge loss over the training images when last evaluated.
+      validation_error: part of the other images on the wrong side of 0, then.
+    """
+
+    seed: int
+    interpolation_epoch: int | None = None
+    stopped_epoch: int | None = None
+    train_hinge: float | None = None
+    validation_error: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class StoppingRule:
+    """Stop at the first checked epoch, not before `multiple` times the interpolation epoch.
+
+    At that epoch the training hinge loss and the validation error must both be 0.
+
+    Attributes:
+      check_every: epochs between checks.
+      multiple: of the interpolation epoch, 500 in the paper.
+      max_epochs: no network trains for longer.
+    """
+
+    check_every: int
+    multiple: int
+    max_epochs: int
+
+    def __post_init__(self) -> None:
+        for field, value in dataclasses.asdict(self).items():
+            if value < 1:
+                raise ValueError(f"training.{field} must be at least 1, got {value}")
+        if self.max_epochs % self.check_every:
+            raise ValueError(
+                f"training.max_epochs {self.max_epochs} must be a multiple of "
+                f"training.check_every {self.check_every}"
+            )
+
+    def earliest_stop(self, progress: SeedProgress) -> int | None:
+        """First epoch at which this network may stop; None before interpolation."""
+        if progress.interpolation_epoch is None:
+            return None
+        return min(self.multiple * progress.interpolation_epoch, self.max_epochs)
+
+    def next_check(self, epoch: int, progress: SeedProgress) -> int:
+        """The first epoch after `epoch` at which this network has to be evaluated."""
+        following = (epoch // self.check_every + 1) * self.check_every
+        return min(max(following, self.earliest_stop(progress) or 0), self.max_epochs)
+
+    def observe(
+        self, epoch: int, progress: SeedProgress, *, train_hinge: float, validation_error: float
+    ) -> SeedProgress:
+        """The progress after an evaluation at a checked epoch."""
+        interpolated = progress.interpolation_epoch
+        if interpolated is None and train_hinge == 0:
+            interpolated = epoch
+        progress = dataclasses.replace(
+            progress,
+            interpolation_epoch=interpolated,
+            train_hinge=train_hinge,
+            validation_error=validation_error,
+        )
+        earliest = self.earliest_stop(progress)
+        solved = earliest is not None and epoch >= earliest and train_hinge == validation_error == 0
+        if solved or epoch >= self.max_epochs:
+            return dataclasses.replace(progress, stopped_epoch=epoch)
+        return progress

@@ -1,0 +1,1 @@
+"""Configs, one a paper item; see CONTRIBUTING.md."""

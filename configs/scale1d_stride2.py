@@ -1,0 +1,27 @@
+"""The strided variant: F = s = 2 in every layer, task 2 on a longer ring.
+
+    python -m cnnpool.train --config=configs/scale1d_stride2.py --workdir=runs/stride2
+
+Protocol, section 6. Seven layers of stride 2 take L = 128 to one position. Moves
+never leave a sector of 32 pixels, so D_k of constant filters is 0 from k = 5 on.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import scale1d
+
+
+def get_config(preset: str = "cpu") -> ConfigDict:
+    """The complete, locked config; presets as in `configs/scale1d.py`."""
+    config = scale1d.get_config(preset)
+    with config.unlocked():
+        config.seeds = tuple(range(10))
+        config.data.task = "sector"
+        config.data.length = 128
+        config.data.scale = 32
+        config.data.gap = 0
+        config.data.train_size = 1024
+        config.model.depth = 7
+        config.model.filter_size = 2
+        config.model.stride = 2
+    return config

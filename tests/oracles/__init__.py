@@ -1,0 +1,1 @@
+"""Slow, plain numpy oracles, written from the paper and the protocol alone."""

@@ -76,7 +76,7 @@ _BOUNDARIES: dict[str, Callable[..., Pair]] = {"wrap": wrap, "clip": clip}
 _LABELS: dict[str, Callable[..., Labels]] = {"distance": distance_labels, "sector": sector_labels}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Scale1D:
     """All images of one task on the ring.
 
@@ -115,6 +115,12 @@ class Scale1D:
         if self.task == "sector":
             moved = jnp.where(moved // self.scale == pair // self.scale, moved, pair)
         return moved
+
+    def every_move(self) -> Float[Array, "moves images length 1"]:
+        """All images under each of the four equally likely moves of their two pixels."""
+        steps = jnp.array([(-1, -1), (-1, 1), (1, -1), (1, 1)])
+        displace = jax.vmap(jax.vmap(self.displace, (0, None)), (None, 0))
+        return render(displace(jnp.asarray(self.pairs), steps), length=self.length)
 
     def perturb(
         self, key: Key[Array, ""], draws: int

@@ -34,7 +34,7 @@ def seed_keys(seed: int) -> SeedKeys:
     return SeedKeys(*jax.random.split(jax.random.key(seed), 3))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Network:
     """A network and its data set.
 

@@ -1,0 +1,38 @@
+"""What the commands share: a parser whose help is the module's docstring, and clean errors."""
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+import sys
+
+from absl import logging
+
+from cnnpool.training.checkpoints import CheckpointError
+from cnnpool.training.loop import TrainingDivergedError, WorkdirBusyError
+
+EXPECTED_ERRORS = (ValueError, OSError, CheckpointError, TrainingDivergedError, WorkdirBusyError)
+
+
+def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
+    """A parser that shows a module's docstring as it stands."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=module_doc,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def run(main: Callable[[Sequence[str]], None]) -> None:
+    """Runs a command; an expected error becomes one message and exit status 1."""
+    logging.set_verbosity(logging.ERROR)
+    try:
+        main(sys.argv[1:])
+    except EXPECTED_ERRORS as error:
+        sys.exit(f"error: {error}")
+
+
+def refuse_existing(path: Path, *, overwrite: bool, because: str) -> None:
+    """Raises FileExistsError if `path` is there and may not be overwritten."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists, {because}; give --overwrite to replace it")

@@ -1,0 +1,1 @@
+"""Figures and tables, one a file: they read results and draw, and train nothing."""

@@ -1,0 +1,144 @@
+"""Figure 4: D_k and G_k of the simple CNNs against the receptive field size A_k.
+
+Points are the ReLU layers k = 1..K. The x axis is the theory's A_k for every curve;
+the measured one is a panel beside (protocol, section 6).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+import numpy as np
+import xarray as xr
+
+from cnnpool.figures import style
+from cnnpool.power_law import Slope, log_log_slope, slope_over_seeds
+
+FIT_RANGE = (2, 9)  # fixed before anything was measured
+OTHER_RANGES = ((1, 9), (4, 12))
+PAPER_EXPONENT = {"D": -2.0, "G": 1.0}
+
+
+class Curve(NamedTuple):
+    """One curve of the figure: which networks, and how it is drawn."""
+
+    label: str
+    stage: str
+    transform: str
+    look: dict
+
+
+CURVES = (
+    Curve("initialization", "init", "none", style.INIT),
+    Curve("trained", "trained", "none", style.TRAINED),
+    Curve("trained, mean channel", "trained", "mean_channel_activations", style.TRAINED_DOTTED),
+)
+
+
+class SlopeRow(NamedTuple):
+    """The slope of one curve over one range of layers."""
+
+    curve: str
+    quantity: str
+    first: int
+    last: int
+    measured: Slope
+    predicted: float
+
+
+def relu_layers(dataset: xr.Dataset) -> xr.Dataset:
+    """The layers that the figure plots: convolutions after their ReLU, k = 1..K."""
+    names = [name for name in dataset["layer"].values if str(name).startswith("relu")]
+    return dataset.sel(layer=names)
+
+
+def present_curves(dataset: xr.Dataset) -> Iterator[tuple[Curve, xr.Dataset]]:
+    """The curves whose stage and transform the dataset holds.
+
+    Raises:
+      ValueError: if it holds none, saying what to measure.
+    """
+    layers = relu_layers(dataset)
+    found = [
+        (curve, layers.sel(stage=curve.stage, transform=curve.transform))
+        for curve in CURVES
+        if curve.stage in layers["stage"] and curve.transform in layers["transform"]
+    ]
+    if not found:
+        raise ValueError(
+            "Figure 4 needs stages init and trained with transforms none and "
+            f"mean_channel_activations; got stages {list(layers['stage'].values)}, transforms "
+            f"{list(layers['transform'].values)}"
+        )
+    yield from found
+
+
+def slope_rows(dataset: xr.Dataset) -> list[SlopeRow]:
+    """Slopes of log D and log G against log A_k over the fixed range and the others."""
+    rows = []
+    for first, last in (FIT_RANGE, *OTHER_RANGES):
+        for curve, cell in present_curves(dataset):
+            part = cell.isel(layer=(cell["depth"] >= first) & (cell["depth"] <= last))
+            sizes = part["A_theory"].values
+            for name in ("D", "G"):
+                values = part[name].transpose("seed", "layer").values
+                predicted = log_log_slope(sizes, part[f"{name}_theory"].values)
+                measured = slope_over_seeds(sizes, values)
+                rows.append(SlopeRow(curve.label, name, first, last, measured, predicted))
+    return rows
+
+
+def slopes_markdown(dataset: xr.Dataset) -> str:
+    """The slopes as a markdown table."""
+    lines = [
+        "| curve | quantity | layers k | slope ± se over seeds | exact finite ring | paper, asymptotic |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in slope_rows(dataset):
+        paper = PAPER_EXPONENT[row.quantity] if row.curve != CURVES[0].label else None
+        lines.append(
+            f"| {row.curve} | {row.quantity}_k | {row.first}..{row.last} "
+            f"| {row.measured.mean:+.3f} ± {row.measured.se:.3f} "
+            f"| {row.predicted:+.3f} | {'' if paper is None else f'{paper:+.0f}'} |"
+        )
+    return "\n".join(lines)
+
+
+def draw(dataset: xr.Dataset) -> Figure:
+    """The figure: D_k and G_k against A_k, and A_k measured against A_k predicted."""
+    figure = Figure(figsize=(10.5, 3.3), layout="constrained")
+    d_axes, g_axes, a_axes = figure.subplots(1, 3)
+    for axes, name in ((d_axes, "D"), (g_axes, "G")):
+        for curve, cell in present_curves(dataset):
+            _curve_with_band(axes, cell["A_theory"].values, cell[name], curve)
+        _predictions(axes, relu_layers(dataset), name)
+        axes.set(xscale="log", yscale="log", xlabel="$A_k$ (theory, pixels)", ylabel=f"${name}_k$")
+    for curve, cell in present_curves(dataset):
+        if curve.transform == "none":
+            _curve_with_band(a_axes, cell["A_theory"].values, cell["A"], curve)
+    sizes = relu_layers(dataset)["A_theory"].values
+    a_axes.plot(sizes, sizes, **style.THEORY, label="measured = theory")
+    a_axes.set(xlabel="$A_k$ (theory, pixels)", ylabel="$A_k$ (measured, pixels)")
+    for axes in (d_axes, a_axes):
+        axes.legend()
+    seeds = dataset.sizes["seed"]
+    d_axes.set_title(f"mean of {seeds} network{'s' if seeds > 1 else ''}, ± se", fontsize=8)
+    return figure
+
+
+def _curve_with_band(axes, sizes, values: xr.DataArray, curve: Curve) -> None:
+    seeds = values.sizes["seed"]
+    mean = values.mean("seed").values
+    axes.plot(sizes, mean, **curve.look, label=curve.label)
+    if seeds > 1:
+        error = values.std("seed", ddof=1).values / np.sqrt(seeds)
+        low = np.maximum(mean - error, mean * 1e-2)
+        axes.fill_between(sizes, low, mean + error, color=curve.look["color"], alpha=style.BAND_ALPHA)
+
+
+def _predictions(axes, layers: xr.Dataset, name: str) -> None:
+    sizes, predicted = layers["A_theory"].values, layers[f"{name}_theory"].values
+    axes.plot(sizes, predicted, **style.THEORY, label="constant filters, exact")
+    exponent = PAPER_EXPONENT[name]
+    guide = 0.6 * predicted[1] * (sizes / sizes[1]) ** exponent
+    axes.plot(sizes, guide, **style.GUIDE, label=f"slope {exponent:+.0f} (paper)")

@@ -1,0 +1,32 @@
+"""The look that all figures share."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from cnnpool.atomic_write import write_atomically
+
+INIT = {"color": "0.55", "linestyle": "-", "marker": "o", "markersize": 3}
+TRAINED = {"color": "tab:blue", "linestyle": "-", "marker": "o", "markersize": 3}
+TRAINED_DOTTED = {"color": "tab:blue", "linestyle": ":", "marker": "s", "markersize": 3}
+THEORY = {"color": "black", "linestyle": "--", "linewidth": 1}
+GUIDE = {"color": "tab:red", "linestyle": "-", "linewidth": 0.7}
+BAND_ALPHA = 0.25
+
+RC = {
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.dpi": 150,
+    "font.size": 9,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+}
+
+
+def save(draw: Callable[[], Figure], path: Path) -> None:
+    """Draws in the common style and writes PNG, PDF or SVG, by the path's ending."""
+    with mpl.rc_context(RC):
+        figure = draw()
+        write_atomically(path, lambda beside: figure.savefig(beside, bbox_inches="tight"))

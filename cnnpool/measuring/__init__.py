@@ -1,0 +1,1 @@
+"""Measuring: from checkpoints to labelled arrays."""

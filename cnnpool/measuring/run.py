@@ -1,0 +1,171 @@
+"""Measurements of a whole run: seeds x stages x transforms, as one labelled dataset."""
+
+from collections.abc import Sequence
+import itertools
+import json
+from pathlib import Path
+import sys
+import warnings
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+from tqdm import tqdm
+import xarray as xr
+
+from cnnpool import diffusion, provenance, results, run_config, runtime
+from cnnpool.measuring import network as measuring
+from cnnpool.measuring import stages as stage_names
+from cnnpool.measuring.transforms import TRANSFORMS
+from cnnpool.training import setup
+from cnnpool.training.checkpoints import CheckpointStore, RunState
+from cnnpool.training.loop import checkpoint_directory
+
+
+def measurement_record(
+    config: ConfigDict, epochs: dict[str, int], transforms: Sequence[str]
+) -> str:
+    """What makes two measurements the same, as JSON: run, checkpoints, transforms."""
+    defining = {k: v for k, v in config.to_dict().items() if k not in ("runtime", "checkpoint")}
+    record = {"config": defining, "epochs": epochs, "transforms": list(transforms)}
+    return json.dumps(record, sort_keys=True)
+
+
+def stage_epochs(workdir: Path, stages: Sequence[str]) -> dict[str, int]:
+    """The epoch of the checkpoint that each stage means.
+
+    Raises:
+      CheckpointError: if one is absent.
+    """
+    with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
+        return {stage: stage_names.epoch_of(stage, store) for stage in stages}
+
+
+def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dict[str, RunState]:
+    """The networks of a run at several stages.
+
+    Raises:
+      CheckpointError: if a checkpoint is absent, damaged, or "trained" is not finished.
+    """
+    net = setup.network(config)
+    like = net.stacked_shapes(len(config.seeds), runtime.seed_mesh(len(config.seeds)))
+    with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
+        states = {s: store.restore(stage_names.epoch_of(s, store), like) for s in stages}
+    if stage_names.TRAINED in states:
+        trained = states[stage_names.TRAINED]
+        stage_names.refuse_unfinished(trained.progress, trained.epoch)
+    return states
+
+
+def measure_run(
+    workdir: Path, *, config: ConfigDict, stages: Sequence[str], transforms: Sequence[str]
+) -> xr.Dataset:
+    """D, G, R of every layer of every network of a run, as `cnnpool.results` lays it out.
+
+    Args:
+      workdir: of the run.
+      config: the run's, its `measurement` section possibly changed.
+      stages: "init", "trained" or epochs.
+      transforms: names from `cnnpool.measuring.transforms`.
+
+    Raises:
+      CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
+    """
+    net = setup.network(config)
+    states = load_stages(workdir, config, stages)
+    images = measuring.inputs(config, net)
+    is_training = setup.is_training_image(config, net.data)
+    cells = list(itertools.product(enumerate(config.seeds), stages, transforms))
+    measured = {}
+    bar = tqdm(
+        cells, desc="measuring", unit="network", mininterval=0.5 if sys.stderr.isatty() else 30.0
+    )
+    for (row, seed), stage, transform in bar:
+        params = jax.tree.map(lambda leaf: leaf[row], states[stage].params)  # noqa: B023
+        key = jax.random.fold_in(jax.random.key(config.measurement.seed + 1), seed)
+        with warnings.catch_warnings(record=True) as caught:
+            measured[seed, stage, transform] = measuring.measure(
+                config, net, params, TRANSFORMS[transform], key, images, ~is_training[row]
+            )
+        for warning in caught:
+            bar.write(f"seed {seed}, {stage}, {transform}: {warning.message}", file=sys.stderr)
+    return _dataset(config, net, states, transforms, measured)
+
+
+def _dataset(config, net, states, transforms, measured) -> xr.Dataset:
+    first = next(iter(measured.values()))
+    layers = list(first.sensitivities)
+    depths = [measuring.depth_of(layer) for layer in layers]
+    coordinates = {
+        "seed": list(config.seeds),
+        "stage": list(states),
+        "transform": list(transforms),
+        "layer": layers,
+        "depth": ("layer", np.array([d or np.nan for d in depths])),
+        "tap": np.arange(config.model.filter_size),
+    }
+
+    def gather(value, *inner: str) -> tuple[tuple[str, ...], np.ndarray]:
+        cells = [
+            [[value(measured[seed, stage, name]) for name in transforms] for stage in states]
+            for seed in config.seeds
+        ]
+        return ("seed", "stage", "transform", *inner), np.array(cells, np.float64)
+
+    def by_layer(name: str):
+        return gather(
+            lambda m: [getattr(m.sensitivities[layer], name) for layer in layers], "layer"
+        )
+
+    no_filter = np.full(config.model.filter_size, np.nan)
+    variables = {name: by_layer(name) for name in results.SENSITIVITIES}
+    variables["A"] = gather(lambda m: [m.sizes[layer] for layer in layers], "layer")
+    variables["mean_filter"] = gather(
+        lambda m: [m.filters.get(layer, no_filter) for layer in layers], "layer", "tap"
+    )
+    variables["test_error"] = gather(lambda m: m.test_error)
+    variables |= _theory(config, net, depths) | _training(states)
+    attributes = {
+        "schema_version": results.SCHEMA_VERSION,
+        "config": run_config.to_json(config),
+        "measurement": measurement_record(
+            config, {stage: state.epoch for stage, state in states.items()}, transforms
+        ),
+        **provenance.record(),
+    }
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def _theory(config: ConfigDict, net: setup.Network, depths) -> dict[str, tuple]:
+    """A_k, and D_k and G_k of constant positive filters, on the layers that have a depth."""
+    model, data = config.model, net.data
+    matrices = diffusion.layer_matrices(
+        data.length, depth=model.depth, filter_size=model.filter_size, stride=model.stride
+    )
+    prediction = diffusion.predicted_sensitivities(
+        matrices, data.images[..., 0], data.every_move()[..., 0]
+    )
+    sizes = [
+        diffusion.receptive_field_size(k + 1, model.filter_size, model.stride)
+        for k in range(model.depth)
+    ]
+    predicted = {"A_theory": sizes, "D_theory": prediction.D, "G_theory": prediction.G}
+    return {
+        name: ("layer", np.array([values[d - 1] if d else np.nan for d in depths]))
+        for name, values in predicted.items()
+    }
+
+
+def _training(states: dict[str, RunState]) -> dict[str, tuple]:
+    """Epochs of interpolation and stop, as far as each stage's checkpoint knows them."""
+
+    def per_seed(field: str):
+        rows = [[getattr(seed, field) for seed in state.progress] for state in states.values()]
+        return ("stage", "seed"), np.array(rows, np.float64)  # None becomes NaN
+
+    return {
+        "interpolation_epoch": per_seed("interpolation_epoch"),
+        "stopped_epoch": per_seed("stopped_epoch"),
+        "epoch": ("stage", [state.epoch for state in states.values()]),
+        "training_seconds": ("stage", [state.seconds for state in states.values()]),
+    }

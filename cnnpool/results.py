@@ -1,0 +1,133 @@
+"""The one schema of result files: labelled arrays in netCDF, readable without cnnpool.
+
+Every network is an xarray Dataset with
+- dimensions `seed`, `stage`, `transform`, `layer` (named coordinates, layers in
+  forward order) and further ones where a measurement has them;
+- variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
+  all over (seed, stage, transform, layer);
+- attributes `schema_version`, `config` and `versions` (JSON), `commit`,
+  `host_platform`, `measurement` (JSON).
+A file holds one network at its root, or several, one a netCDF group.
+"""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+
+import xarray as xr
+
+from cnnpool.atomic_write import write_atomically
+
+SCHEMA_VERSION = 1
+DIMENSIONS = ("seed", "stage", "transform", "layer")
+SENSITIVITIES = ("D", "G", "R", "D_se", "G_se", "R_se")
+ATTRIBUTES = ("config", "versions", "commit", "host_platform", "measurement")
+
+
+class ResultsError(ValueError):
+    """A file is not a whole result file of this schema."""
+
+
+def check(dataset: xr.Dataset, source: str) -> None:
+    """Refuses a dataset that does not follow the schema.
+
+    Raises:
+      ResultsError: naming `source` and what is missing.
+    """
+    version = dataset.attrs.get("schema_version")
+    if version is None:
+        raise ResultsError(f"{source} is no cnnpool result: it has no attribute schema_version")
+    if int(version) > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{source} has schema version {version}, newer than {SCHEMA_VERSION}: update cnnpool"
+        )
+    missing = [name for name in SENSITIVITIES if name not in dataset]
+    missing += [f"attribute {name}" for name in ATTRIBUTES if name not in dataset.attrs]
+    missing += [f"coordinate {name}" for name in DIMENSIONS if name not in dataset.coords]
+    if missing:
+        raise ResultsError(f"{source} is not whole: it lacks {', '.join(missing)}")
+    for name in SENSITIVITIES:
+        if not set(DIMENSIONS) <= set(dataset[name].dims):
+            raise ResultsError(
+                f"{source}: {name} has dimensions {dataset[name].dims}, expected {DIMENSIONS} among "
+                "them"
+            )
+
+
+def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
+    """Writes one network, or several as netCDF groups; the file is whole or not there.
+
+    Args:
+      path: its folder is made if absent.
+      networks: one dataset, or {group name: dataset}.
+
+    Raises:
+      ResultsError: if a dataset does not follow the schema.
+      OSError: if the file cannot be written.
+    """
+    groups = {"/": networks} if isinstance(networks, xr.Dataset) else dict(networks)
+    for name, dataset in groups.items():
+        check(dataset, f"network {name}")
+    tree = xr.DataTree.from_dict(groups)
+    write_atomically(path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf"))
+
+
+def read_networks(path: Path) -> dict[str, xr.Dataset]:
+    """All networks of a file, {group name: dataset}; the root's name is "/".
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ResultsError: if it is not a result file, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as tree:
+            nodes = {node.path: node.to_dataset().load() for node in tree.subtree if node.has_data}
+    except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
+        raise ResultsError(
+            f"{path} cannot be read as netCDF ({type(error).__name__}: {error}); it is damaged or "
+            "something else"
+        ) from error
+    if not nodes:
+        raise ResultsError(f"{path} holds no network")
+    for name, dataset in nodes.items():
+        check(dataset, f"{path}, network {name}")
+    return {name if name == "/" else name.removeprefix("/"): ds for name, ds in nodes.items()}
+
+
+def read(path: Path) -> xr.Dataset:
+    """The only network of a file.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ResultsError: if it is not a result file, or holds several networks.
+    """
+    networks = read_networks(path)
+    if len(networks) > 1:
+        raise ResultsError(f"{path} holds several networks: {', '.join(networks)}")
+    return next(iter(networks.values()))
+
+
+def merge_stages(datasets: list[xr.Dataset]) -> xr.Dataset:
+    """Puts results of the same networks at different stages side by side.
+
+    Raises:
+      ResultsError: if they come from different configs.
+    """
+    first = datasets[0]
+    for other in datasets[1:]:
+        if json.loads(first.attrs["config"]) != json.loads(other.attrs["config"]):
+            raise ResultsError(
+                "the result files come from different configs; give one figure files of one run"
+            )
+    stages: dict[str, xr.Dataset] = {}
+    for dataset in datasets:
+        for stage in dataset["stage"].values:
+            stages[str(stage)] = dataset.sel(stage=[stage])
+    per_stage = [name for name in first.data_vars if "stage" in first[name].dims]
+    merged = xr.concat(
+        [part[per_stage] for part in stages.values()], dim="stage", combine_attrs="override"
+    )
+    rest = first.drop_vars(per_stage).drop_dims("stage", errors="ignore")
+    return merged.merge(rest, combine_attrs="override")

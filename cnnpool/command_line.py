@@ -7,10 +7,9 @@ import sys
 
 from absl import logging
 
-from cnnpool.training.checkpoints import CheckpointError
-from cnnpool.training.loop import TrainingDivergedError, WorkdirBusyError
+from cnnpool.errors import CnnpoolError
 
-EXPECTED_ERRORS = (ValueError, OSError, CheckpointError, TrainingDivergedError, WorkdirBusyError)
+EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
 
 
 def parser(module_doc: str, name: str) -> argparse.ArgumentParser:

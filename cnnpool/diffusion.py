@@ -11,7 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 import numpy as np
 
-Matrix = Float[np.ndarray, "to from"]
+Matrix = Float[np.ndarray, "_ _"]
 
 
 def step_matrix(length: int, filter_size: int, stride: int = 1) -> Matrix:

@@ -17,6 +17,7 @@ from pathlib import Path
 import xarray as xr
 
 from cnnpool.atomic_write import write_atomically
+from cnnpool.errors import CnnpoolError
 
 SCHEMA_VERSION = 1
 DIMENSIONS = ("seed", "stage", "transform", "layer")
@@ -24,7 +25,7 @@ SENSITIVITIES = ("D", "G", "R", "D_se", "G_se", "R_se")
 ATTRIBUTES = ("config", "versions", "commit", "host_platform", "measurement")
 
 
-class ResultsError(ValueError):
+class ResultsError(CnnpoolError):
     """A file is not a whole result file of this schema."""
 
 

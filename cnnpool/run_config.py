@@ -6,11 +6,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnpool.atomic_write import write_atomically
+from cnnpool.errors import CnnpoolError
 
 _DEFINES_THE_RUN = ("seeds", "data", "model", "training")
 
 
-class ConfigMismatchError(ValueError):
+class ConfigMismatchError(CnnpoolError):
     """A working directory holds a run of another config."""
 
 

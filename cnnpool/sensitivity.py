@@ -55,8 +55,8 @@ class Sensitivity(NamedTuple):
 def image_moments(
     features: Features,
     clean: Float[Array, "images *shape"],
-    deformed: Float[Array, "draws images *shape"],
-    noisy: Float[Array, "draws images *shape"],
+    deformed: Float[Array, "..."],
+    noisy: Float[Array, "..."],
     *,
     batch_size: int,
 ) -> dict[str, ImageMoments]:
@@ -70,8 +70,8 @@ def image_moments(
         large parameters as `jax.tree_util.Partial(apply, params)`, so that networks of
         one shape share a compiled program.
       clean: x.
-      deformed: tau(x), one or more draws of each image.
-      noisy: x + eta, likewise.
+      deformed: tau(x), (draws, images, *shape), one or more draws of each image.
+      noisy: x + eta, likewise, perhaps with another number of draws.
       batch_size: images whose activations are held at once.
 
     Returns:
@@ -120,7 +120,7 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
 
         def update(m, f):
             scaled = w.reshape(-1, *[1] * (f.ndim - 1)) / w.sum()
-            return m + fraction * ((f - m) * scaled).sum(0)
+            return m + fraction * ((f - m[None]) * scaled).sum(0)
 
         return jax.tree.map(update, mean, features(clean[rows])), None
 
@@ -138,7 +138,7 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
         over_draws = lambda stack: jax.tree.map(
             lambda d: d.mean(0), lax.map(to_base, jnp.take(stack, rows, axis=1))
         )
-        return over_draws(deformed), over_draws(noisy), squared(base, mean)
+        return over_draws(deformed), over_draws(noisy), squared(base, jax.tree.map(lambda m: m[None], mean))
 
     per_image = lax.map(batch_moments, index)
     deformation, noise, spread = jax.tree.map(lambda a: a.reshape(-1)[:images], per_image)
@@ -161,12 +161,12 @@ def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]
     """
     dead = [name for name, layer in moments.items() if is_dead(layer)]
     deaf = [name for name, layer in moments.items() if not layer.noise.any() and name not in dead]
-    for names, reason in (
-        (dead, "dead: the activations are the same for all images, so D, G and R are NaN"),
-        (deaf, "without any response to the noise: R is NaN"),
-    ):
-        if names:
-            warnings.warn(f"layers {', '.join(names)} are {reason}", stacklevel=2)
+    if dead or deaf:
+        warnings.warn(
+            f"{len(dead)} dead layers (the same activations for all images: D, G, R are NaN) and "
+            f"{len(deaf)} without response to the noise (R is NaN): {', '.join([*dead, *deaf])}",
+            stacklevel=2,
+        )
     return {name: _jackknife(layer) for name, layer in moments.items()}
 
 

@@ -17,13 +17,9 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from cnnpool import runtime
-from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
-from cnnpool.training.loop import (
-    TrainingDivergedError,
-    WorkdirBusyError,
-    checkpoint_directory,
-    train,
-)
+from cnnpool.command_line import EXPECTED_ERRORS
+from cnnpool.training.checkpoints import CheckpointStore
+from cnnpool.training.loop import checkpoint_directory, train
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -49,14 +45,14 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     config, workdir = _CONFIG.value, Path(_WORKDIR.value)
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
     runtime.one_cpu_device_per_core(len(config.seeds))
     try:
         state = train(config, workdir)
         if _PRUNE.value:
             with CheckpointStore(checkpoint_directory(workdir)) as store:
                 store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
-    except (ValueError, OSError, CheckpointError, TrainingDivergedError, WorkdirBusyError) as error:
+    except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
     for seed in state.progress:
         print(

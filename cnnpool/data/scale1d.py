@@ -141,10 +141,10 @@ class Scale1D:
         keys = jax.random.split(move_key, (draws, len(self.pairs)))
         pairs = jnp.broadcast_to(jnp.asarray(self.pairs), (draws, *self.pairs.shape))
         deformed = render(jax.vmap(jax.vmap(self.move))(keys, pairs), length=self.length)
-        clean = self.images
+        clean = self.images[None]
         sigma = jnp.sqrt(jnp.mean((deformed - clean) ** 2))
         noise_keys = jax.random.split(noise_key, (draws, len(self.pairs)))
-        sample = jax.vmap(jax.vmap(lambda k: rectified_noise(k, clean.shape[1:], sigma)))
+        sample = jax.vmap(jax.vmap(lambda k: rectified_noise(k, clean.shape[2:], sigma)))
         return deformed, clean + sample(noise_keys)
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 import itertools
 import json
+import operator
 from pathlib import Path
 import sys
+import textwrap
 import warnings
 
 import jax
@@ -75,21 +77,24 @@ def measure_run(
     states = load_stages(workdir, config, stages)
     images = measuring.inputs(config, net)
     is_training = setup.is_training_image(config, net.data)
+    params = {stage: jax.device_get(state.params) for stage, state in states.items()}
     cells = list(itertools.product(enumerate(config.seeds), stages, transforms))
     measured = {}
     bar = tqdm(
         cells, desc="measuring", unit="network", mininterval=0.5 if sys.stderr.isatty() else 30.0
     )
     for (row, seed), stage, transform in bar:
-        params = jax.tree.map(lambda leaf: leaf[row], states[stage].params)  # noqa: B023
+        one = jax.tree.map(operator.itemgetter(row), params[stage])
         key = jax.random.fold_in(jax.random.key(config.measurement.seed + 1), seed)
         with warnings.catch_warnings(record=True) as caught:
             measured[seed, stage, transform] = measuring.measure(
-                config, net, params, TRANSFORMS[transform], key, images, ~is_training[row]
+                config, net, one, TRANSFORMS[transform], key, images, ~is_training[row]
             )
         for warning in caught:
-            bar.write(f"seed {seed}, {stage}, {transform}: {warning.message}", file=sys.stderr)
-    return _dataset(config, net, states, transforms, measured)
+            text = f"seed {seed}, {stage}, {transform}: {warning.message}"
+            bar.write(textwrap.shorten(text, 120, placeholder=" ..."), file=sys.stderr)
+    dataset = _dataset(config, net, states, transforms, measured)
+    return dataset.assign_attrs(trained_by=(workdir / "provenance.json").read_text())
 
 
 def _dataset(config, net, states, transforms, measured) -> xr.Dataset:

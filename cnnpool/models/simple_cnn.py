@@ -16,7 +16,7 @@ Activations = dict[str, Float[Array, "batch ..."]]
 
 def ring_patches(
     x: Float[Array, "batch length channels"], filter_size: int, stride: int
-) -> Float[Array, "batch positions taps*channels"]:
+) -> Float[Array, "batch positions inputs"]:
     """The F pixels that each output position sees, with periodic padding.
 
     Output position p sees x[s p + t - left] for t = 0..F-1, where left is
@@ -59,7 +59,7 @@ class RingConv(nn.Module):
         bias = self.param("bias", normal, (self.features,))
         fan_in = self.filter_size * channels
         patches = ring_patches(x, self.filter_size, self.stride)
-        return patches @ kernel.reshape(fan_in, self.features) / math.sqrt(fan_in) + bias
+        return patches @ kernel.reshape(fan_in, self.features) / math.sqrt(fan_in) + bias[None, None]
 
 
 class Readout(nn.Module):
@@ -70,7 +70,7 @@ class Readout(nn.Module):
         normal = nn.initializers.normal(1.0)
         kernel = self.param("kernel", normal, (h.shape[-1], 1))
         bias = self.param("bias", normal, (1,))
-        return h @ kernel / h.shape[-1] + bias
+        return h @ kernel / h.shape[-1] + bias[None]
 
 
 class SimpleCNN(nn.Module):

@@ -12,13 +12,14 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from cnnpool.errors import CnnpoolError
 from cnnpool.training.hinge import Params
 from cnnpool.training.stopping import SeedProgress
 
 LATEST_KEPT = 2
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(CnnpoolError):
     """A checkpoint cannot be written or read; the message says what is still good."""
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool import provenance, run_config, runtime
+from cnnpool.errors import CnnpoolError
 from cnnpool.training import setup
 from cnnpool.training.block import NO_STEP, BlockMetrics, compile_block
 from cnnpool.training.checkpoints import CheckpointStore, RunState
@@ -21,11 +22,11 @@ from cnnpool.training.metrics_log import MetricsLog, expected_end, progress_bar
 from cnnpool.training.stopping import SeedProgress, StoppingRule
 
 
-class TrainingDivergedError(RuntimeError):
+class TrainingDivergedError(CnnpoolError):
     """A loss is no longer finite; the message names the step and the last good checkpoint."""
 
 
-class WorkdirBusyError(RuntimeError):
+class WorkdirBusyError(CnnpoolError):
     """Another process trains in the same working directory."""
 
 
@@ -99,7 +100,7 @@ class Evaluator:
     def __call__(self, state: RunState) -> list[tuple[float, float]]:
         """(mean hinge loss on training images, error on the others) a network."""
         margins = self._labels * np.asarray(self._outputs(state.params, self._images))
-        losses = np.asarray(hinge(margins))
+        losses = np.asarray(hinge(jnp.asarray(margins, jnp.float32)))
         wrong = ~(margins > 0)
         return [
             (float(losses[row, train].mean()), float(wrong[row, ~train].mean()))
@@ -123,6 +124,7 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
       TrainingDivergedError: if a loss is not finite.
       WorkdirBusyError: if another process trains there.
     """
+    setup.check_seeds(config.seeds)
     net = setup.network(config)
     rule = stopping_rule(config)
     mesh = runtime.seed_mesh(len(config.seeds))
@@ -141,9 +143,9 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
             block = compile_block(
                 setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
             )
-            log = MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch)
             evaluator = Evaluator(config, net)
-            return _run(config, rule, state, block, data, evaluator, store, log)
+            with MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch) as log:
+                return _run(config, rule, state, block, data, evaluator, store, log)
 
 
 def _run(config, rule, state, block, data, evaluator, store, log) -> RunState:
@@ -170,7 +172,6 @@ def _run(config, rule, state, block, data, evaluator, store, log) -> RunState:
                 store.save(state)
                 saved_at = time.monotonic()
     store.wait()
-    log.close()
     return state
 
 

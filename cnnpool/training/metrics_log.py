@@ -41,8 +41,10 @@ class MetricsLog:
         """Hands all rows to the operating system."""
         self._file.flush()
 
-    def close(self) -> None:
-        """Closes the file."""
+    def __enter__(self) -> "MetricsLog":
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
         self._file.close()
 
 

@@ -8,7 +8,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 import numpy as np
 
@@ -29,7 +29,7 @@ class SeedKeys(NamedTuple):
     order: Array
 
 
-def seed_keys(seed: int) -> SeedKeys:
+def seed_keys(seed: int | Int[Array, ""]) -> SeedKeys:
     """Keys for initialization, draw of the training set and order of the batches."""
     return SeedKeys(*jax.random.split(jax.random.key(seed), 3))
 
@@ -46,7 +46,7 @@ class Network:
     data: Scale1D
     model: object
 
-    def init(self, seed: int) -> Params:
+    def init(self, seed: int | Int[Array, ""]) -> Params:
         """The parameters of one network before training."""
         return self.model.init(seed_keys(seed).init, self.data.images[:1])["params"]
 
@@ -79,14 +79,14 @@ def network(config: ConfigDict) -> Network:
     return Network(data_sets.build(config.data), models.build(config.model))
 
 
-def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
-    """All networks before the first epoch.
-
-    Raises:
-      ValueError: if there is no seed, or one twice.
-    """
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError if there is no seed, or one twice."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
+
+
+def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
+    """All networks before the first epoch."""
     init = jax.jit(net.init)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(seed) for seed in seeds])
     params = jax.device_put(stacked, runtime.over_seeds(mesh))

@@ -1,0 +1,1 @@
+"""Launching: whole paper items, and later sweeps, on top of cnnpool."""

@@ -1,0 +1,98 @@
+"""Makes a whole item of the paper: trains what is missing, measures, draws.
+
+    python -m launch.reproduce fig4 --preset=quick     # 2 CPU cores, 4 minutes
+    python -m launch.reproduce fig4 --preset=cpu       # H = 256, about an hour
+    python -m launch.reproduce fig4 --preset=paper     # H = 1000, for an accelerator
+
+Killed at any moment, the same command goes on where it was; given again when all is
+there, it only prints. fig4 leaves fig4.nc, fig4.png, table1.md and slopes.md.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import xarray as xr
+
+from cnnpool import command_line, results, runtime
+from cnnpool.atomic_write import write_atomically
+from cnnpool.eval import evaluate
+from cnnpool.figures import __main__ as figures
+from cnnpool.figures import fig4, table1
+from cnnpool.measuring.transforms import TRANSFORMS
+from cnnpool.training.loop import train
+from configs import scale1d
+
+ITEMS = ("fig4",)
+PRESETS = ("quick", "cpu", "paper")
+
+
+def reproduce_fig4(preset: str, *, runs: Path, out: Path, overwrite: bool = False) -> xr.Dataset:
+    """Figure 4 and Table 1.
+
+    Args:
+      preset: of `configs/scale1d.py`.
+      runs: holds the working directory "fig4-PRESET".
+      out: gets fig4.nc, fig4.png, table1.md, slopes.md.
+      overwrite: replace a fig4.nc that holds another measurement.
+
+    Returns:
+      The measurement.
+    """
+    config = scale1d.get_config(preset)
+    runtime.one_cpu_device_per_core(len(config.seeds))
+    workdir, file = runs / f"fig4-{preset}", out / "fig4.nc"
+    print(f"1/3 training {len(config.seeds)} networks of width {config.model.width} in {workdir}")
+    train(config, workdir)
+    print(f"2/3 measuring into {file}")
+    dataset = evaluate(
+        workdir, file, stages=("init", "trained"), transforms=tuple(TRANSFORMS), overwrite=overwrite
+    )
+    print(f"3/3 drawing into {out}")
+    slopes = figures.make("fig4", [file], out / "fig4.png")
+    write_atomically(out / "slopes.md", lambda path: path.write_text(slopes + "\n"))
+    figures.make("table1", [file], out / "table1.md")
+    return dataset
+
+
+def summary(dataset: xr.Dataset) -> str:
+    """The main numbers, for the terminal."""
+    first, last = fig4.FIT_RANGE
+    head = f"{'curve':24s}{'slope of':10s}{'measured':>18s}{'finite ring':>14s}{'paper':>8s}"
+    lines = [f"\nSlopes against A_k over layers {first}..{last}, ± standard error over seeds", head]
+    for row in fig4.slope_rows(dataset):
+        if (row.first, row.last) == fig4.FIT_RANGE:
+            measured = f"{row.measured.mean:+.2f} ± {row.measured.se:.2f}"
+            paper = f"{fig4.PAPER_EXPONENT[row.quantity]:+.0f}"
+            lines.append(
+                f"{row.curve:24s}{row.quantity + '_k':10s}{measured:>18s}"
+                f"{row.predicted:>+14.2f}{paper:>8s}"
+            )
+    trained = dataset.sel(stage="trained", transform="none")
+    errors = ", ".join(f"{float(error):.2%}" for error in trained["test_error"])
+    epochs = ", ".join(f"{int(epoch)}" for epoch in trained["stopped_epoch"])
+    positive = table1.all_positive(table1.filters(dataset, "trained"))
+    lines.append(
+        "finite ring: exact for constant positive filters; paper: asymptotic, trained networks\n"
+        f"test error by seed: {errors}; trained for {epochs} epochs; mean filters positive in the "
+        f"first {table1.POSITIVE_LAYERS} layers: {int(positive.sum())} of {positive.size} networks"
+    )
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    parser = command_line.parser(__doc__, "launch.reproduce")
+    parser.add_argument("item", choices=ITEMS, help="of the paper")
+    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="(%(default)s)")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="for runs (%(default)s)")
+    parser.add_argument("--out", type=Path, help="for the item's files (results/ITEM-PRESET)")
+    parser.add_argument("--overwrite", action="store_true", help="replace a differing fig4.nc")
+    args = parser.parse_args(argv)
+    out = args.out or Path("results") / f"{args.item}-{args.preset}"
+    dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
+    print(summary(dataset))
+    print(f"\nin {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,97 @@
+"""Strict settings for all tests: eight fake devices, checked shapes, no silent promotion."""
+
+import gc
+import os
+from pathlib import Path
+import shutil
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+from jaxtyping import install_import_hook
+
+install_import_hook("cnnpool", "beartype.beartype")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+from cnnpool.training import loop
+from configs import scale1d as scale1d_config
+
+DATA_VARIABLE = "CNNPOOL_DATA_DIR"
+
+
+@pytest.fixture
+def x64():
+    """Float64 for the duration of a test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """Real data, or a skip that says how to get it."""
+    place = os.environ.get(DATA_VARIABLE)
+    if not place:
+        pytest.skip(f"no real data: set {DATA_VARIABLE} to the folder that holds it")
+    return Path(place)
+
+
+@pytest.fixture
+def failing_restores():
+    """Collects what Orbax leaves behind when a restore fails, before other tests see it.
+
+    Go with the mark `filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")`.
+    """
+    yield
+    gc.collect()
+
+
+def make_tiny_config():
+    """A run of a few seconds: two networks of width 16 and depth 3 on a ring of 12 pixels.
+
+    Three layers of three taps see seven pixels, enough for a scale of three. Interpolates
+    at epoch 50-80.
+    """
+    config = scale1d_config.get_config("quick")
+    with config.unlocked():
+        config.seeds = (0, 1)
+        config.data.length = 12
+        config.data.scale = 3
+        config.data.gap = 1
+        config.data.train_size = 16
+        config.model.width = 16
+        config.model.depth = 3
+        config.training.learning_rate_per_channel = 0.1
+        config.training.multiple = 2
+        config.training.max_epochs = 600
+        config.checkpoint.every_seconds = 0.0
+        config.measurement.draws = 2
+    return config
+
+
+@pytest.fixture
+def tiny_config():
+    """A config that a test may change."""
+    return make_tiny_config()
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory):
+    """A finished tiny run; copy it before changing anything."""
+    workdir = tmp_path_factory.mktemp("tiny") / "run"
+    return workdir, loop.train(make_tiny_config(), workdir)
+
+
+@pytest.fixture
+def tiny_run(trained_once, tmp_path):
+    """The working directory of a finished tiny run, one's own."""
+    return shutil.copytree(trained_once[0], tmp_path / "reference")
+
+
+@pytest.fixture
+def reference(trained_once, tiny_run):
+    """The final state of a run that was never stopped, in tmp_path / "reference"."""
+    return trained_once[1]

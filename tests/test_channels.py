@@ -1,0 +1,118 @@
+"""Channel shuffle and mean channel, by their laws."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnpool import channels
+from cnnpool.measuring import transforms
+from cnnpool.models.simple_cnn import SimpleCNN
+from tests.oracles import receptive_field as oracle
+
+MODEL = SimpleCNN(6, 4, 3, 1)
+IMAGES = jax.random.normal(jax.random.key(1), (3, 16, 1))
+
+
+@pytest.fixture
+def params():
+    return MODEL.init(jax.random.key(0), IMAGES)["params"]
+
+
+def output(params):
+    return np.asarray(MODEL.apply({"params": params}, IMAGES)[0])
+
+
+def shuffled(params, seed=0):
+    return channels.shuffle_channels(params, jax.random.key(seed), pattern=transforms.SHUFFLED)
+
+
+def test_the_identity_permutation_changes_nothing(params):
+    kernel = params["conv02"]["kernel"]
+    np.testing.assert_array_equal(channels.permute_inputs(kernel, jnp.arange(6)), kernel)
+
+
+def test_shuffling_keeps_the_multiset_of_filters_and_all_else(params):
+    new = shuffled(params)
+    assert any((new[k]["kernel"] != params[k]["kernel"]).any() for k in ("conv02", "conv03"))
+    for name, layer in params.items():
+        np.testing.assert_array_equal(new[name]["bias"], layer["bias"])
+        if name in ("conv01", "linear"):
+            np.testing.assert_array_equal(new[name]["kernel"], layer["kernel"])
+            continue
+        for feature in range(6):
+            before = sorted(map(tuple, np.asarray(layer["kernel"][:, :, feature]).T))
+            after = sorted(map(tuple, np.asarray(new[name]["kernel"][:, :, feature]).T))
+            assert before == after, "a filter of one output channel must only change its input"
+
+
+def test_one_permutation_serves_all_filters_of_a_kernel_and_kernels_differ(params):
+    new, orders = shuffled(params), []
+    for name in ("conv02", "conv03", "conv04"):
+        old, kernel = np.asarray(params[name]["kernel"]), np.asarray(new[name]["kernel"])
+        order = [int(np.flatnonzero((old[0, :, 0] == value))[0]) for value in kernel[0, :, 0]]
+        np.testing.assert_array_equal(kernel, old[:, order])
+        orders.append(tuple(order))
+    assert len(set(orders)) > 1
+
+
+def test_shuffling_depends_on_the_key_only(params):
+    np.testing.assert_array_equal(output(shuffled(params)), output(shuffled(params)))
+    assert (output(shuffled(params, 0)) != output(shuffled(params, 1))).any()
+
+
+def test_relabelling_channels_leaves_the_function_alone(params):
+    order = jax.random.permutation(jax.random.key(3), 6)
+    new = jax.tree.map(lambda leaf: leaf, params)
+    new["conv02"] = {
+        "kernel": params["conv02"]["kernel"][..., order],
+        "bias": params["conv02"]["bias"][order],
+    }
+    new["conv03"]["kernel"] = channels.permute_inputs(params["conv03"]["kernel"], order)
+    np.testing.assert_allclose(output(new), output(params), rtol=1e-5)
+
+
+def mean_channel(params):
+    return channels.mean_channel_filters(
+        params, pattern=transforms.FILTERS, image_layer=transforms.IMAGE_LAYER
+    )
+
+
+def test_mean_channel_is_idempotent_and_keeps_shapes_and_readout(params):
+    once = mean_channel(params)
+    twice = mean_channel(once)
+    for a, b in zip(jax.tree.leaves(once), jax.tree.leaves(twice), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert jax.tree.map(jnp.shape, once) == jax.tree.map(jnp.shape, params)
+    np.testing.assert_array_equal(once["linear"]["kernel"], params["linear"]["kernel"])
+    assert float(jnp.ptp(once["conv02"]["kernel"], axis=(1, 2)).max()) == 0
+    assert float(jnp.ptp(once["conv02"]["bias"])) == 0
+
+
+def test_mean_channel_keeps_the_image_channels_of_the_first_layer():
+    params = {"conv01": {"kernel": jax.random.normal(jax.random.key(0), (3, 2, 5)), "bias": jnp.ones(5)}}
+    kernel = mean_channel(params)["conv01"]["kernel"]
+    expected = np.asarray(params["conv01"]["kernel"]).mean(-1)
+    np.testing.assert_allclose(kernel[..., 0], expected, rtol=1e-6)
+    assert (kernel[:, 0] != kernel[:, 1]).all()
+
+
+def test_mean_filters_agree_with_the_oracle(params):
+    found = channels.mean_filters(params, pattern=transforms.KERNELS)
+    plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
+    np.testing.assert_allclose(
+        np.stack([found[f"conv{k:02d}"] for k in range(1, 5)]), oracle.mean_filters(plain), atol=1e-7
+    )
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda p: channels.shuffle_channels(p, jax.random.key(0), pattern="cnov.*"),
+        lambda p: channels.mean_channel_filters(p, pattern="conv.*", image_layer="conv1/.*"),
+        lambda p: channels.mean_filters(p, pattern="kernel"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_an_error(params, transform):
+    with pytest.raises(ValueError, match="matches no parameter; there are conv01/bias, conv01/kernel"):
+        transform(params)

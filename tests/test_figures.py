@@ -1,0 +1,117 @@
+"""Figure 4 and Table 1 from a made-up measurement with known answers."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cnnpool import results
+from cnnpool.figures import __main__ as figures
+from cnnpool.figures import fig4, style, table1
+
+K, SEEDS = 12, 3
+
+
+@pytest.fixture
+def dataset():
+    """Trained networks follow D = A^-2, G = A^(1 + seed/10); initial ones are flat."""
+    layers = [f"{kind}{k:02d}" for k in range(1, K + 1) for kind in ("conv", "relu")] + ["linear"]
+    depth = np.array([*np.repeat(np.arange(1.0, K + 1), 2), np.nan])
+    size = np.sqrt(depth * 2 / 3)
+    shape = (SEEDS, 2, 2, len(layers))
+    d, g = np.ones(shape), np.ones(shape)
+    for seed in range(SEEDS):
+        d[seed, 1], g[seed, 1] = size**-2, size ** (1 + seed / 10)
+    filters = np.full((*shape, 3), np.nan)
+    filters[:, 0, :, 0:24:2], filters[:, 1, :, 0:24:2] = -0.001, 0.004
+    filters[2, 1, :, 4, 1] = -0.1
+    filters[:, 1, :, 22] = -0.5
+    variables = {name: (results.DIMENSIONS, np.ones(shape)) for name in results.SENSITIVITIES}
+    variables |= {"D": (results.DIMENSIONS, d), "G": (results.DIMENSIONS, g)}
+    variables["A"] = (results.DIMENSIONS, np.broadcast_to(size, shape))
+    variables["mean_filter"] = ((*results.DIMENSIONS, "tap"), filters)
+    variables |= {name: ("layer", value) for name, value in
+                  {"A_theory": size, "D_theory": size**-1.5, "G_theory": size**0.5}.items()}
+    coordinates = {
+        "seed": range(SEEDS),
+        "stage": ["init", "trained"],
+        "transform": ["none", "mean_channel_activations"],
+        "layer": layers,
+        "depth": ("layer", depth),
+        "tap": range(3),
+    }
+    attributes = dict.fromkeys(results.ATTRIBUTES, "{}") | {"schema_version": 1}
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def test_slopes_with_errors_beside_the_prediction(dataset):
+    rows = {(r.curve, r.quantity): r for r in fig4.slope_rows(dataset) if (r.first, r.last) == (2, 9)}
+    assert len(rows) == 6
+    trained = rows["trained", "G"]
+    assert trained.measured.mean == pytest.approx(1.1)
+    assert trained.measured.se == pytest.approx(0.1 / np.sqrt(3))
+    assert trained.predicted == pytest.approx(0.5)
+    assert rows["trained", "D"].measured == pytest.approx((-2, 0), abs=1e-12)
+    assert rows["initialization", "D"].measured.mean == pytest.approx(0, abs=1e-12)
+    text = fig4.slopes_markdown(dataset)
+    assert "| trained | G_k | 2..9 | +1.100 ± 0.058 | +0.500 | +1 |" in text
+
+
+def test_figure_is_drawn_and_replaced_whole(dataset, tmp_path):
+    for _ in range(2):
+        style.save(lambda: fig4.draw(dataset), tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_figure_shows_curves_prediction_and_measured_sizes(dataset):
+    figure = fig4.draw(dataset)
+    d_axes, _, a_axes = figure.axes
+    labels = d_axes.get_legend_handles_labels()[1]
+    assert [c.label for c in fig4.CURVES] == labels[:3]
+    assert "constant filters, exact" in labels
+    trained = d_axes.get_lines()[1]
+    np.testing.assert_allclose(trained.get_ydata(), trained.get_xdata() ** -2)
+    assert len(trained.get_xdata()) == K
+    assert len(a_axes.get_lines()) == 3
+
+
+def test_table_has_every_seed_and_counts_positive_networks(dataset):
+    text = table1.markdown(dataset)
+    assert [f"### Seed {seed}" in text for seed in range(SEEDS)] == [True] * SEEDS
+    assert "| 1 | [-0.0010, -0.0010, -0.0010] | [0.0040, 0.0040, 0.0040] |" in text
+    assert "[0.2928, 0.2605, 0.2928]" in text
+    # One network has a negative tap in layer 3; layer 12 is negative and does not count.
+    assert "Positive at every tap of layers 1 to 9: 2 of 3 networks." in text
+
+
+def test_command_reads_files_and_writes(dataset, tmp_path):
+    for stage in ("init", "trained"):
+        results.write(tmp_path / f"{stage}.nc", dataset.sel(stage=[stage]))
+    files = [tmp_path / "init.nc", tmp_path / "trained.nc"]
+    assert "+1.100 ± 0.058" in figures.make("fig4", files, tmp_path / "fig4.png")
+    assert figures.make("table1", files, tmp_path / "t.md") == (tmp_path / "t.md").read_text()
+    assert (tmp_path / "fig4.png").exists()
+
+
+def test_what_is_missing_is_said(dataset, tmp_path):
+    results.write(tmp_path / "a.nc", dataset.sel(stage=["init"], transform=["mean_channel_activations"]))
+    with pytest.raises(ValueError, match="Figure 4 needs stages init and trained"):
+        figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="Table 1 needs stages init and trained"):
+        figures.make("table1", [tmp_path / "a.nc"], None)
+    with pytest.raises(ValueError, match=r"fig4 needs --out with one of the endings \.png"):
+        figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.jpgg")
+
+
+def test_figures_import_neither_jax_nor_models():
+    script = (
+        "import sys, cnnpool.figures.__main__\n"
+        "bad = [m for m in sys.modules if m.split('.')[0] in ('jax', 'flax') "
+        "or m.startswith(('cnnpool.models', 'cnnpool.training'))]\n"
+        "assert not bad, bad\n"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr

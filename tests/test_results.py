@@ -1,0 +1,124 @@
+"""The results schema: written whole, read back by anyone, foreign files refused."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cnnpool import results
+
+
+def dataset(stages=("init", "trained"), config='{"a": 1}', offset=0.0):
+    shape = (2, len(stages), 2, 3)
+    rng = np.random.default_rng(0)
+    variables = {
+        name: (results.DIMENSIONS, rng.random(shape) + offset) for name in results.SENSITIVITIES
+    }
+    variables["A_theory"] = ("layer", np.arange(3.0))
+    coordinates = {
+        "seed": [0, 7],
+        "stage": list(stages),
+        "transform": ["none", "channel_shuffle"],
+        "layer": ["relu01", "conv02", "linear"],
+    }
+    attributes = dict.fromkeys(results.ATTRIBUTES, "x") | {"schema_version": 1, "config": config}
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    results.write(tmp_path / "new" / "a.nc", dataset())
+    xr.testing.assert_identical(results.read(tmp_path / "new" / "a.nc"), dataset())
+
+
+def test_several_networks_are_groups(tmp_path):
+    networks = {"vgg": dataset(), "lenet": dataset(offset=1.0)}
+    results.write(tmp_path / "a.nc", networks)
+    found = results.read_networks(tmp_path / "a.nc")
+    assert set(found) == {"vgg", "lenet"}
+    for name, network in networks.items():
+        xr.testing.assert_identical(found[name], network)
+    with pytest.raises(results.ResultsError, match="several networks: "):
+        results.read(tmp_path / "a.nc")
+
+
+def test_plain_xarray_reads_it_without_cnnpool(tmp_path):
+    results.write(tmp_path / "a.nc", dataset())
+    script = (
+        "import sys, xarray\n"
+        f"d = xarray.open_dataset({str(tmp_path / 'a.nc')!r}, engine='h5netcdf')\n"
+        "print(float(d.D.sel(seed=7, stage='trained', transform='none', layer='relu01')))\n"
+        "assert not any(name.startswith(('cnnpool', 'jax')) for name in sys.modules)\n"
+    )
+    found = subprocess.run(
+        [sys.executable, "-I", "-W", "error", "-c", script], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert found.returncode == 0, found.stderr
+    expected = dataset().D.sel(seed=7, stage="trained", transform="none", layer="relu01")
+    assert float(found.stdout) == float(expected)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    results.write(tmp_path / "a.nc", dataset())
+    monkeypatch.setattr(xr.DataTree, "to_netcdf", lambda self, path, engine: path.write_text("half") / 0)
+    with pytest.raises(ZeroDivisionError):
+        results.write(tmp_path / "a.nc", dataset(offset=5.0))
+    xr.testing.assert_identical(results.read(tmp_path / "a.nc"), dataset())
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_an_incomplete_dataset_is_not_written(tmp_path):
+    with pytest.raises(results.ResultsError, match="lacks R_se, attribute commit"):
+        results.write(tmp_path / "a.nc", dataset().drop_vars("R_se").drop_attrs().assign_attrs(
+            {k: v for k, v in dataset().attrs.items() if k != "commit"}
+        ))
+    assert not (tmp_path / "a.nc").exists()
+
+
+def foreign(path):
+    xr.Dataset({"temperature": ("time", [1.0])}).to_netcdf(path, engine="h5netcdf")
+
+
+def truncated(path):
+    results.write(path, dataset())
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def newer(path):
+    changed = dataset().assign_attrs(schema_version=99)
+    changed.to_netcdf(path, engine="h5netcdf")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (foreign, "no cnnpool result: it has no attribute schema_version"),
+        (truncated, "cannot be read as netCDF"),
+        (lambda path: path.write_text("hello"), "cannot be read as netCDF"),
+        (newer, "schema version 99, newer than 1: update cnnpool"),
+    ],
+)
+def test_malformed_and_foreign_files_are_refused(tmp_path, make, message):
+    make(tmp_path / "a.nc")
+    with pytest.raises(results.ResultsError, match=message):
+        results.read(tmp_path / "a.nc")
+
+
+def test_an_absent_file_says_what_makes_one(tmp_path):
+    with pytest.raises(FileNotFoundError, match="cnnpool.eval"):
+        results.read(tmp_path / "a.nc")
+
+
+def test_stages_in_different_files_are_merged():
+    whole = dataset()
+    parts = [whole.sel(stage=["trained"]), whole.sel(stage=["init"])]
+    merged = results.merge_stages(parts)
+    assert list(merged["stage"].values) == ["trained", "init"]
+    xr.testing.assert_allclose(merged.sel(stage=["init", "trained"]), whole)
+    assert merged.attrs["config"] == whole.attrs["config"]
+
+
+def test_files_of_different_runs_are_not_merged():
+    with pytest.raises(results.ResultsError, match="different configs"):
+        results.merge_stages([dataset(("init",)), dataset(("trained",), config='{"a": 2}')])

@@ -1,0 +1,168 @@
+"""The estimator of D, G, R against all-pairs oracles in float64."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import matplotlib.image
+import numpy as np
+import pytest
+
+from cnnpool.sensitivity import (
+    Sensitivity,
+    image_moments,
+    mean_channel_activations,
+    sensitivities,
+)
+from tests.oracles import sensitivity as oracle
+
+
+def random_features(offset=0.0, sizes=(7, 5)):
+    """Two layers with names whose alphabetical order is not their forward order."""
+    first = jax.random.normal(jax.random.key(1), (6, 4, sizes[0]))
+    second = jax.random.normal(jax.random.key(2), (sizes[0], sizes[1]))
+
+    def features(x):
+        z = jax.nn.relu(jnp.einsum("bi,ipc->bpc", x, first)) + offset
+        return {"z_conv": z, "a_pool": jnp.tanh((z - offset).mean(1) @ second) + offset}
+
+    return features
+
+
+def images(count=40, draws=3, seed=0, size=6):
+    rng = np.random.default_rng(seed)
+    clean = rng.standard_normal((count, size))
+    deformed = clean + 0.4 * rng.standard_normal((draws, count, size)) * rng.random((count, 1))
+    noisy = clean + 0.3 * rng.standard_normal((draws, count, size))
+    return [jnp.asarray(a, jnp.float32) for a in (clean, deformed, noisy)]
+
+
+def oracle_inputs(features, clean, deformed, noisy, layer):
+    """The float32 activations of one layer, as float64."""
+    run = lambda x: np.asarray(features(x)[layer], np.float64)
+    return run(clean), np.stack([run(d) for d in deformed]), np.stack([run(n) for n in noisy])
+
+
+@pytest.mark.parametrize("offset", [0.0, 100.0])
+@pytest.mark.parametrize("batch_size", [40, 16, 7])
+def test_agrees_with_all_pairs_in_float64(offset, batch_size):
+    features, inputs = random_features(offset), images()
+    found = sensitivities(image_moments(features, *inputs, batch_size=batch_size))
+    assert list(found) == ["z_conv", "a_pool"], "layers must stay in forward order"
+    for layer, value in found.items():
+        expected = oracle.all_pairs_sensitivity(*oracle_inputs(features, *inputs, layer))
+        np.testing.assert_allclose(value[:3], expected, rtol=1e-5, err_msg=layer)
+
+
+def test_a_mean_a_hundred_times_the_spread_does_not_cancel():
+    features, inputs = random_features(100.0), images()
+    moments = image_moments(features, *inputs, batch_size=16)["a_pool"]
+    assert moments.center > 1e3 * moments.spread.mean(), "the offset is no offset: the test is void"
+
+
+def test_jackknife_agrees_with_leaving_out_images_by_hand():
+    features, inputs = random_features(), images(count=25)
+    found = sensitivities(image_moments(features, *inputs, batch_size=25))
+    for layer, value in found.items():
+        expected = oracle.jackknife_errors(*oracle_inputs(features, *inputs, layer))
+        np.testing.assert_allclose(value[3:], expected, rtol=1e-4, err_msg=layer)
+
+
+def test_jackknife_agrees_with_the_bootstrap():
+    features, inputs = random_features(), images(count=80)
+    found = sensitivities(image_moments(features, *inputs, batch_size=80))["z_conv"]
+    expected = oracle.bootstrap_errors(
+        *oracle_inputs(features, *inputs, "z_conv"), resamples=2000, seed=0
+    )
+    # 2000 resamples know a standard error to 1/sqrt(4000) = 1.6 %; first-order differences
+    # between bootstrap and jackknife are O(1/P) of skewed sums: 10 % holds both.
+    np.testing.assert_allclose(found[3:], expected, rtol=0.1)
+
+
+def test_a_dead_layer_gives_nan_and_a_warning_that_names_it():
+    def features(x):
+        return {"alive": x, "dead_relu": jnp.full((len(x), 3), 1 / 3) + 0 * x[:, :3]}
+
+    moments = image_moments(features, *images(), batch_size=16)
+    with pytest.warns(UserWarning, match=r"1 dead layers .* dead_relu"):
+        found = sensitivities(moments)
+    assert np.isnan(found["dead_relu"]).all()
+    assert np.isfinite(found["alive"]).all()
+
+
+def test_a_layer_that_does_not_respond_to_noise_has_no_r():
+    clean, deformed, _ = images()
+    same = jnp.broadcast_to(clean, (1, *clean.shape))
+    moments = image_moments(lambda x: {"input": x}, clean, deformed, same, batch_size=16)
+    with pytest.warns(UserWarning, match=r"1 without response to the noise .*: input"):
+        found = sensitivities(moments)["input"]
+    assert found.G == 0
+    assert np.isnan(found.R)
+    assert np.isfinite(found.D)
+
+
+def test_mean_channel_activations_average_the_last_axis_and_spare_linear_layers():
+    features = lambda x: {"conv": x.reshape(len(x), 2, 3), "linear": x}
+    out = mean_channel_activations(features)(jnp.arange(6.0)[None])
+    np.testing.assert_array_equal(out["conv"], [[[1.0], [4.0]]])
+    assert out["linear"].shape == (1, 6)
+    twice = mean_channel_activations(mean_channel_activations(features))(jnp.arange(6.0)[None])
+    np.testing.assert_array_equal(twice["conv"], out["conv"])
+
+
+def test_networks_of_one_shape_share_a_compiled_program():
+    traces = []
+
+    def apply(params, x):
+        traces.append(1)
+        return {"layer": x * params}
+
+    for scale in (1.0, 2.0, 3.0):
+        features = jax.tree_util.Partial(apply, jnp.array(scale))
+        image_moments(features, *images(), batch_size=40)
+        traces_a_network = len(traces)
+        traces.clear()
+    assert traces_a_network == 1, "only the look-up of layer names may trace again"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c, d, n: (c, d[:, :5], n), "deformed has shape"),
+        (lambda c, d, n: (c, d, n[:0]), "noisy has shape"),
+        (lambda c, d, n: (c[:1], d[:, :1], n[:, :1]), "at least 2 images"),
+    ],
+)
+def test_wrong_shapes_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        image_moments(lambda x: {"x": x}, *change(*images()), batch_size=4)
+
+
+def test_on_real_images(data_dir):
+    """Forty ImageNet photographs, moved by a pixel, through average pooling."""
+    files = sorted((data_dir / "imagenet_sample" / "val").rglob("*.JPEG"))[:40]
+    if not files:
+        pytest.skip(f"no imagenet_sample/val in {data_dir}")
+    pictures = [np.atleast_3d(matplotlib.image.imread(file)) for file in files]
+    corners = [np.broadcast_to(p, (*p.shape[:2], 3))[:32, :32] for p in pictures if min(p.shape[:2]) >= 32]
+    clean = np.stack(corners).astype(np.float32) / 255
+    deformed = np.roll(clean, 1, axis=1)[None]
+    size = np.sqrt(((deformed - clean) ** 2).mean())
+    noisy = (clean + size * np.random.default_rng(0).standard_normal(clean.shape))[None]
+
+    def features(x):
+        return {"input": x, "pool": x.reshape(len(x), 8, 4, 8, 4, 3).mean((2, 4))}
+
+    inputs = [jnp.asarray(a, jnp.float32) for a in (clean, deformed, noisy)]
+    found = sensitivities(image_moments(features, *inputs, batch_size=16))
+    for layer, value in found.items():
+        expected = oracle.all_pairs_sensitivity(*oracle_inputs(features, *inputs, layer))
+        np.testing.assert_allclose(value[:3], expected, rtol=1e-5, err_msg=layer)
+    assert found["input"].R == pytest.approx(1, abs=0.05)
+    assert found["pool"].R > 3, "4 x 4 average pooling kills white noise, not photographs' shifts"
+
+
+def test_results_are_plain_floats():
+    found = sensitivities(image_moments(random_features(), *images(), batch_size=40))
+    assert all(isinstance(number, float) for value in found.values() for number in value)
+    assert functools.reduce(lambda a, b: a and b, [isinstance(v, Sensitivity) for v in found.values()])

@@ -1,4 +1,4 @@
-"""Measures the networks of a run: D, G, R of every layer, with standard errors.
+r"""Measures the networks of a run: D, G, R of every layer, with standard errors.
 
     python -m cnnpool.eval --workdir=runs/a --stage=trained --out=a.nc
     python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \\
@@ -94,7 +94,9 @@ def evaluate(
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.eval")
-    parser.add_argument("--workdir", type=Path, required=True, help="of the run, from cnnpool.train")
+    parser.add_argument(
+        "--workdir", type=Path, required=True, help="of the run, from cnnpool.train"
+    )
     parser.add_argument(
         "--stage", default="trained", help="comma-separated: init, trained, or epochs (%(default)s)"
     )

@@ -24,7 +24,7 @@ from cnnpool.measuring.run import load_stages
 def result_arrays(networks: Mapping[str, xr.Dataset]) -> dict[str, np.ndarray]:
     """All variables and coordinates by name; "GROUP/name" where a file holds several networks."""
     return {
-        name if group == "/" else f"{group}/{name}": variable.values
+        str(name) if group == "/" else f"{group}/{name}": variable.values
         for group, dataset in networks.items()
         for name, variable in dataset.variables.items()
     }
@@ -53,7 +53,7 @@ def parameter_arrays(workdir: Path, stage: str) -> dict[str, np.ndarray]:
 def _write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
     plain = {k: a.astype(str) if a.dtype == object else a for k, a in arrays.items()}
     with path.open("wb") as file:
-        np.savez(file, **plain)
+        np.savez(file, allow_pickle=False, **plain)
 
 
 RESULT_WRITERS: dict[str, Callable[[Mapping[str, xr.Dataset], Path], None]] = {

@@ -50,8 +50,7 @@ def check(dataset: xr.Dataset, source: str) -> None:
     for name in SENSITIVITIES:
         if not set(DIMENSIONS) <= set(dataset[name].dims):
             raise ResultsError(
-                f"{source}: {name} has dimensions {dataset[name].dims}, expected {DIMENSIONS} among "
-                "them"
+                f"{source}: {name} has dimensions {dataset[name].dims}, not all of {DIMENSIONS}"
             )
 
 

@@ -1,5 +1,6 @@
 """Devices and the mesh that independent networks are spread over."""
 
+from collections.abc import Sequence
 import os
 
 import jax
@@ -30,9 +31,9 @@ def one_cpu_device_per_core(n_seeds: int) -> None:
     jax.config.update("jax_num_cpu_devices", largest_divisor(n_seeds, at_most=cores or 1))
 
 
-def seed_mesh(n_seeds: int) -> Mesh:
-    """A mesh with the one axis `seed`, over as many devices as divide `n_seeds`."""
-    devices = jax.devices()
+def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh with the one axis `seed`, over as many of the devices as divide `n_seeds`."""
+    devices = jax.devices() if devices is None else devices
     count = largest_divisor(n_seeds, at_most=len(devices))
     return jax.make_mesh((count,), (SEED_AXIS,), (AxisType.Auto,), devices=devices[:count])
 

@@ -134,11 +134,20 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
 
     def batch_moments(rows):
         base = features(clean[rows])
-        to_base = lambda batch: squared(features(batch), base)
-        over_draws = lambda stack: jax.tree.map(
-            lambda d: d.mean(0), lax.map(to_base, jnp.take(stack, rows, axis=1))
+
+        def to_base(batch):
+            return squared(features(batch), base)
+
+        def over_draws(stack):
+            return jax.tree.map(
+                lambda d: d.mean(0), lax.map(to_base, jnp.take(stack, rows, axis=1))
+            )
+
+        return (
+            over_draws(deformed),
+            over_draws(noisy),
+            squared(base, jax.tree.map(lambda m: m[None], mean)),
         )
-        return over_draws(deformed), over_draws(noisy), squared(base, jax.tree.map(lambda m: m[None], mean))
 
     per_image = lax.map(batch_moments, index)
     deformation, noise, spread = jax.tree.map(lambda a: a.reshape(-1)[:images], per_image)

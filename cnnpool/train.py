@@ -1,4 +1,4 @@
-"""Trains the networks of a config; killed at any moment, the same command goes on.
+r"""Trains the networks of a config; killed at any moment, the same command goes on.
 
     python -m cnnpool.train --config=configs/scale1d.py:quick --workdir=runs/quick
     python -m cnnpool.train --config=configs/scale1d.py --config.model.width=256 \\
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value)
+    config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
     logging.set_verbosity(logging.ERROR)
     runtime.one_cpu_device_per_core(len(config.seeds))
     try:

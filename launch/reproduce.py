@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool import command_line, results, runtime
+from cnnpool import command_line, runtime
 from cnnpool.atomic_write import write_atomically
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures

@@ -1,5 +1,7 @@
 """The training step and blocks of epochs: gradient, skipping, seeds, devices."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,7 +39,7 @@ def run(config, *, seeds=None, devices=1, start=0, stop=60, active=None, blocks=
     active = jnp.ones(len(config.seeds), bool) if active is None else jnp.array(active)
     params = state.params if params is None else params
     edges = np.linspace(start, stop, blocks + 1).astype(int)
-    for begin, end in zip(edges[:-1], edges[1:], strict=True):
+    for begin, end in itertools.pairwise(edges):
         params, metrics = block(params, data, active, int(begin), int(end))
     return jax.device_get(params), jax.device_get(metrics)
 

@@ -50,7 +50,7 @@ def test_one_permutation_serves_all_filters_of_a_kernel_and_kernels_differ(param
     new, orders = shuffled(params), []
     for name in ("conv02", "conv03", "conv04"):
         old, kernel = np.asarray(params[name]["kernel"]), np.asarray(new[name]["kernel"])
-        order = [int(np.flatnonzero((old[0, :, 0] == value))[0]) for value in kernel[0, :, 0]]
+        order = [int(np.flatnonzero(old[0, :, 0] == value)[0]) for value in kernel[0, :, 0]]
         np.testing.assert_array_equal(kernel, old[:, order])
         orders.append(tuple(order))
     assert len(set(orders)) > 1
@@ -90,7 +90,9 @@ def test_mean_channel_is_idempotent_and_keeps_shapes_and_readout(params):
 
 
 def test_mean_channel_keeps_the_image_channels_of_the_first_layer():
-    params = {"conv01": {"kernel": jax.random.normal(jax.random.key(0), (3, 2, 5)), "bias": jnp.ones(5)}}
+    params = {
+        "conv01": {"kernel": jax.random.normal(jax.random.key(0), (3, 2, 5)), "bias": jnp.ones(5)}
+    }
     kernel = mean_channel(params)["conv01"]["kernel"]
     expected = np.asarray(params["conv01"]["kernel"]).mean(-1)
     np.testing.assert_allclose(kernel[..., 0], expected, rtol=1e-6)
@@ -101,7 +103,9 @@ def test_mean_filters_agree_with_the_oracle(params):
     found = channels.mean_filters(params, pattern=transforms.KERNELS)
     plain = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     np.testing.assert_allclose(
-        np.stack([found[f"conv{k:02d}"] for k in range(1, 5)]), oracle.mean_filters(plain), atol=1e-7
+        np.stack([found[f"conv{k:02d}"] for k in range(1, 5)]),
+        oracle.mean_filters(plain),
+        atol=1e-7,
     )
 
 
@@ -114,5 +118,7 @@ def test_mean_filters_agree_with_the_oracle(params):
     ],
 )
 def test_a_pattern_that_matches_nothing_is_an_error(params, transform):
-    with pytest.raises(ValueError, match="matches no parameter; there are conv01/bias, conv01/kernel"):
+    with pytest.raises(
+        ValueError, match="matches no parameter; there are conv01/bias, conv01/kernel"
+    ):
         transform(params)

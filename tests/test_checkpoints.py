@@ -27,14 +27,19 @@ PROGRESS = (
 def state(epoch, size=64):
     keys = jax.random.split(jax.random.key(epoch))
     params = {
-        "conv01": {"kernel": jax.random.normal(keys[0], (2, 3, 1, size)), "bias": jnp.ones((2, size))},
+        "conv01": {
+            "kernel": jax.random.normal(keys[0], (2, 3, 1, size)),
+            "bias": jnp.ones((2, size)),
+        },
         "linear": {"kernel": jax.random.normal(keys[1], (2, size, 1))},
     }
     return RunState(epoch, params, PROGRESS, seconds=1.5 * epoch)
 
 
 def like(size=64):
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state(0, size).params)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state(0, size).params
+    )
 
 
 @pytest.fixture
@@ -75,7 +80,10 @@ def test_one_call_deletes_what_is_not_needed(written):
 
 
 def test_an_absent_checkpoint_is_named(written):
-    with open_store(written) as store, pytest.raises(CheckpointError, match=r"no checkpoint of epoch 25.*\[0, 20, 30\]"):
+    with (
+        open_store(written) as store,
+        pytest.raises(CheckpointError, match=r"no checkpoint of epoch 25.*\[0, 20, 30\]"),
+    ):
         store.restore(25, like())
 
 
@@ -93,19 +101,27 @@ def flip_a_bit(path):
 def test_a_damaged_checkpoint_is_refused_and_the_latest_good_one_named(written, damage):
     damage(largest_file(written / "30" / "params"))
     with open_store(written) as store:
-        with pytest.raises(CheckpointError, match=r"30 is damaged.*latest good one is epoch 20.*--stage=20"):
+        with pytest.raises(
+            CheckpointError, match=r"30 is damaged.*latest good one is epoch 20.*--stage=20"
+        ):
             store.restore(30, like())
         assert store.restore(20, like()).epoch == 20, "the good one must be usable"
 
 
 def test_damaged_progress_is_refused(written):
     truncate(largest_file(written / "30" / "progress"))
-    with open_store(written) as store, pytest.raises(CheckpointError, match="latest good one is epoch 20"):
+    with (
+        open_store(written) as store,
+        pytest.raises(CheckpointError, match="latest good one is epoch 20"),
+    ):
         store.restore(30, like())
 
 
 def test_a_checkpoint_of_another_network_is_refused(written):
-    with open_store(written) as store, pytest.raises(CheckpointError, match="damaged or of another network"):
+    with (
+        open_store(written) as store,
+        pytest.raises(CheckpointError, match="damaged or of another network"),
+    ):
         store.restore(30, like(size=65))
 
 
@@ -142,7 +158,10 @@ def test_a_full_disk_is_an_error_and_nothing_that_existed_is_lost(tmp_path):
     """The limit on a file's size makes writes fail as a full disk does."""
     assert resource.RLIMIT_FSIZE is not None
     found = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path / "c")], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "c")],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert found.returncode == 3, found.stderr[-2000:]
     assert "cannot write checkpoints" in found.stdout

@@ -28,13 +28,17 @@ def test_step_matrices_agree_with_the_oracle(filter_size):
 
 
 def test_a_filter_of_two_with_stride_two_averages_blocks():
-    np.testing.assert_allclose(diffusion.step_matrix(20, 2, 2), oracle.block_step(20, 2), atol=1e-15)
+    np.testing.assert_allclose(
+        diffusion.step_matrix(20, 2, 2), oracle.block_step(20, 2), atol=1e-15
+    )
 
 
 @pytest.mark.parametrize("filter_size", [2, 3, 4, 5])
 def test_lattice_drift_and_variance_are_those_of_the_matrices(filter_size):
     length, layers = 101, 3
-    response = diffusion.layer_matrices(length, depth=layers, filter_size=filter_size, stride=1)[-1][:, 50]
+    response = diffusion.layer_matrices(length, depth=layers, filter_size=filter_size, stride=1)[
+        -1
+    ][:, 50]
     a = np.arange(length) - 50
     drift = (response * a).sum()
     assert drift == pytest.approx(layers * diffusion.lattice_drift(filter_size), abs=1e-12)
@@ -49,8 +53,12 @@ def test_constants_as_printed_and_how_far_they_are_off():
     assert diffusion.paper_drift(3) == 0
     assert diffusion.paper_drift(4) == pytest.approx(-3 / 8)
     # The printed variance a layer is 2 D: a third too small for F = 3, a third too large for F = 2.
-    assert 2 * diffusion.paper_diffusion_coefficient(3) / diffusion.lattice_variance(3) == pytest.approx(2 / 3)
-    assert 2 * diffusion.paper_diffusion_coefficient(2) / diffusion.lattice_variance(2) == pytest.approx(4 / 3)
+    assert 2 * diffusion.paper_diffusion_coefficient(3) / diffusion.lattice_variance(
+        3
+    ) == pytest.approx(2 / 3)
+    assert 2 * diffusion.paper_diffusion_coefficient(2) / diffusion.lattice_variance(
+        2
+    ) == pytest.approx(4 / 3)
 
 
 @pytest.mark.parametrize("filter_size", [3, 4, 5])
@@ -87,15 +95,38 @@ def test_strided_receptive_field_is_a_uniform_window(layer):
 
 
 def matrices_of(task, filter_size, stride, depth):
-    return diffusion.layer_matrices(task["length"], depth=depth, filter_size=filter_size, stride=stride)
+    return diffusion.layer_matrices(
+        task["length"], depth=depth, filter_size=filter_size, stride=stride
+    )
 
 
 @pytest.mark.parametrize(
     ("task", "filter_size", "stride", "depth", "step", "moves"),
     [
-        (STRIDE1, 3, 1, 12, oracle.network_step, lambda i, j: scale_oracle.moved_images(i, j, 32, "wrap")),
-        (STRIDE1, 4, 1, 3, oracle.network_step, lambda i, j: scale_oracle.moved_images(i, j, 32, "wrap")),
-        (STRIDED, 2, 2, 4, oracle.block_step, lambda i, j: scale_oracle.moved_images_sector(i, j, 32, 8)),
+        (
+            STRIDE1,
+            3,
+            1,
+            12,
+            oracle.network_step,
+            lambda i, j: scale_oracle.moved_images(i, j, 32, "wrap"),
+        ),
+        (
+            STRIDE1,
+            4,
+            1,
+            3,
+            oracle.network_step,
+            lambda i, j: scale_oracle.moved_images(i, j, 32, "wrap"),
+        ),
+        (
+            STRIDED,
+            2,
+            2,
+            4,
+            oracle.block_step,
+            lambda i, j: scale_oracle.moved_images_sector(i, j, 32, 8),
+        ),
     ],
 )
 def test_predictions_agree_with_the_oracle(task, filter_size, stride, depth, step, moves):
@@ -118,7 +149,9 @@ def test_predictions_agree_with_the_oracle(task, filter_size, stride, depth, ste
 def test_slopes_of_the_finite_ring_are_the_protocols():
     data = scale1d.enumerate_task(**STRIDE1)
     found = diffusion.predicted_sensitivities(
-        matrices_of(STRIDE1, 3, 1, 12), np.asarray(data.images[..., 0]), np.asarray(data.every_move()[..., 0])
+        matrices_of(STRIDE1, 3, 1, 12),
+        np.asarray(data.images[..., 0]),
+        np.asarray(data.every_move()[..., 0]),
     )
     sizes = np.array([diffusion.receptive_field_size(k, 3) for k in range(1, 13)])
     for first, last, d_slope, g_slope in ((2, 9, -1.69, 0.85), (4, 12, -1.63, 0.97)):
@@ -131,7 +164,9 @@ def constant_network(width, depth, filter_size, stride, length):
     """A network whose every filter is the same positive constant, without bias."""
     model = SimpleCNN(width, depth, filter_size, stride)
     params = model.init(jax.random.key(0), jnp.zeros((1, length, 1)))
-    constant = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.3 if leaf.ndim == 3 else 0.0), params)
+    constant = jax.tree.map(
+        lambda leaf: jnp.full_like(leaf, 0.3 if leaf.ndim == 3 else 0.0), params
+    )
     return lambda x: model.apply(constant, x)[1]
 
 
@@ -156,9 +191,9 @@ def test_a_network_of_constant_filters_measures_what_theory_predicts(
     )
     for k in range(1, depth + 1):
         # All moves are enumerated, so D is exact up to float32.
-        assert D[f"relu{k:02d}"].D == pytest.approx(found.D[k - 1], rel=1e-5, abs=1e-9)
+        assert pytest.approx(found.D[k - 1], rel=1e-5, abs=1e-9) == D[f"relu{k:02d}"].D
         # G averages 64 noises of each image; sigma is measured on as many moves.
-        assert G[f"relu{k:02d}"].G == pytest.approx(found.G[k - 1], rel=0.03)
+        assert pytest.approx(found.G[k - 1], rel=0.03) == G[f"relu{k:02d}"].G
 
 
 @pytest.mark.parametrize(("filter_size", "stride"), [(3, 1), (5, 1), (2, 2), (4, 1)])

@@ -32,8 +32,10 @@ def dataset():
     variables |= {"D": (results.DIMENSIONS, d), "G": (results.DIMENSIONS, g)}
     variables["A"] = (results.DIMENSIONS, np.broadcast_to(size, shape))
     variables["mean_filter"] = ((*results.DIMENSIONS, "tap"), filters)
-    variables |= {name: ("layer", value) for name, value in
-                  {"A_theory": size, "D_theory": size**-1.5, "G_theory": size**0.5}.items()}
+    variables |= {
+        name: ("layer", value)
+        for name, value in {"A_theory": size, "D_theory": size**-1.5, "G_theory": size**0.5}.items()
+    }
     coordinates = {
         "seed": range(SEEDS),
         "stage": ["init", "trained"],
@@ -47,7 +49,9 @@ def dataset():
 
 
 def test_slopes_with_errors_beside_the_prediction(dataset):
-    rows = {(r.curve, r.quantity): r for r in fig4.slope_rows(dataset) if (r.first, r.last) == (2, 9)}
+    rows = {
+        (r.curve, r.quantity): r for r in fig4.slope_rows(dataset) if (r.first, r.last) == (2, 9)
+    }
     assert len(rows) == 6
     trained = rows["trained", "G"]
     assert trained.measured.mean == pytest.approx(1.1)
@@ -97,7 +101,9 @@ def test_command_reads_files_and_writes(dataset, tmp_path):
 
 
 def test_what_is_missing_is_said(dataset, tmp_path):
-    results.write(tmp_path / "a.nc", dataset.sel(stage=["init"], transform=["mean_channel_activations"]))
+    results.write(
+        tmp_path / "a.nc", dataset.sel(stage=["init"], transform=["mean_channel_activations"])
+    )
     with pytest.raises(ValueError, match="Figure 4 needs stages init and trained"):
         figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.png")
     with pytest.raises(ValueError, match="Table 1 needs stages init and trained"):

@@ -29,7 +29,14 @@ FIELDS = {
 def start(workdir: Path) -> subprocess.Popen:
     flags = [f"--config.{name}={value}" for name, value in FIELDS.items()]
     return subprocess.Popen(
-        [sys.executable, "-m", "cnnpool.train", "--config=configs/scale1d.py:quick", f"--workdir={workdir}", *flags],
+        [
+            sys.executable,
+            "-m",
+            "cnnpool.train",
+            "--config=configs/scale1d.py:quick",
+            f"--workdir={workdir}",
+            *flags,
+        ],
         cwd=Path(__file__).parents[1],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -70,7 +77,10 @@ def kill_during_a_save(workdir: Path) -> None:
     for _ in range(8):
         first = max(complete(workdir), default=0)
         kill_when(
-            workdir, lambda first=first: max(complete(workdir), default=0) > first and saves_under_way(workdir)
+            workdir,
+            lambda first=first: (
+                max(complete(workdir), default=0) > first and saves_under_way(workdir)
+            ),
         )
         if saves_under_way(workdir):
             return
@@ -87,7 +97,9 @@ def test_killed_five_times_and_resumed_is_bit_identical(tmp_path):
     reached = max(complete(killed))
     kill_when(killed, lambda: complete(killed) and max(complete(killed)) >= reached + 100)
     kill_when(killed, lambda: complete(killed) and max(complete(killed)) >= reached + 300)
-    assert 0 < max(complete(killed)) < max(complete(whole)), "the kills came before or after the run"
+    assert 0 < max(complete(killed)) < max(complete(whole)), (
+        "the kills came before or after the run"
+    )
     assert finish(killed) == expected
     reference, resumed = parameter_arrays(whole, "trained"), parameter_arrays(killed, "trained")
     assert reference.keys() == resumed.keys()

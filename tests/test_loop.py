@@ -85,7 +85,10 @@ def test_sections_that_change_no_parameter_may_differ(reference, tiny_config, tm
 def test_divergence_names_the_step_and_the_last_good_checkpoint(tiny_config, tmp_path):
     with tiny_config.unlocked():
         tiny_config.training.learning_rate_per_channel = 1e20
-    with pytest.raises(loop.TrainingDivergedError, match=r"seed 0 diverged.*at step \d+.*last good checkpoint: epoch 0"):
+    with pytest.raises(
+        loop.TrainingDivergedError,
+        match=r"seed 0 diverged.*at step \d+.*last good checkpoint: epoch 0",
+    ):
         loop.train(tiny_config, tmp_path)
 
 
@@ -103,10 +106,15 @@ def test_two_writers_are_refused(tiny_config, tmp_path):
 
 @pytest.mark.usefixtures("failing_restores")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_damaged_latest_checkpoint_stops_the_resume_and_loses_nothing(reference, tiny_config, tmp_path):
+def test_a_damaged_latest_checkpoint_stops_the_resume_and_loses_nothing(
+    reference, tiny_config, tmp_path
+):
     folder = loop.checkpoint_directory(tmp_path / "reference")
     latest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
-    file = max((p for p in (folder / str(latest)).rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    file = max(
+        (p for p in (folder / str(latest)).rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
     file.write_bytes(file.read_bytes()[:10])
     before = sorted(folder.iterdir())
     with pytest.raises(CheckpointError, match=rf"{latest} is damaged.*latest good one is epoch"):
@@ -127,7 +135,7 @@ def test_impossible_fields_are_refused_before_anything_is_written(tiny_config, t
 def test_seeds_must_be_there_and_differ(tiny_config, tmp_path, seeds):
     with tiny_config.unlocked():
         tiny_config.seeds = seeds
-    with pytest.raises(ValueError, match="config.seeds must name at least one seed, each once"):
+    with pytest.raises(ValueError, match=r"config\.seeds must name at least one seed, each once"):
         loop.train(tiny_config, tmp_path / "new")
 
 

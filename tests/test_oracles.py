@@ -47,7 +47,8 @@ def test_move_cases() -> None:
     clipped = [list(np.nonzero(x)[0]) for _, x in scale1d.moved_images(0, 7, 8, "clip")]
     assert clipped == [[0, 6], [0, 7], [1, 6], [1, 7]]
     merged = scale1d.moved_images(2, 4, 8, "wrap")[2][1]
-    assert list(np.nonzero(merged)[0]) == [3] and merged[3] == 4.0
+    assert list(np.nonzero(merged)[0]) == [3]
+    assert merged[3] == 4.0
     sectors = [list(np.nonzero(x)[0]) for _, x in scale1d.moved_images_sector(3, 5, 8, 4)]
     assert sectors == [[2, 4], [2, 6], [3, 4], [3, 6]]
     for i, j in scale1d.all_pairs(8):
@@ -111,7 +112,8 @@ def test_satisfied_margins_leave_only_the_ridge() -> None:
     params["linear"]["bias"][:] = 100.0
     x = np.random.default_rng(6).standard_normal((4, 8, 1))
     grads = simple_cnn.gradient(params, x, np.ones(4), 0.01, 3, 1)
-    assert np.all(grads["linear"]["kernel"] == 0) and np.all(grads["conv02"]["bias"] == 0)
+    assert np.all(grads["linear"]["kernel"] == 0)
+    assert np.all(grads["conv02"]["bias"] == 0)
     np.testing.assert_allclose(
         grads["conv02"]["kernel"], 2 * 0.01 / (3 * 2) * params["conv02"]["kernel"]
     )

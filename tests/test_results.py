@@ -52,7 +52,10 @@ def test_plain_xarray_reads_it_without_cnnpool(tmp_path):
         "assert not any(name.startswith(('cnnpool', 'jax')) for name in sys.modules)\n"
     )
     found = subprocess.run(
-        [sys.executable, "-I", "-W", "error", "-c", script], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-I", "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert found.returncode == 0, found.stderr
     expected = dataset().D.sel(seed=7, stage="trained", transform="none", layer="relu01")
@@ -61,7 +64,9 @@ def test_plain_xarray_reads_it_without_cnnpool(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     results.write(tmp_path / "a.nc", dataset())
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", lambda self, path, engine: path.write_text("half") / 0)
+    monkeypatch.setattr(
+        xr.DataTree, "to_netcdf", lambda self, path, engine: path.write_text("half") / 0
+    )
     with pytest.raises(ZeroDivisionError):
         results.write(tmp_path / "a.nc", dataset(offset=5.0))
     xr.testing.assert_identical(results.read(tmp_path / "a.nc"), dataset())
@@ -70,9 +75,13 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_an_incomplete_dataset_is_not_written(tmp_path):
     with pytest.raises(results.ResultsError, match="lacks R_se, attribute commit"):
-        results.write(tmp_path / "a.nc", dataset().drop_vars("R_se").drop_attrs().assign_attrs(
-            {k: v for k, v in dataset().attrs.items() if k != "commit"}
-        ))
+        results.write(
+            tmp_path / "a.nc",
+            dataset()
+            .drop_vars("R_se")
+            .drop_attrs()
+            .assign_attrs({k: v for k, v in dataset().attrs.items() if k != "commit"}),
+        )
     assert not (tmp_path / "a.nc").exists()
 
 
@@ -106,7 +115,7 @@ def test_malformed_and_foreign_files_are_refused(tmp_path, make, message):
 
 
 def test_an_absent_file_says_what_makes_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="cnnpool.eval"):
+    with pytest.raises(FileNotFoundError, match=r"cnnpool\.eval"):
         results.read(tmp_path / "a.nc")
 
 

@@ -70,7 +70,9 @@ def test_every_move_lists_the_four_equally_likely_moves():
     data = task()
     moved = np.asarray(data.every_move()[..., 0])
     for index in (0, 17, 300):
-        expected = sorted(tuple(image) for _, image in oracle.moved_images(*data.pairs[index], 32, "wrap"))
+        expected = sorted(
+            tuple(image) for _, image in oracle.moved_images(*data.pairs[index], 32, "wrap")
+        )
         np.testing.assert_allclose(sorted(map(tuple, moved[:, index])), expected, rtol=1e-6)
 
 
@@ -112,7 +114,10 @@ def test_balanced_split_is_balanced_disjoint_and_complete():
         ({"scale": 2, "gap": 2}, r"no image has label \+1"),
         ({"gap": -1}, "gap >= 0"),
         ({"length": 2}, "length >= 4"),
-        ({"task": "distnace"}, r"data.task is 'distnace'; expected one of \['distance', 'sector'\]"),
+        (
+            {"task": "distnace"},
+            r"data.task is 'distnace'; expected one of \['distance', 'sector'\]",
+        ),
         ({"boundary": "reflect"}, "data.boundary"),
         ({"task": "sector", "scale": 5, "gap": 0}, "length / scale whole, got 32 / 5"),
         ({"task": "sector", "scale": 8}, "expected gap 0, got 4"),

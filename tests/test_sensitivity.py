@@ -39,7 +39,10 @@ def images(count=40, draws=3, seed=0, size=6):
 
 def oracle_inputs(features, clean, deformed, noisy, layer):
     """The float32 activations of one layer, as float64."""
-    run = lambda x: np.asarray(features(x)[layer], np.float64)
+
+    def run(x):
+        return np.asarray(features(x)[layer], np.float64)
+
     return run(clean), np.stack([run(d) for d in deformed]), np.stack([run(n) for n in noisy])
 
 
@@ -102,7 +105,9 @@ def test_a_layer_that_does_not_respond_to_noise_has_no_r():
 
 
 def test_mean_channel_activations_average_the_last_axis_and_spare_linear_layers():
-    features = lambda x: {"conv": x.reshape(len(x), 2, 3), "linear": x}
+    def features(x):
+        return {"conv": x.reshape(len(x), 2, 3), "linear": x}
+
     out = mean_channel_activations(features)(jnp.arange(6.0)[None])
     np.testing.assert_array_equal(out["conv"], [[[1.0], [4.0]]])
     assert out["linear"].shape == (1, 6)
@@ -144,7 +149,9 @@ def test_on_real_images(data_dir):
     if not files:
         pytest.skip(f"no imagenet_sample/val in {data_dir}")
     pictures = [np.atleast_3d(matplotlib.image.imread(file)) for file in files]
-    corners = [np.broadcast_to(p, (*p.shape[:2], 3))[:32, :32] for p in pictures if min(p.shape[:2]) >= 32]
+    corners = [
+        np.broadcast_to(p, (*p.shape[:2], 3))[:32, :32] for p in pictures if min(p.shape[:2]) >= 32
+    ]
     clean = np.stack(corners).astype(np.float32) / 255
     deformed = np.roll(clean, 1, axis=1)[None]
     size = np.sqrt(((deformed - clean) ** 2).mean())
@@ -158,11 +165,13 @@ def test_on_real_images(data_dir):
     for layer, value in found.items():
         expected = oracle.all_pairs_sensitivity(*oracle_inputs(features, *inputs, layer))
         np.testing.assert_allclose(value[:3], expected, rtol=1e-5, err_msg=layer)
-    assert found["input"].R == pytest.approx(1, abs=0.05)
+    assert pytest.approx(1, abs=0.05) == found["input"].R
     assert found["pool"].R > 3, "4 x 4 average pooling kills white noise, not photographs' shifts"
 
 
 def test_results_are_plain_floats():
     found = sensitivities(image_moments(random_features(), *images(), batch_size=40))
     assert all(isinstance(number, float) for value in found.values() for number in value)
-    assert functools.reduce(lambda a, b: a and b, [isinstance(v, Sensitivity) for v in found.values()])
+    assert functools.reduce(
+        lambda a, b: a and b, [isinstance(v, Sensitivity) for v in found.values()]
+    )

@@ -16,7 +16,9 @@ SHAPES = [(3, 1), (2, 1), (4, 1), (5, 1), (2, 2), (4, 2)]
 def test_every_layer_agrees_with_the_oracle(filter_size, stride):
     params = oracle.normal_params(3, 6, filter_size, 0)
     images = np.random.default_rng(1).standard_normal((5, 32, 1))
-    _, activations = SimpleCNN(6, 3, filter_size, stride).apply({"params": params}, jnp.asarray(images))
+    _, activations = SimpleCNN(6, 3, filter_size, stride).apply(
+        {"params": jax.tree.map(jnp.asarray, params)}, jnp.asarray(images)
+    )
     expected = oracle.forward(params, images, filter_size, stride)
     assert list(activations) == list(expected)
     for name, value in expected.items():
@@ -52,5 +54,5 @@ def test_the_network_is_translation_invariant():
 
 
 def test_a_network_too_deep_for_the_ring_is_refused():
-    with pytest.raises(ValueError, match="conv06 gets 1 positions.*longer data.length"):
+    with pytest.raises(ValueError, match=r"conv06 gets 1 positions.*longer data.length"):
         SimpleCNN(2, 6, 2, 2).init(jax.random.key(0), jnp.ones((1, 32, 1)))

@@ -29,7 +29,7 @@ def all_pairs(length: int) -> Positions:
 
 
 def ring_distance(pairs: Positions, length: int) -> Labels:
-    """d = min(|i - j|, L - |i - j|), in pixels."""
+    """D = min(|i - j|, L - |i - j|), in pixels."""
     apart = np.abs(pairs[:, 0] - pairs[:, 1])
     return np.minimum(apart, length - apart)
 
@@ -177,7 +177,7 @@ def balanced_split(
         members = np.flatnonzero(labels == label)
         if size // 2 >= len(members):
             raise ValueError(
-                f"data.train_size {size} asks for {size // 2} images of class {label:+d}, but there "
+                f"data.train_size {size} asks for {size // 2} images of class {label:+d}; there "
                 f"are {len(members)} and validation needs one; take at most {2 * len(members) - 2}"
             )
         train.append(np.asarray(jax.random.permutation(class_key, members))[: size // 2])

@@ -91,7 +91,7 @@ def slope_rows(dataset: xr.Dataset) -> list[SlopeRow]:
 def slopes_markdown(dataset: xr.Dataset) -> str:
     """The slopes as a markdown table."""
     lines = [
-        "| curve | quantity | layers k | slope ± se over seeds | exact finite ring | paper, asymptotic |",
+        "| curve | quantity | layers k | slope ± se over seeds | exact finite ring | paper |",
         "|---|---|---|---|---|---|",
     ]
     for row in slope_rows(dataset):
@@ -133,7 +133,9 @@ def _curve_with_band(axes, sizes, values: xr.DataArray, curve: Curve) -> None:
     if seeds > 1:
         error = values.std("seed", ddof=1).values / np.sqrt(seeds)
         low = np.maximum(mean - error, mean * 1e-2)
-        axes.fill_between(sizes, low, mean + error, color=curve.look["color"], alpha=style.BAND_ALPHA)
+        axes.fill_between(
+            sizes, low, mean + error, color=curve.look["color"], alpha=style.BAND_ALPHA
+        )
 
 
 def _predictions(axes, layers: xr.Dataset, name: str) -> None:

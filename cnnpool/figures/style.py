@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
@@ -15,7 +16,7 @@ THEORY = {"color": "black", "linestyle": "--", "linewidth": 1}
 GUIDE = {"color": "tab:red", "linestyle": "-", "linewidth": 0.7}
 BAND_ALPHA = 0.25
 
-RC = {
+RC: dict[str, Any] = {
     "axes.spines.right": False,
     "axes.spines.top": False,
     "figure.dpi": 150,
@@ -27,6 +28,6 @@ RC = {
 
 def save(draw: Callable[[], Figure], path: Path) -> None:
     """Draws in the common style and writes PNG, PDF or SVG, by the path's ending."""
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC):  # type: ignore[arg-type]
         figure = draw()
         write_atomically(path, lambda beside: figure.savefig(beside, bbox_inches="tight"))

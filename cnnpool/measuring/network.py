@@ -61,7 +61,7 @@ def inputs(config: ConfigDict, net: Network) -> Inputs:
 
 
 def depth_of(layer: str) -> int | None:
-    """k of a convolution or its ReLU, counted from 1; None for pooling and readout."""
+    """K of a convolution or its ReLU, counted from 1; None for pooling and readout."""
     match = re.fullmatch(r"(?:conv|relu)(\d+)", layer)
     return int(match.group(1)) if match else None
 

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 import itertools
 import json
-import operator
 from pathlib import Path
 import sys
 import textwrap
 import warnings
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 from tqdm import tqdm
@@ -84,7 +84,7 @@ def measure_run(
         cells, desc="measuring", unit="network", mininterval=0.5 if sys.stderr.isatty() else 30.0
     )
     for (row, seed), stage, transform in bar:
-        one = jax.tree.map(operator.itemgetter(row), params[stage])
+        one = _network_at(row, params[stage])
         key = jax.random.fold_in(jax.random.key(config.measurement.seed + 1), seed)
         with warnings.catch_warnings(record=True) as caught:
             measured[seed, stage, transform] = measuring.measure(
@@ -95,6 +95,11 @@ def measure_run(
             bar.write(textwrap.shorten(text, 120, placeholder=" ..."), file=sys.stderr)
     dataset = _dataset(config, net, states, transforms, measured)
     return dataset.assign_attrs(trained_by=(workdir / "provenance.json").read_text())
+
+
+def _network_at(row: int, stacked: dict) -> dict:
+    """The parameters of one network, out of those of all seeds."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), stacked)
 
 
 def _dataset(config, net, states, transforms, measured) -> xr.Dataset:
@@ -141,20 +146,22 @@ def _dataset(config, net, states, transforms, measured) -> xr.Dataset:
     return xr.Dataset(variables, coordinates, attributes)
 
 
-def _theory(config: ConfigDict, net: setup.Network, depths) -> dict[str, tuple]:
+def _theory(
+    config: ConfigDict, net: setup.Network, depths: Sequence[int | None]
+) -> dict[str, tuple]:
     """A_k, and D_k and G_k of constant positive filters, on the layers that have a depth."""
     model, data = config.model, net.data
     matrices = diffusion.layer_matrices(
         data.length, depth=model.depth, filter_size=model.filter_size, stride=model.stride
     )
     prediction = diffusion.predicted_sensitivities(
-        matrices, data.images[..., 0], data.every_move()[..., 0]
+        matrices, np.asarray(data.images[..., 0]), np.asarray(data.every_move()[..., 0])
     )
     sizes = [
         diffusion.receptive_field_size(k + 1, model.filter_size, model.stride)
         for k in range(model.depth)
     ]
-    predicted = {"A_theory": sizes, "D_theory": prediction.D, "G_theory": prediction.G}
+    predicted = {"A_theory": np.array(sizes), "D_theory": prediction.D, "G_theory": prediction.G}
     return {
         name: ("layer", np.array([values[d - 1] if d else np.nan for d in depths]))
         for name, values in predicted.items()

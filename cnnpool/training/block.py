@@ -99,10 +99,7 @@ class SGD:
             )
 
         needed = jnp.any((slope != 0) & active[:, None])
-        if self.skip_zero_gradients:
-            params = lax.cond(needed, descend, shrink)
-        else:
-            params = descend()
+        params = lax.cond(needed, descend, shrink) if self.skip_zero_gradients else descend()
         return params, (hinge(margins).mean(-1), needed)
 
     def epochs(
@@ -130,6 +127,7 @@ class SGD:
                 ),
                 params,
                 batches,
+                unroll=2,  # two buffers for the parameters; XLA copies them every step otherwise
             )
             step = (number - start) * steps + jnp.arange(steps)[:, None]
             bad = jnp.minimum(bad, jnp.where(jnp.isfinite(losses), NO_STEP, step).min(0))
@@ -164,7 +162,10 @@ def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[...
         split = partial(jax.tree.map, lambda a: a.reshape(local // group, group, *a.shape[1:]))
         merge = partial(jax.tree.map, lambda a: a.reshape(local, *a.shape[2:]))
         return merge(
-            lax.map(lambda stack: sgd.epochs(*stack, start, stop), split((params, data, active)))
+            lax.map(
+                lambda stack: sgd.epochs(stack[0], stack[1], stack[2], start, stop),
+                split((params, data, active)),
+            )
         )
 
     sharded = jax.shard_map(

@@ -49,7 +49,7 @@ def checksum(params: Params) -> int:
     """CRC-32 over the bytes of all leaves, so that a silently damaged file is seen."""
     crc = 0
     for leaf in jax.tree.leaves(params):
-        crc = zlib.crc32(np.ascontiguousarray(leaf), crc)
+        crc = zlib.crc32(np.ascontiguousarray(leaf).data, crc)
     return crc
 
 
@@ -165,8 +165,8 @@ class CheckpointStore:
         except CheckpointError as error:
             good = self._latest_good(epoch, like)
             advice = (
-                f"The latest good one is epoch {good}: it can be evaluated with --stage={good}, and "
-                f"training goes on from it once {self.directory / str(epoch)} is moved away."
+                f"The latest good one is epoch {good}: evaluate it with --stage={good}, or move "
+                f"{self.directory / str(epoch)} away and training goes on from it."
                 if good is not None
                 else "No earlier one is good either."
             )

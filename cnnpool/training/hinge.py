@@ -1,7 +1,5 @@
 """Hinge loss with ridge on the filters (protocol, section 6)."""
 
-from collections.abc import Callable
-
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 import jax.numpy as jnp
@@ -21,7 +19,7 @@ def hinge(margins: Margins) -> Margins:
 
 
 def hinge_slope(margins: Margins, labels: Margins) -> Margins:
-    """d hinge / d f(x): -y where y f(x) < 1, else exactly 0 (at the kink too)."""
+    """D hinge / d f(x): -y where y f(x) < 1, else exactly 0 (at the kink too)."""
     return jnp.where(margins < 1.0, -labels, 0.0)
 
 
@@ -45,8 +43,9 @@ def ridge_shrinkage(
       A pytree like `params` of Python floats.
     """
     decayed = 1.0 - 2.0 * learning_rate * ridge / (width * depth)
-    kernel: Callable[[tuple[str, ...]], bool] = lambda path: (
-        path[0].startswith("conv") and path[-1] == "kernel"
-    )
+
+    def kernel(path: tuple[str, ...]) -> bool:
+        return path[0].startswith("conv") and path[-1] == "kernel"
+
     flat = {path: decayed if kernel(path) else 1.0 for path in flatten_dict(params)}
     return unflatten_dict(flat)

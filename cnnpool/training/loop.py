@@ -181,7 +181,7 @@ def evaluation_due(rule: StoppingRule, state: RunState) -> list[bool]:
     return [
         at_a_check
         and seed.stopped_epoch is None
-        and (seed.interpolation_epoch is None or state.epoch >= rule.earliest_stop(seed))
+        and (seed.interpolation_epoch is None or state.epoch >= (rule.earliest_stop(seed) or 0))
         for seed in state.progress
     ]
 
@@ -205,8 +205,9 @@ def observe(
 def _record(
     log: MetricsLog, state: RunState, active, metrics: BlockMetrics, due: Sequence[bool]
 ) -> None:
-    for row in np.flatnonzero(active):
-        seed = state.progress[row]
+    for row, seed in enumerate(state.progress):
+        if not active[row]:
+            continue
         log.append(
             state.epoch,
             seed.seed,

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from flax import linen as nn
 import jax
 from jax import Array
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class Network:
     """
 
     data: Scale1D
-    model: object
+    model: nn.Module
 
     def init(self, seed: int | Int[Array, ""]) -> Params:
         """The parameters of one network before training."""
@@ -52,7 +53,8 @@ class Network:
 
     def apply(self, params: Params, images: Array) -> tuple[Array, dict[str, Array]]:
         """Output and named activations."""
-        return self.model.apply({"params": params}, images)
+        applied: Any = self.model.apply({"params": params}, images)
+        return applied
 
     def output(self, params: Params, images: Array) -> Float[Array, " images"]:
         """The network's output f(x)."""

@@ -10,7 +10,8 @@ def squared_distance(a: np.ndarray, b: np.ndarray) -> float:
 
 def image_numerators(clean: np.ndarray, perturbed: np.ndarray) -> np.ndarray:
     """For every image n the mean over draws of ||f(perturbed_n) - f(x_n)||^2, (P,); clean is
-    (P, ...) and perturbed (draws, P, ...) (paper, Eq. 1)."""
+    (P, ...) and perturbed (draws, P, ...) (paper, Eq. 1).
+    """
     draws, number = perturbed.shape[0], clean.shape[0]
     out = np.zeros(number)
     for n in range(number):
@@ -21,7 +22,8 @@ def image_numerators(clean: np.ndarray, perturbed: np.ndarray) -> np.ndarray:
 
 def pair_distances(clean: np.ndarray) -> np.ndarray:
     """The P x P table of ||f(x_1) - f(x_2)||^2 over all ordered pairs, self-pairs (zero) included
-    (paper, Eq. 1; protocol, section 3)."""
+    (paper, Eq. 1; protocol, section 3).
+    """
     number = clean.shape[0]
     table = np.zeros((number, number))
     for a in range(number):
@@ -34,7 +36,8 @@ def ratios(
     d_numerators: np.ndarray, g_numerators: np.ndarray, pairs: np.ndarray, chosen: np.ndarray
 ) -> np.ndarray:
     """(D, G, R) of the chosen images (indices, repetitions allowed): both numerators are means
-    over them, the denominator is the mean over all their ordered pairs (paper, Eq. 1)."""
+    over them, the denominator is the mean over all their ordered pairs (paper, Eq. 1).
+    """
     d_mean = float(np.mean(d_numerators[chosen]))
     g_mean = float(np.mean(g_numerators[chosen]))
     denominator = float(np.mean(pairs[np.ix_(chosen, chosen)]))
@@ -46,7 +49,8 @@ def all_pairs_sensitivity(
 ) -> tuple[float, float, float]:
     """D = E||f(tau x) - f(x)||^2 / E||f(x_1) - f(x_2)||^2, G the same with x + eta, R = D / G, for
     one layer; clean is (P, ...), deformed and noisy are (draws, P, ...); the denominator runs over
-    all ordered pairs, self-pairs included (paper, Eq. 1; protocol, section 3)."""
+    all ordered pairs, self-pairs included (paper, Eq. 1; protocol, section 3).
+    """
     d, g, r = ratios(
         image_numerators(clean, deformed),
         image_numerators(clean, noisy),
@@ -62,7 +66,8 @@ def bootstrap_errors(
     """Standard errors of (D, G, R) by a bootstrap over images: P images drawn with replacement,
     everything recomputed (the denominator over all ordered pairs of the resampled images), and the
     standard deviation over the resamples, with resamples - 1 below (protocol, section 3). An
-    image's draws stay with it."""
+    image's draws stay with it.
+    """
     d_numerators = image_numerators(clean, deformed)
     g_numerators = image_numerators(clean, noisy)
     pairs = pair_distances(clean)
@@ -79,7 +84,8 @@ def bootstrap_errors(
 def jackknife_errors(clean: np.ndarray, deformed: np.ndarray, noisy: np.ndarray) -> np.ndarray:
     """Standard errors of (D, G, R) by the jackknife: leave one image out, recompute everything on
     the P - 1 others by all their ordered pairs (self-pairs included), and
-    se = sqrt((P - 1)/P sum_i (theta_i - mean theta)^2) (protocol, section 3)."""
+    se = sqrt((P - 1)/P sum_i (theta_i - mean theta)^2) (protocol, section 3).
+    """
     d_numerators = image_numerators(clean, deformed)
     g_numerators = image_numerators(clean, noisy)
     pairs = pair_distances(clean)

@@ -12,7 +12,8 @@ def conv_names(params: Params) -> list[str]:
 
 def normal_params(depth: int, width: int, filter_size: int, seed: int) -> Params:
     """Weights and biases all drawn from N(0, 1), kernels of shape (F, C_in, C_out), the first
-    layer with one input channel (protocol, section 6, NTK-style initialization)."""
+    layer with one input channel (protocol, section 6, NTK-style initialization).
+    """
     rng = np.random.default_rng(seed)
     params: Params = {}
     for k in range(1, depth + 1):
@@ -30,7 +31,8 @@ def normal_params(depth: int, width: int, filter_size: int, seed: int) -> Params
 
 def left_padding(filter_size: int) -> int:
     """Pixels of periodic padding on the left: (F - 1)/2 for odd F and F/2 - 1 for even F; the rest
-    of the F - 1, which is (F - 1)/2 or F/2, goes to the right (protocol, section 6)."""
+    of the F - 1, which is (F - 1)/2 or F/2, goes to the right (protocol, section 6).
+    """
     if filter_size % 2 == 1:
         return (filter_size - 1) // 2
     return filter_size // 2 - 1
@@ -38,7 +40,8 @@ def left_padding(filter_size: int) -> int:
 
 def source_pixel(position: int, tap: int, length: int, filter_size: int, stride: int) -> int:
     """Input pixel which tap t of the filter reads for output position p:
-    (s p + t - left) mod L (protocol, section 6)."""
+    (s p + t - left) mod L (protocol, section 6).
+    """
     return (stride * position + tap - left_padding(filter_size)) % length
 
 
@@ -54,7 +57,8 @@ def convolution(
 ) -> np.ndarray:
     """Periodic cross-correlation, NTK-style, of x (P, L, C_in) with W (F, C_in, C_out):
     pre[n, p, o] = sum_{t, c} W[t, c, o] x[n, (s p + t - left) mod L, c] / sqrt(F C_in) + b[o]
-    (protocol, section 6)."""
+    (protocol, section 6).
+    """
     number, length, channels_in = x.shape
     if kernel.shape[0] != filter_size or kernel.shape[1] != channels_in:
         raise ValueError("kernel shape does not fit")
@@ -71,7 +75,8 @@ def convolution(
 def forward(params: Params, x: np.ndarray, filter_size: int, stride: int) -> dict[str, np.ndarray]:
     """All activations in forward order for x (P, L, 1): "conv01" = conv(x, W) / sqrt(fan_in) + b,
     "relu01" = sqrt(F) ReLU(conv01), ..., "pool" = mean over positions (P, H),
-    "linear" = beta . h / H + b_out (P, 1) (protocol, section 6)."""
+    "linear" = beta . h / H + b_out (P, 1) (protocol, section 6).
+    """
     activations: dict[str, np.ndarray] = {}
     h = np.asarray(x, dtype=np.float64)
     for name in conv_names(params):
@@ -96,7 +101,8 @@ def hinge(outputs: np.ndarray, y: np.ndarray) -> float:
 
 def ridge_factor(params: Params, ridge: float) -> float:
     """The factor ridge / (H K) in front of sum_k ||W_k||^2, with H the channels that the readout
-    sees and K the number of convolutions (protocol, section 6)."""
+    sees and K the number of convolutions (protocol, section 6).
+    """
     width = int(params["linear"]["kernel"].shape[0])
     return ridge / (width * len(conv_names(params)))
 
@@ -105,7 +111,8 @@ def loss(
     params: Params, x: np.ndarray, y: np.ndarray, ridge: float, filter_size: int, stride: int
 ) -> float:
     """Mean hinge + ridge / (H K) sum_k ||W_k||^2, the sum over convolution kernels only: biases
-    and the readout are not decayed (protocol, section 6)."""
+    and the readout are not decayed (protocol, section 6).
+    """
     outputs = forward(params, x, filter_size, stride)["linear"]
     squares = sum(float(np.sum(params[name]["kernel"] ** 2)) for name in conv_names(params))
     return hinge(outputs, y) + ridge_factor(params, ridge) * squares
@@ -115,7 +122,8 @@ def convolution_backward(
     d_pre: np.ndarray, x: np.ndarray, kernel: np.ndarray, filter_size: int, stride: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Derivatives (d_kernel, d_bias, d_x) of the loss, given the one by the pre-activation d_pre
-    (P, L_out, C_out): the chain rule applied to every term of the sum in `convolution`."""
+    (P, L_out, C_out): the chain rule applied to every term of the sum in `convolution`.
+    """
     _, length, channels_in = x.shape
     scale = 1.0 / np.sqrt(filter_size * channels_in)
     d_kernel = np.zeros_like(kernel)
@@ -130,7 +138,8 @@ def convolution_backward(
 
 def hinge_backward(outputs: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Derivative of the mean hinge by each output, (P,): -y / P where 1 - y f > 0, else 0, so 0 at
-    the kink (protocol, section 6, with the subgradient at the kink chosen as 0)."""
+    the kink (protocol, section 6, with the subgradient at the kink chosen as 0).
+    """
     f = outputs.reshape(-1)
     labels = y.reshape(-1)
     return np.where(1.0 - labels * f > 0, -labels / labels.size, 0.0)
@@ -141,7 +150,8 @@ def gradient(
 ) -> Params:
     """Gradient of `loss` by backpropagation written by hand, in the same nested layout as params;
     ReLU passes the derivative only where pre > 0, hinge only where 1 - y f > 0, and the ridge adds
-    2 ridge / (H K) W_k (protocol, section 6)."""
+    2 ridge / (H K) W_k (protocol, section 6).
+    """
     x = np.asarray(x, dtype=np.float64)
     activations = forward(params, x, filter_size, stride)
     names = conv_names(params)
@@ -178,7 +188,8 @@ def finite_difference(
     step: float = 1e-6,
 ) -> np.ndarray:
     """Central differences (loss(w + h) - loss(w - h)) / (2 h) along single coordinates, each given
-    as (layer, "kernel" or "bias", index). Good where no kink lies within h."""
+    as (layer, "kernel" or "bias", index). Good where no kink lies within h.
+    """
     slopes = []
     for layer, name, index in coordinates:
         values = []

@@ -76,8 +76,7 @@ def evaluate(
     if draws is not None:
         config.measurement.draws = draws
     if out.exists() and not overwrite:
-        epochs = measuring.stage_epochs(workdir, stages)
-        wanted = measuring.measurement_record(config, epochs, transforms)
+        wanted = measuring.measurement_record(workdir, config, stages, transforms)
         try:
             there = results.read(out)
             same = there.attrs["measurement"] == wanted

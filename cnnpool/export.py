@@ -34,9 +34,22 @@ def result_table(networks: Mapping[str, xr.Dataset]) -> pd.DataFrame:
     """One row a combination of coordinates, one column a variable; column `network` by group."""
     frames = []
     for group, dataset in networks.items():
-        frame = dataset.to_dataframe().reset_index()
+        frame = _one_column_a_tap(dataset).to_dataframe().reset_index()
         frames.append(frame if group == "/" else frame.assign(network=group))
     return pd.concat(frames, ignore_index=True)
+
+
+def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
+    """Spreads the dimension `tap` over variables, so that no other number is repeated."""
+    if "tap" not in dataset.dims:
+        return dataset
+    names = [name for name in dataset.data_vars if "tap" in dataset[name].dims]
+    columns = {
+        f"{name}_{int(tap)}": dataset[name].sel(tap=tap, drop=True)
+        for name in names
+        for tap in dataset["tap"].values
+    }
+    return dataset.drop_dims("tap").assign(columns)
 
 
 def parameter_arrays(workdir: Path, stage: str) -> dict[str, np.ndarray]:

@@ -38,6 +38,8 @@ def check(dataset: xr.Dataset, source: str) -> None:
     version = dataset.attrs.get("schema_version")
     if version is None:
         raise ResultsError(f"{source} is no cnnpool result: it has no attribute schema_version")
+    if not str(version).isdigit():
+        raise ResultsError(f"{source}: expected a whole schema_version, got {version!r}")
     if int(version) > SCHEMA_VERSION:
         raise ResultsError(
             f"{source} has schema version {version}, newer than {SCHEMA_VERSION}: update cnnpool"
@@ -113,17 +115,27 @@ def merge_stages(datasets: list[xr.Dataset]) -> xr.Dataset:
     """Puts results of the same networks at different stages side by side.
 
     Raises:
-      ResultsError: if they come from different configs.
+      ResultsError: if they come from different configs, or hold a stage twice.
     """
     first = datasets[0]
+
+    def run_and_measurement(dataset: xr.Dataset) -> dict:
+        config = json.loads(dataset.attrs["config"])
+        return {k: v for k, v in config.items() if k not in ("runtime", "checkpoint")}
+
     for other in datasets[1:]:
-        if json.loads(first.attrs["config"]) != json.loads(other.attrs["config"]):
+        if run_and_measurement(first) != run_and_measurement(other):
             raise ResultsError(
                 "the result files come from different configs; give one figure files of one run"
             )
     stages: dict[str, xr.Dataset] = {}
     for dataset in datasets:
         for stage in dataset["stage"].values:
+            if str(stage) in stages:
+                raise ResultsError(
+                    f"stage {stage} is in more than one file; measure all its transforms in one "
+                    "call of cnnpool.eval"
+                )
             stages[str(stage)] = dataset.sel(stage=[stage])
     per_stage = [name for name in first.data_vars if "stage" in first[name].dims]
     merged = xr.concat(

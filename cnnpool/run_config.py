@@ -8,7 +8,15 @@ from ml_collections import ConfigDict
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
 
-_DEFINES_THE_RUN = ("seeds", "data", "model", "training")
+
+def defining_fields(config: ConfigDict) -> dict:
+    """The fields of a config that change a parameter of the trained networks.
+
+    Which networks are vectorized together changes the order of sums, and so the rounding.
+    """
+    fields = config.to_dict()
+    chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
+    return chosen | {"runtime": {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}}
 
 
 class ConfigMismatchError(CnnpoolError):
@@ -63,25 +71,25 @@ def differences(a: dict, b: dict, prefix: str = "") -> list[str]:
     return found
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
+def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
     """Stores the config in `workdir`, or checks that the one there is the same.
 
-    Sections that do not change a parameter (runtime, checkpoint, measurement) may
-    differ; the stored ones are then replaced.
+    Fields that do not change a parameter may differ; the stored ones are then replaced.
 
     Raises:
       ConfigMismatchError: if a run of another config is there, naming the fields.
     """
     if config_path(workdir).exists():
-        there, ours = load(workdir).to_dict(), config.to_dict()
-        changed = differences(
-            {key: there.get(key) for key in _DEFINES_THE_RUN},
-            {key: ours.get(key) for key in _DEFINES_THE_RUN},
-        )
+        changed = differences(defining_fields(load(workdir)), defining_fields(config))
         if changed:
             raise ConfigMismatchError(
                 f"{workdir} holds a run of another config; there -> asked for:\n  "
                 + "\n  ".join(changed)
                 + "\nTake another --workdir, or give the fields that it was started with."
             )
+    elif has_checkpoints:
+        raise ConfigMismatchError(
+            f"{workdir} holds checkpoints but no {config_path(workdir).name}, so what made them is "
+            "unknown; take another --workdir"
+        )
     write_atomically(config_path(workdir), lambda path: path.write_text(to_json(config) + "\n"))

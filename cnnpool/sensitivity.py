@@ -172,8 +172,9 @@ def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]
     deaf = [name for name, layer in moments.items() if not layer.noise.any() and name not in dead]
     if dead or deaf:
         warnings.warn(
-            f"{len(dead)} dead layers (the same activations for all images: D, G, R are NaN) and "
-            f"{len(deaf)} without response to the noise (R is NaN): {', '.join([*dead, *deaf])}",
+            f"dead layers: {', '.join(dead) or 'none'}; without response to the noise: "
+            f"{', '.join(deaf) or 'none'}. The activations of a dead layer are the same for all "
+            "images, so its D, G and R are NaN; R is NaN without response",
             stacklevel=2,
         )
     return {name: _jackknife(layer) for name, layer in moments.items()}

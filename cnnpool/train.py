@@ -19,7 +19,7 @@ from ml_collections import config_flags
 from cnnpool import runtime
 from cnnpool.command_line import EXPECTED_ERRORS
 from cnnpool.training.checkpoints import CheckpointStore
-from cnnpool.training.loop import checkpoint_directory, train
+from cnnpool.training.loop import checkpoint_directory, lock, train
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -38,19 +38,21 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         return app.parse_flags_with_usage(list(argv))
     except (AttributeError, KeyError) as error:
         sys.exit(f"error: --config has no such field: {error.args[0]}")
+    except OSError as error:
+        sys.exit(f"error: --config cannot be read: {error}")
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
     logging.set_verbosity(logging.ERROR)
-    runtime.one_cpu_device_per_core(len(config.seeds))
     try:
+        config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
+        runtime.one_cpu_device_per_core(len(config.seeds))
         state = train(config, workdir)
         if _PRUNE.value:
-            with CheckpointStore(checkpoint_directory(workdir)) as store:
+            with lock(workdir), CheckpointStore(checkpoint_directory(workdir)) as store:
                 store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")

@@ -60,9 +60,10 @@ def summary(dataset: xr.Dataset) -> str:
     head = f"{'curve':24s}{'slope of':10s}{'measured':>18s}{'finite ring':>14s}{'paper':>8s}"
     lines = [f"\nSlopes against A_k over layers {first}..{last}, ± standard error over seeds", head]
     for row in fig4.slope_rows(dataset):
-        if (row.first, row.last) == fig4.FIT_RANGE:
+        if row.first == first:
             measured = f"{row.measured.mean:+.2f} ± {row.measured.se:.2f}"
-            paper = f"{fig4.PAPER_EXPONENT[row.quantity]:+.0f}"
+            exponent = f"{fig4.PAPER_EXPONENT[row.quantity]:+.0f}"
+            paper = "" if row.curve == fig4.CURVES[0].label else exponent
             lines.append(
                 f"{row.curve:24s}{row.quantity + '_k':10s}{measured:>18s}"
                 f"{row.predicted:>+14.2f}{paper:>8s}"

@@ -1,4 +1,4 @@
-"""Strict settings for all tests: eight fake devices, checked shapes, no silent promotion."""
+"""Strict settings for all tests: eight fake devices, checked shapes, no rank promotion."""
 
 import gc
 import os

@@ -61,7 +61,7 @@ def largest_file(folder: Path) -> Path:
 
 def test_what_is_read_is_what_was_written(written):
     with open_store(written) as store:
-        found = store.restore(30, like())
+        found = store.restore(30, like(), seeds=(0, 7))
     expected = state(30)
     assert (found.epoch, found.progress, found.seconds) == (30, PROGRESS, 45.0)
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
@@ -84,7 +84,7 @@ def test_an_absent_checkpoint_is_named(written):
         open_store(written) as store,
         pytest.raises(CheckpointError, match=r"no checkpoint of epoch 25.*\[0, 20, 30\]"),
     ):
-        store.restore(25, like())
+        store.restore(25, like(), seeds=(0, 7))
 
 
 def truncate(path):
@@ -104,8 +104,8 @@ def test_a_damaged_checkpoint_is_refused_and_the_latest_good_one_named(written, 
         with pytest.raises(
             CheckpointError, match=r"30 is damaged.*latest good one is epoch 20.*--stage=20"
         ):
-            store.restore(30, like())
-        assert store.restore(20, like()).epoch == 20, "the good one must be usable"
+            store.restore(30, like(), seeds=(0, 7))
+        assert store.restore(20, like(), seeds=(0, 7)).epoch == 20, "the good one must be usable"
 
 
 def test_damaged_progress_is_refused(written):
@@ -114,7 +114,7 @@ def test_damaged_progress_is_refused(written):
         open_store(written) as store,
         pytest.raises(CheckpointError, match="latest good one is epoch 20"),
     ):
-        store.restore(30, like())
+        store.restore(30, like(), seeds=(0, 7))
 
 
 def test_a_checkpoint_of_another_network_is_refused(written):
@@ -122,7 +122,7 @@ def test_a_checkpoint_of_another_network_is_refused(written):
         open_store(written) as store,
         pytest.raises(CheckpointError, match="damaged or of another network"),
     ):
-        store.restore(30, like(size=65))
+        store.restore(30, like(size=65), seeds=(0, 7))
 
 
 def test_an_unwritable_place_is_an_error_that_says_so(tmp_path):
@@ -168,4 +168,12 @@ def test_a_full_disk_is_an_error_and_nothing_that_existed_is_lost(tmp_path):
     assert "Complete checkpoints there: epochs [10]" in found.stdout
     with open_store(tmp_path / "c") as store:
         assert store.epochs == [10]
-        assert store.restore(10, like()).epoch == 10
+        assert store.restore(10, like(), seeds=(0, 7)).epoch == 10
+
+
+def test_a_checkpoint_of_other_seeds_is_refused(written):
+    with (
+        open_store(written) as store,
+        pytest.raises(CheckpointError, match="another config: expected seeds"),
+    ):
+        store.restore(30, like(), seeds=(0, 1))

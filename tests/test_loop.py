@@ -122,13 +122,29 @@ def test_a_damaged_latest_checkpoint_stops_the_resume_and_loses_nothing(
     assert sorted(folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("field", ["batch_size", "multiple"])
-def test_impossible_fields_are_refused_before_anything_is_written(tiny_config, tmp_path, field):
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("training", "batch_size", 0, r"training\.batch_size"),
+        ("training", "multiple", 0, r"training\.multiple"),
+        ("runtime", "log_every", 0, r"runtime\.log_every"),
+        ("model", "stride", 5, "multiple of the stride 5"),
+    ],
+)
+def test_impossible_fields_are_refused_before_anything_is_written(
+    tiny_config, tmp_path, section, field, value, message
+):
     with tiny_config.unlocked():
-        tiny_config.training[field] = 0
-    with pytest.raises(ValueError, match=f"training.{field}"):
+        tiny_config[section][field] = value
+    with pytest.raises(ValueError, match=message):
         loop.train(tiny_config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_checkpoints_without_their_config_are_not_taken_over(reference, tiny_config, tmp_path):
+    run_config.config_path(tmp_path / "reference").unlink()
+    with pytest.raises(run_config.ConfigMismatchError, match=r"checkpoints but no config\.json"):
+        loop.train(tiny_config, tmp_path / "reference")
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1)])

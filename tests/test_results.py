@@ -131,3 +131,17 @@ def test_stages_in_different_files_are_merged():
 def test_files_of_different_runs_are_not_merged():
     with pytest.raises(results.ResultsError, match="different configs"):
         results.merge_stages([dataset(("init",)), dataset(("trained",), config='{"a": 2}')])
+
+
+def test_a_stage_given_twice_is_refused_not_dropped():
+    once = dataset(("trained",), config="{}")
+    with pytest.raises(results.ResultsError, match="stage trained is in more than one file"):
+        results.merge_stages([once, once])
+
+
+def test_files_may_differ_in_fields_that_change_no_number():
+    parts = [
+        dataset((stage,), config=f'{{"seeds": [0], "runtime": {{"log_every": {n}}}}}')
+        for stage, n in (("init", 10), ("trained", 20))
+    ]
+    assert list(results.merge_stages(parts)["stage"].values) == ["init", "trained"]

@@ -87,7 +87,7 @@ def test_a_dead_layer_gives_nan_and_a_warning_that_names_it():
         return {"alive": x, "dead_relu": jnp.full((len(x), 3), 1 / 3) + 0 * x[:, :3]}
 
     moments = image_moments(features, *images(), batch_size=16)
-    with pytest.warns(UserWarning, match=r"1 dead layers .* dead_relu"):
+    with pytest.warns(UserWarning, match=r"dead layers: dead_relu;"):
         found = sensitivities(moments)
     assert np.isnan(found["dead_relu"]).all()
     assert np.isfinite(found["alive"]).all()
@@ -97,7 +97,9 @@ def test_a_layer_that_does_not_respond_to_noise_has_no_r():
     clean, deformed, _ = images()
     same = jnp.broadcast_to(clean, (1, *clean.shape))
     moments = image_moments(lambda x: {"input": x}, clean, deformed, same, batch_size=16)
-    with pytest.warns(UserWarning, match=r"1 without response to the noise .*: input"):
+    with pytest.warns(
+        UserWarning, match=r"dead layers: none; without response to the noise: input\."
+    ):
         found = sensitivities(moments)["input"]
     assert found.G == 0
     assert np.isnan(found.R)
@@ -166,7 +168,8 @@ def test_on_real_images(data_dir):
         expected = oracle.all_pairs_sensitivity(*oracle_inputs(features, *inputs, layer))
         np.testing.assert_allclose(value[:3], expected, rtol=1e-5, err_msg=layer)
     assert pytest.approx(1, abs=0.05) == found["input"].R
-    assert found["pool"].R > 3, "4 x 4 average pooling kills white noise, not photographs' shifts"
+    # Average pooling kills white noise, not the shift of a photograph.
+    assert found["pool"].R - 2 * found["pool"].R_se > found["input"].R
 
 
 def test_results_are_plain_floats():

@@ -74,9 +74,16 @@ def present_curves(dataset: xr.Dataset) -> Iterator[tuple[Curve, xr.Dataset]]:
 
 
 def slope_rows(dataset: xr.Dataset) -> list[SlopeRow]:
-    """Slopes of log D and log G against log A_k over the fixed range and the others."""
+    """Slopes of log D and log G against log A_k over the fixed range and the others.
+
+    A range ends at the last layer; one of fewer than two layers is left out.
+    """
     rows = []
-    for first, last in (FIT_RANGE, *OTHER_RANGES):
+    depth = int(relu_layers(dataset)["depth"].max())
+    for first, end in (FIT_RANGE, *OTHER_RANGES):
+        last = min(end, depth)
+        if last <= first:
+            continue
         for curve, cell in present_curves(dataset):
             part = cell.isel(layer=(cell["depth"] >= first) & (cell["depth"] <= last))
             sizes = part["A_theory"].values
@@ -113,6 +120,8 @@ def draw(dataset: xr.Dataset) -> Figure:
             _curve_with_band(axes, cell["A_theory"].values, cell[name], curve)
         _predictions(axes, relu_layers(dataset), name)
         axes.set(xscale="log", yscale="log", xlabel="$A_k$ (theory, pixels)", ylabel=f"${name}_k$")
+        style.plain_log_ticks(axes.xaxis)
+        style.plain_log_ticks(axes.yaxis)
     for curve, cell in present_curves(dataset):
         if curve.transform == "none":
             _curve_with_band(a_axes, cell["A_theory"].values, cell["A"], curve)
@@ -131,7 +140,7 @@ def _curve_with_band(axes, sizes, values: xr.DataArray, curve: Curve) -> None:
     mean = values.mean("seed").values
     axes.plot(sizes, mean, **curve.look, label=curve.label)
     if seeds > 1:
-        error = values.std("seed", ddof=1).values / np.sqrt(seeds)
+        error = (values.std("seed", ddof=1) / np.sqrt(values.count("seed"))).values
         low = np.maximum(mean - error, mean * 1e-2)
         axes.fill_between(
             sizes, low, mean + error, color=curve.look["color"], alpha=style.BAND_ALPHA

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, StrMethodFormatter
 
 from cnnpool.atomic_write import write_atomically
 
@@ -24,6 +26,16 @@ RC: dict[str, Any] = {
     "legend.fontsize": 7.5,
     "legend.frameon": False,
 }
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Labels a logarithmic axis at 1, 2 and 5 times powers of ten, without exponents."""
+    for set_locator, set_formatter, digits in (
+        (axis.set_major_locator, axis.set_major_formatter, (1.0,)),
+        (axis.set_minor_locator, axis.set_minor_formatter, (2.0, 5.0)),
+    ):
+        set_locator(LogLocator(subs=digits))
+        set_formatter(StrMethodFormatter("{x:g}"))
 
 
 def save(draw: Callable[[], Figure], path: Path) -> None:

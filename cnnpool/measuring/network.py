@@ -20,6 +20,9 @@ from cnnpool.training.setup import Network
 
 Params = dict
 
+# Training splits the plain key of a seed; any constant keeps measurements off those keys.
+_KEY_CONSTANT = 20221006
+
 
 class Inputs(NamedTuple):
     """The images that every network of a run is measured on.
@@ -51,9 +54,22 @@ class Measurement(NamedTuple):
     test_error: float
 
 
+class MeasurementKeys(NamedTuple):
+    """The independent randomness of a measurement."""
+
+    perturbation: Array
+    transform: Array
+
+
+def measurement_keys(config: ConfigDict) -> MeasurementKeys:
+    """Keys of moves and noise, and of channel shuffles; apart from every training key."""
+    key = jax.random.fold_in(jax.random.key(config.measurement.seed), _KEY_CONSTANT)
+    return MeasurementKeys(*jax.random.split(key))
+
+
 def inputs(config: ConfigDict, net: Network) -> Inputs:
     """All images of the task, with the draws that the `measurement` section asks for."""
-    key = jax.random.key(config.measurement.seed)
+    key = measurement_keys(config).perturbation
     draws = config.measurement.draws
     if draws < 1:
         raise ValueError(f"measurement.draws must be at least 1, got {draws}")

@@ -25,22 +25,23 @@ from cnnpool.training.loop import checkpoint_directory
 
 
 def measurement_record(
-    config: ConfigDict, epochs: dict[str, int], transforms: Sequence[str]
+    workdir: Path, config: ConfigDict, stages: Sequence[str], transforms: Sequence[str]
 ) -> str:
-    """What makes two measurements the same, as JSON: run, checkpoints, transforms."""
-    defining = {k: v for k, v in config.to_dict().items() if k not in ("runtime", "checkpoint")}
-    record = {"config": defining, "epochs": epochs, "transforms": list(transforms)}
-    return json.dumps(record, sort_keys=True)
-
-
-def stage_epochs(workdir: Path, stages: Sequence[str]) -> dict[str, int]:
-    """The epoch of the checkpoint that each stage means.
+    """What makes two measurements the same, as JSON: config, networks, transforms.
 
     Raises:
-      CheckpointError: if one is absent.
+      CheckpointError: if a stage's checkpoint is absent.
     """
     with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
-        return {stage: stage_names.epoch_of(stage, store) for stage in stages}
+        epochs = {stage: stage_names.epoch_of(stage, store) for stage in stages}
+        networks = {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
+    record = {
+        "run": run_config.defining_fields(config),
+        "measurement": config.measurement.to_dict(),
+        "networks": networks,
+        "transforms": list(transforms),
+    }
+    return json.dumps(record, sort_keys=True)
 
 
 def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dict[str, RunState]:
@@ -52,7 +53,10 @@ def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dic
     net = setup.network(config)
     like = net.stacked_shapes(len(config.seeds), runtime.seed_mesh(len(config.seeds)))
     with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
-        states = {s: store.restore(stage_names.epoch_of(s, store), like) for s in stages}
+        states = {
+            stage: store.restore(stage_names.epoch_of(stage, store), like, seeds=config.seeds)
+            for stage in stages
+        }
     if stage_names.TRAINED in states:
         trained = states[stage_names.TRAINED]
         stage_names.refuse_unfinished(trained.progress, trained.epoch)
@@ -73,6 +77,8 @@ def measure_run(
     Raises:
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
     """
+    record = measurement_record(workdir, config, stages, transforms)
+    trained_by = (workdir / "provenance.json").read_text()
     net = setup.network(config)
     states = load_stages(workdir, config, stages)
     images = measuring.inputs(config, net)
@@ -85,16 +91,17 @@ def measure_run(
     )
     for (row, seed), stage, transform in bar:
         one = _network_at(row, params[stage])
-        key = jax.random.fold_in(jax.random.key(config.measurement.seed + 1), seed)
+        key = jax.random.fold_in(measuring.measurement_keys(config).transform, seed)
         with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
             measured[seed, stage, transform] = measuring.measure(
                 config, net, one, TRANSFORMS[transform], key, images, ~is_training[row]
             )
         for warning in caught:
             text = f"seed {seed}, {stage}, {transform}: {warning.message}"
-            bar.write(textwrap.shorten(text, 120, placeholder=" ..."), file=sys.stderr)
+            bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
     dataset = _dataset(config, net, states, transforms, measured)
-    return dataset.assign_attrs(trained_by=(workdir / "provenance.json").read_text())
+    return dataset.assign_attrs(measurement=record, trained_by=trained_by)
 
 
 def _network_at(row: int, stacked: dict) -> dict:
@@ -138,9 +145,6 @@ def _dataset(config, net, states, transforms, measured) -> xr.Dataset:
     attributes = {
         "schema_version": results.SCHEMA_VERSION,
         "config": run_config.to_json(config),
-        "measurement": measurement_record(
-            config, {stage: state.epoch for stage, state in states.items()}, transforms
-        ),
         **provenance.record(),
     }
     return xr.Dataset(variables, coordinates, attributes)

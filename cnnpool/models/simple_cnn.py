@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+_PRECISION = lax.Precision.HIGHEST
+
 Activations = dict[str, Float[Array, "batch ..."]]
 
 
@@ -34,18 +36,22 @@ def ring_patches(
 def product(
     x: Float[Array, "rows inputs"], w: Float[Array, "inputs outputs"]
 ) -> Float[Array, "rows outputs"]:
-    """X @ w, with both products of its gradient in the order that is fastest on a CPU."""
-    return x @ w
+    """x @ w, with both products of its gradient in the order that is fastest on a CPU.
+
+    In full float32: accelerators would round the factors to TF32 or bfloat16, and D_k is
+    a small difference of large activations.
+    """
+    return jnp.matmul(x, w, precision=_PRECISION)
 
 
 def _product_forward(x, w):
-    return x @ w, (x, w)
+    return product(x, w), (x, w)
 
 
 def _product_backward(residuals, dy):
     x, w = residuals
-    dx = lax.dot_general(dy, w, (((1,), (1,)), ((), ())))
-    dw = lax.dot_general(x, dy, (((0,), (0,)), ((), ())))
+    dx = lax.dot_general(dy, w, (((1,), (1,)), ((), ())), precision=_PRECISION)
+    dw = lax.dot_general(x, dy, (((0,), (0,)), ((), ())), precision=_PRECISION)
     return lax.optimization_barrier((dx, dw))
 
 
@@ -102,7 +108,7 @@ class Readout(nn.Module):
         normal = nn.initializers.normal(1.0)
         kernel = self.param("kernel", normal, (h.shape[-1], 1))
         bias = self.param("bias", normal, (1,))
-        return h @ kernel / h.shape[-1] + bias[None]
+        return jnp.matmul(h, kernel, precision=_PRECISION) / h.shape[-1] + bias[None]
 
 
 class SimpleCNN(nn.Module):

@@ -44,11 +44,13 @@ class BlockMetrics(NamedTuple):
       hinge: mean hinge loss over the block's steps, each before its update.
       backward_fraction: part of the steps that had a backward pass.
       first_bad_step: first step in the block with a loss that is not finite, or `NO_STEP`.
+      finite: whether all parameters are finite after the block; its last step shows in no loss.
     """
 
     hinge: Float[Array, " seeds"]
     backward_fraction: Float[Array, " seeds"]
     first_bad_step: Int[Array, " seeds"]
+    finite: Bool[Array, " seeds"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,24 +72,31 @@ class SGD:
     skip_zero_gradients: bool = True
 
     def step(
-        self, params: Params, images: Array, labels: Array, active: Bool[Array, " seeds"]
+        self,
+        params: Params,
+        images: Array,
+        labels: Array,
+        active: Bool[Array, " seeds"],
+        skip: Bool[Array, ""],
     ) -> tuple[Params, tuple[Array, Array]]:
         """One step of each network of a stack; those not active stay as they are.
 
         The condition asks whether any network of the stack has a gradient, because
-        `vmap` of a `lax.cond` would compute both branches for all.
+        `vmap` of a `lax.cond` would compute both branches for all. Whether to skip is an
+        argument of the compiled program, not a constant in it: XLA may fuse, and so round,
+        a backward pass outside a condition differently.
         """
         outputs, pullback = jax.vjp(lambda p: jax.vmap(self.output)(p, images), params)
         margins = labels * outputs
         slope = hinge_slope(margins, labels) / self.batch_size
 
-        def move(p: Array, shrink: float, new: Array) -> Array:
-            return jnp.where(active.reshape(-1, *[1] * (p.ndim - 1)), new, p)
+        def if_active(new: Array, old: Array) -> Array:
+            return jnp.where(active.reshape(-1, *[1] * (old.ndim - 1)), new, old)
 
         def descend() -> Params:
             (gradient,) = pullback(slope)
             return jax.tree.map(
-                lambda p, s, g: move(p, s, s * p - self.learning_rate * g),
+                lambda p, s, g: if_active(s * p - self.learning_rate * g, p),
                 params,
                 self.shrinkage,
                 gradient,
@@ -95,12 +104,11 @@ class SGD:
 
         def shrink() -> Params:
             return jax.tree.map(
-                lambda p, s: p if s == 1.0 else move(p, s, s * p), params, self.shrinkage
+                lambda p, s: p if s == 1.0 else if_active(s * p, p), params, self.shrinkage
             )
 
-        needed = jnp.any((slope != 0) & active[:, None])
-        params = lax.cond(needed, descend, shrink) if self.skip_zero_gradients else descend()
-        return params, (hinge(margins).mean(-1), needed)
+        needed = jnp.any((slope != 0) & active[:, None]) | ~skip
+        return lax.cond(needed, descend, shrink), (hinge(margins).mean(-1), needed)
 
     def epochs(
         self,
@@ -109,6 +117,7 @@ class SGD:
         active: Bool[Array, " seeds"],
         start: Int[Array, ""],
         stop: Int[Array, ""],
+        skip: Bool[Array, ""],
     ) -> tuple[Params, BlockMetrics]:
         """Epochs start..stop-1 of a stack of networks that step together."""
         n_images = data.labels.shape[1]
@@ -123,7 +132,7 @@ class SGD:
             take = jax.vmap(lambda array, index: array[index])
             params, (losses, needed) = lax.scan(
                 lambda p, index: self.step(
-                    p, take(data.images, index), take(data.labels, index), active
+                    p, take(data.images, index), take(data.labels, index), active, skip
                 ),
                 params,
                 batches,
@@ -138,7 +147,15 @@ class SGD:
         stop = jnp.where(active.any(), stop, start)
         params, total, backward, bad = lax.fori_loop(start, stop, epoch, (params, *zero))
         count = jnp.maximum(stop - start, 1)
-        return params, BlockMetrics(total / count, jnp.full(seeds, backward / count), bad)
+        return params, BlockMetrics(
+            total / count, jnp.full(seeds, backward / count), bad, _all_finite(params)
+        )
+
+
+def _all_finite(params: Params) -> Bool[Array, " seeds"]:
+    """By network of a stack."""
+    leaves = [jnp.isfinite(p).reshape(len(p), -1).all(1) for p in jax.tree.leaves(params)]
+    return jnp.stack(leaves).all(0)
 
 
 def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
@@ -156,14 +173,14 @@ def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[...
     """
     spec = PartitionSpec(runtime.SEED_AXIS)
 
-    def on_one_device(params, data, active, start, stop):
+    def on_one_device(params, data, active, start, stop, skip):
         local = active.shape[0]
         group = runtime.largest_divisor(local, at_most=seeds_per_batch)
         split = partial(jax.tree.map, lambda a: a.reshape(local // group, group, *a.shape[1:]))
         merge = partial(jax.tree.map, lambda a: a.reshape(local, *a.shape[2:]))
         return merge(
             lax.map(
-                lambda stack: sgd.epochs(stack[0], stack[1], stack[2], start, stop),
+                lambda stack: sgd.epochs(stack[0], stack[1], stack[2], start, stop, skip),
                 split((params, data, active)),
             )
         )
@@ -171,8 +188,12 @@ def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[...
     sharded = jax.shard_map(
         on_one_device,
         mesh=mesh,
-        in_specs=(spec, spec, spec, PartitionSpec(), PartitionSpec()),
+        in_specs=(spec, spec, spec, PartitionSpec(), PartitionSpec(), PartitionSpec()),
         out_specs=spec,
         check_vma=False,
     )
-    return jax.jit(sharded, compiler_options=runtime.compiler_options(mesh))
+    compiled = jax.jit(sharded, compiler_options=runtime.compiler_options(mesh))
+    skip = jnp.asarray(sgd.skip_zero_gradients)
+    return lambda params, data, active, start, stop: compiled(
+        params, data, active, start, stop, skip
+    )

@@ -145,12 +145,13 @@ class CheckpointStore:
         with self._explained("write"):
             self._manager.wait_until_finished()
 
-    def restore(self, epoch: int, like: Params) -> RunState:
+    def restore(self, epoch: int, like: Params, *, seeds: Sequence[int]) -> RunState:
         """Reads one checkpoint.
 
         Args:
           epoch: which one.
           like: shapes, types and shardings of the parameters.
+          seeds: of the networks that the caller expects.
 
         Raises:
           CheckpointError: if it is absent, damaged or of another network; the message
@@ -161,7 +162,7 @@ class CheckpointStore:
                 f"no checkpoint of epoch {epoch} in {self.directory}; there are {self.epochs}"
             )
         try:
-            return self._read(epoch, like)
+            state = self._read(epoch, like)
         except CheckpointError as error:
             good = self._latest_good(epoch, like)
             advice = (
@@ -171,6 +172,25 @@ class CheckpointStore:
                 else "No earlier one is good either."
             )
             raise CheckpointError(f"{error} {advice}") from error.__cause__
+        found = tuple(seed.seed for seed in state.progress)
+        if found != tuple(seeds):
+            raise CheckpointError(
+                f"the checkpoints in {self.directory} are of another config: expected seeds "
+                f"{tuple(seeds)}, got {found}; take the config that they were made with"
+            )
+        return state
+
+    def checksum(self, epoch: int) -> int:
+        """The checksum that a checkpoint was written with; tells networks apart.
+
+        Raises:
+          CheckpointError: if it cannot be read.
+        """
+        with self._explained("read"):
+            record = self._manager.restore(
+                epoch, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
+            )
+        return record.progress["checksum"]
 
     def _latest_good(self, before: int, like: Params) -> int | None:
         for epoch in reversed([e for e in self.epochs if e < before]):
@@ -196,7 +216,7 @@ class CheckpointStore:
         except Exception as error:  # tensorstore, Orbax and json each raise their own
             raise CheckpointError(
                 f"checkpoint {place} is damaged or of another network: "
-                f"{type(error).__name__}: {str(error).strip().splitlines()[0]}."
+                f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}."
             ) from error
         found = checksum(restored.params)
         if found != expected:

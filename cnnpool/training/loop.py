@@ -74,8 +74,9 @@ def refuse_divergence(
 ) -> None:
     """Raises TrainingDivergedError if a loss is not finite or above the threshold."""
     steps = config.data.train_size // config.training.batch_size
-    for seed, loss, bad in zip(config.seeds, metrics.hinge, metrics.first_bad_step, strict=True):
-        if bad == NO_STEP and loss <= config.training.divergence:
+    checks = zip(config.seeds, metrics.hinge, metrics.first_bad_step, metrics.finite, strict=True)
+    for seed, loss, bad, finite in checks:
+        if bad == NO_STEP and finite and loss <= config.training.divergence:
             continue
         step = start * steps + (0 if bad == NO_STEP else int(bad))
         store.wait()
@@ -127,22 +128,24 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
     setup.check_seeds(config.seeds)
     net = setup.network(config)
     rule = stopping_rule(config)
+    if config.runtime.log_every < 1:
+        raise ValueError(f"runtime.log_every must be at least 1, got {config.runtime.log_every}")
     mesh = runtime.seed_mesh(len(config.seeds))
     data = setup.training_sets(config, net.data, mesh)
+    block = compile_block(
+        setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
+    )
     with lock(workdir):
-        run_config.claim(workdir, config)
+        run_config.claim(workdir, config, has_checkpoints=checkpoint_directory(workdir).exists())
         provenance.append_to(workdir / "provenance.json")
         keep = config.checkpoint.keep_epochs
         with CheckpointStore(checkpoint_directory(workdir), keep_epochs=keep) as store:
             if store.epochs:
                 like = net.stacked_shapes(len(config.seeds), mesh)
-                state = store.restore(max(store.epochs), like)
+                state = store.restore(max(store.epochs), like, seeds=config.seeds)
             else:
                 state = setup.initial_state(net, config.seeds, mesh)
                 store.save(state)
-            block = compile_block(
-                setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
-            )
             evaluator = Evaluator(config, net)
             with MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch) as log:
                 return _run(config, rule, state, block, data, evaluator, store, log)

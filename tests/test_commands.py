@@ -1,0 +1,185 @@
+"""The commands as a user types them."""
+
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cnnpool import command_line, results
+from launch import reproduce
+
+ROOT = Path(__file__).parents[1]
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
+        ("cnnpool.eval", ["--transforms", "mean_channel_filters", "--overwrite", "a line a layer"]),
+        ("cnnpool.figures", ["fig4", "table1", "--results"]),
+        ("cnnpool.export", ["npz", "parquet", "--workdir"]),
+        ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),
+    ],
+)
+def test_help_helps(command, words):
+    found = run(command, "--help")
+    text = found.stdout + found.stderr
+    assert [word for word in words if word not in text] == []
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("--config.model.widht=3", 'Did you mean "width" instead of "widht"?'),
+        ("--config.trainin.ridge=3", 'Did you mean "training" instead of "trainin"?'),
+        ("--confg=configs/scale1d.py", "Did you mean: config"),
+        ("--config=configs/scale2d.pz", "scale2d.pz"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_path):
+    found = run(
+        "cnnpool.train", "--config=configs/scale1d.py", f"--workdir={tmp_path / 'a'}", field
+    )
+    assert found.returncode != 0
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cnnpool.eval", "--workdir=nowhere", "--out=a.nc"),
+        ("cnnpool.figures", "fig4", "--results", "nowhere.nc", "--out", "a.png"),
+        ("cnnpool.export", "nowhere.nc", "--to=npz"),
+        ("cnnpool.train", "--config=configs/scale1d.py", "--config.data.scale=99", "--workdir=a"),
+    ],
+)
+def test_a_mistake_gives_one_message_and_no_traceback(arguments, tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", *(a.replace("configs/", f"{ROOT}/configs/") for a in arguments)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert found.returncode == 1
+    assert re.match(r"error: ", found.stderr)
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_config_is_complete_locked_and_buildable():
+    from cnnpool.training import setup
+    from configs import scale1d, scale1d_stride2
+
+    for module in (scale1d, scale1d_stride2):
+        for preset in reproduce.PRESETS:
+            config = module.get_config(preset)
+            assert config.is_locked
+            with pytest.raises(AttributeError, match="Did you mean"):
+                config.model.widht = 3
+            net = setup.network(config)
+            if preset == "quick":
+                shapes = net.stacked_shapes(2, setup.runtime.seed_mesh(2))
+                assert len(shapes) == config.model.depth + 1
+        with pytest.raises(ValueError, match="expected quick, cpu or paper"):
+            module.get_config("large")
+
+
+@pytest.mark.slow
+def test_from_train_to_export_on_the_command_line(tmp_path):
+    fields = [
+        "--config.data.length=12",
+        "--config.data.scale=3",
+        "--config.data.gap=1",
+        "--config.model.width=16",
+        "--config.data.train_size=16",
+        "--config.model.depth=3",
+        "--config.training.multiple=2",
+        "--config.training.learning_rate_per_channel=0.1",
+    ]
+    workdir = f"--workdir={tmp_path / 'run'}"
+    a, b = tmp_path / "a.nc", tmp_path / "b.nc"
+    for arguments, words in (
+        (("cnnpool.train", "--config=configs/scale1d.py:quick", workdir, *fields), ["seed 3: "]),
+        (
+            ("cnnpool.eval", workdir, "--stage=init", f"--out={a}"),
+            ["init, none (4 seeds", "relu03"],
+        ),
+        (("cnnpool.eval", workdir, f"--out={b}"), ["trained, none (4 seeds", "linear"]),
+        (("cnnpool.eval", workdir, f"--out={b}"), ["trained, none (4 seeds", "linear"]),
+        (("cnnpool.figures", "table1", "--results", a, b), ["### Seed 3", "Positive at every tap"]),
+        (
+            ("cnnpool.figures", "fig4", "--results", a, b, "--out", tmp_path / "f.png"),
+            ["| trained | D_k | 2..3 |"],
+        ),
+        (("cnnpool.export", b, "--to=csv"), ["b.csv"]),
+        (
+            ("cnnpool.train", "--config=configs/scale1d.py:quick", workdir, *fields, "--prune"),
+            ["seed 3: "],
+        ),
+    ):
+        found = run(*arguments)
+        assert found.returncode == 0, found.stderr[-2000:]
+        assert [word for word in words if word not in found.stdout] == []
+    kept = sorted(
+        int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()
+    )
+    assert len(kept) == 2
+    assert kept[0] == 0
+
+
+class KilledError(Exception):
+    """Stands for a kill between two steps."""
+
+
+@pytest.mark.slow
+def test_reproduce_goes_on_where_it_was_and_ends_with_the_same_files(
+    tmp_path, monkeypatch, tiny_config
+):
+    with tiny_config.unlocked():
+        tiny_config.checkpoint.every_seconds = 60.0
+    monkeypatch.setattr(reproduce.scale1d, "get_config", lambda preset: tiny_config)
+    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+
+    def killed(*args, **kwargs):
+        raise KilledError
+
+    for step in ("train", "evaluate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(reproduce, step, killed)
+            with pytest.raises(KilledError):
+                reproduce.reproduce_fig4("quick", **places)
+    dataset = reproduce.reproduce_fig4("quick", **places)
+    names = ["fig4.nc", "fig4.png", "slopes.md", "table1.md"]
+    assert sorted(path.name for path in places["out"].iterdir()) == names
+    measured_at = (places["out"] / "fig4.nc").stat().st_mtime_ns
+    reproduce.reproduce_fig4("quick", **places)
+    assert (places["out"] / "fig4.nc").stat().st_mtime_ns == measured_at
+    text = reproduce.summary(dataset)
+    assert "trained, mean channel" in text
+    assert "test error by seed" in text
+    assert list(results.read(places["out"] / "fig4.nc")["stage"].values) == ["init", "trained"]
+
+
+def test_an_expected_error_becomes_one_line(monkeypatch, capsys):
+    def main(argv):
+        raise ValueError("expected this, got that")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit, match="error: expected this, got that"):
+        command_line.run(main)

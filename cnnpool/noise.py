@@ -8,7 +8,7 @@ from jaxtyping import Float, Key
 def rectified_noise(
     key: Key[Array, ""], shape: tuple[int, ...], sigma: float | Float[Array, ""]
 ) -> Float[Array, "..."]:
-    """Eta = ReLU(N(0, sigma^2)), independently at each of `shape`'s pixels.
+    """eta = ReLU(N(0, sigma^2)), independently at each of `shape`'s pixels.
 
     Appendix B.2 of the paper inserts Gaussian noise "with already the ReLU applied
     on": the first layer of positive filters would rectify it otherwise only in

@@ -77,7 +77,7 @@ def inputs(config: ConfigDict, net: Network) -> Inputs:
 
 
 def depth_of(layer: str) -> int | None:
-    """K of a convolution or its ReLU, counted from 1; None for pooling and readout."""
+    """k of a convolution or its ReLU, counted from 1; None for pooling and readout."""
     match = re.fullmatch(r"(?:conv|relu)(\d+)", layer)
     return int(match.group(1)) if match else None
 

@@ -19,7 +19,7 @@ def hinge(margins: Margins) -> Margins:
 
 
 def hinge_slope(margins: Margins, labels: Margins) -> Margins:
-    """D hinge / d f(x): -y where y f(x) < 1, else exactly 0 (at the kink too)."""
+    """d hinge / d f(x): -y where y f(x) < 1, else exactly 0 (at the kink too)."""
     return jnp.where(margins < 1.0, -labels, 0.0)
 
 

@@ -77,6 +77,7 @@ def measure_run(
     Raises:
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
     """
+    made_by = provenance.record()  # before the checkout may change under a long measurement
     record = measurement_record(workdir, config, stages, transforms)
     trained_by = (workdir / "provenance.json").read_text()
     net = setup.network(config)
@@ -101,7 +102,7 @@ def measure_run(
             text = f"seed {seed}, {stage}, {transform}: {warning.message}"
             bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
     dataset = _dataset(config, net, states, transforms, measured)
-    return dataset.assign_attrs(measurement=record, trained_by=trained_by)
+    return dataset.assign_attrs(measurement=record, trained_by=trained_by, **made_by)
 
 
 def _network_at(row: int, stacked: dict) -> dict:
@@ -145,7 +146,6 @@ def _dataset(config, net, states, transforms, measured) -> xr.Dataset:
     attributes = {
         "schema_version": results.SCHEMA_VERSION,
         "config": run_config.to_json(config),
-        **provenance.record(),
     }
     return xr.Dataset(variables, coordinates, attributes)
 

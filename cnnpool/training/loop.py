@@ -137,7 +137,6 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
     )
     with lock(workdir):
         run_config.claim(workdir, config, has_checkpoints=checkpoint_directory(workdir).exists())
-        provenance.append_to(workdir / "provenance.json")
         keep = config.checkpoint.keep_epochs
         with CheckpointStore(checkpoint_directory(workdir), keep_epochs=keep) as store:
             if store.epochs:
@@ -146,6 +145,8 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
             else:
                 state = setup.initial_state(net, config.seeds, mesh)
                 store.save(state)
+            if not state.finished:
+                provenance.append_to(workdir / "provenance.json")
             evaluator = Evaluator(config, net)
             with MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch) as log:
                 return _run(config, rule, state, block, data, evaluator, store, log)

@@ -28,9 +28,9 @@ from configs import scale1d
 
 DEPTH, TAPS, LENGTH, BATCH = 12, 3, 32, 8
 STEPS_AN_EPOCH = 6
-EPOCHS = {100: 30, 256: 8, 1000: 2}
-INTERPOLATION_EPOCHS = 100
-AVERAGED_EPOCHS = {100: 1000, 256: 400, 1000: 40}
+EPOCHS = {100: 30, 256: 8, 1000: 4}
+INTERPOLATION_EPOCHS = 60
+AVERAGED_EPOCHS = {100: 400, 256: 200, 1000: 20}
 
 
 def best_of(rounds: int, sides: dict[str, Callable[[], object]]) -> dict[str, float]:

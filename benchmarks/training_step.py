@@ -257,7 +257,7 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, help="markdown file to write")
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions (%(default)s)")
     args = parser.parse_args()
     runtime.one_cpu_device_per_core(len(os.sched_getaffinity(0)))
     torch.set_num_threads(len(os.sched_getaffinity(0)))

@@ -2,6 +2,7 @@
 
 import jax
 from jax import Array
+import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 
@@ -21,3 +22,20 @@ def rectified_noise(
       sigma: standard deviation before the rectification, in units of the pixel values.
     """
     return jax.nn.relu(sigma * jax.random.normal(key, shape))
+
+
+def matched_noise(
+    key: Key[Array, ""], difference: Float[Array, "*image"]
+) -> Float[Array, "*image"]:
+    """White Gaussian noise of the norm of tau(x) - x, for one image.
+
+    eta = g ||tau(x) - x||_2 / ||g||_2 with g ~ N(0, 1) at each pixel, so that the norms
+    agree exactly and not on average only (protocol, section 2). An image that did not
+    change gets none.
+
+    Args:
+      key: randomness.
+      difference: tau(x) - x of one image, in units of the pixel values.
+    """
+    direction = jax.random.normal(key, difference.shape, difference.dtype)
+    return direction * (jnp.linalg.norm(difference) / jnp.linalg.norm(direction))

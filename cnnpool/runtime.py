@@ -7,6 +7,7 @@ import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 SEED_AXIS = "seed"
+DATA_AXIS = "data"
 
 
 def largest_divisor(number: int, *, at_most: int) -> int:
@@ -14,8 +15,18 @@ def largest_divisor(number: int, *, at_most: int) -> int:
     return max(d for d in range(1, max(1, at_most) + 1) if number % d == 0)
 
 
-def one_cpu_device_per_core(n_seeds: int) -> None:
-    """Splits the CPU into devices, one a core, so that seeds train side by side.
+def cpu_devices(n_seeds: int, *, cores: int) -> int:
+    """CPU devices for `n_seeds` networks: the fewest that divide them and use every core.
+
+    Five networks on two cores get five devices; the operating system shares the cores out.
+    """
+    return min(
+        (d for d in range(1, n_seeds + 1) if n_seeds % d == 0 and d >= cores), default=n_seeds
+    )
+
+
+def one_cpu_device_per_core(n_seeds: int, *, devices_per_network: int = 1) -> None:
+    """Splits the CPU into devices, so that networks train side by side.
 
     XLA sees a CPU as one device. Small matrix products use several cores badly;
     independent networks, a core each, use them fully. Call it before the first JAX
@@ -23,12 +34,14 @@ def one_cpu_device_per_core(n_seeds: int) -> None:
     sets the number of host devices.
 
     Args:
-      n_seeds: networks to be trained; the number of devices divides it.
+      n_seeds: networks to be trained.
+      devices_per_network: that share the batches of one network.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    jax.config.update("jax_num_cpu_devices", largest_divisor(n_seeds, at_most=cores or 1))
+    count = cpu_devices(n_seeds, cores=max(1, (cores or 1) // devices_per_network))
+    jax.config.update("jax_num_cpu_devices", count * devices_per_network)
 
 
 def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -36,6 +49,46 @@ def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh
     devices = jax.devices() if devices is None else devices
     count = largest_divisor(n_seeds, at_most=len(devices))
     return jax.make_mesh((count,), (SEED_AXIS,), (AxisType.Auto,), devices=devices[:count])
+
+
+def network_mesh(
+    n_seeds: int,
+    *,
+    seed: int | None,
+    data: int,
+    batch_size: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of independent networks (axis `seed`) whose batches are shared out (axis `data`).
+
+    Args:
+      n_seeds: networks.
+      seed: length of the axis `seed`; None takes as many as divide the networks and fit.
+      data: devices that share the batches of one network.
+      batch_size: images a step.
+      devices: to use; None is all.
+
+    Raises:
+      ValueError: if an axis does not divide what it spreads, or devices are too few.
+    """
+    devices = jax.devices() if devices is None else devices
+    if data < 1 or batch_size % data:
+        raise ValueError(f"runtime.mesh.data {data} must divide training.batch_size {batch_size}")
+    if seed is None:
+        seed = largest_divisor(n_seeds, at_most=len(devices) // data)
+    if seed < 1 or n_seeds % seed:
+        raise ValueError(f"runtime.mesh.seed {seed} must divide the number of seeds, {n_seeds}")
+    if seed * data > len(devices):
+        raise ValueError(
+            f"a mesh of runtime.mesh.seed {seed} times runtime.mesh.data {data} needs "
+            f"{seed * data} devices; there are {len(devices)}"
+        )
+    return jax.make_mesh(
+        (seed, data),
+        (SEED_AXIS, DATA_AXIS),
+        (AxisType.Auto, AxisType.Auto),
+        devices=devices[: seed * data],
+    )
 
 
 def over_seeds(mesh: Mesh) -> NamedSharding:
@@ -52,4 +105,16 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
     """
     if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
         return {"xla_cpu_multi_thread_eigen": False}
+    return {}
+
+
+def with_barriers(mesh: Mesh) -> dict[str, str]:
+    """Options under which a CPU obeys `lax.optimization_barrier` when it fuses operations.
+
+    XLA drops the barriers before it fuses; what is copied to several places is then computed
+    at each of them. LeNet's training step takes half the time with this option. May go when
+    XLA's CPU compiler keeps barriers of its own accord.
+    """
+    if mesh.devices.flat[0].platform == "cpu":
+        return {"xla_disable_hlo_passes": "cse_barrier_expander"}
     return {}

@@ -18,8 +18,9 @@ from ml_collections import config_flags
 
 from cnnpool import runtime
 from cnnpool.command_line import EXPECTED_ERRORS
+from cnnpool.training import image_loop, loop
 from cnnpool.training.checkpoints import CheckpointStore
-from cnnpool.training.loop import checkpoint_directory, lock, train
+from cnnpool.training.loop import checkpoint_directory, lock
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -49,19 +50,20 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     try:
         config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
-        runtime.one_cpu_device_per_core(len(config.seeds))
-        state = train(config, workdir)
+        if config.data.name == "scale1d":
+            runtime.one_cpu_device_per_core(len(config.seeds))
+            state = loop.train(config, workdir)
+        else:
+            devices = config.runtime.mesh.data
+            runtime.one_cpu_device_per_core(len(config.seeds), devices_per_network=devices)
+            state = image_loop.train(config, workdir)
         if _PRUNE.value:
             with lock(workdir), CheckpointStore(checkpoint_directory(workdir)) as store:
                 store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
-    for seed in state.progress:
-        print(
-            f"seed {seed.seed}: interpolated at epoch {seed.interpolation_epoch}, stopped at "
-            f"{seed.stopped_epoch}, train hinge {seed.train_hinge:g}, validation error "
-            f"{seed.validation_error:.2%}"
-        )
+    for one in state.progress:
+        print(one.summary())
 
 
 if __name__ == "__main__":

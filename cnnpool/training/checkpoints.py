@@ -1,9 +1,10 @@
 """Checkpoints of a run: atomic, asynchronous, checked when they are read (Orbax)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 import zlib
 
 from absl import logging
@@ -13,10 +14,20 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from cnnpool.errors import CnnpoolError
-from cnnpool.training.hinge import Params
 from cnnpool.training.stopping import SeedProgress
 
 LATEST_KEPT = 2
+
+
+Arrays = Any  # a pytree, the seed axis first in every leaf
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """What any recipe of training knows of one network, as a dataclass of plain numbers."""
+
+    seed: int
+    stopped_epoch: int | None
 
 
 class CheckpointError(CnnpoolError):
@@ -29,14 +40,15 @@ class RunState:
 
     Attributes:
       epoch: epochs done.
-      params: of all networks, the seed axis first.
+      params: of all networks, the seed axis first; of a deep network, with all else that its
+        training needs (`cnnpool.training.image_step.TrainState`).
       progress: of each network.
       seconds: wall time spent on training so far.
     """
 
     epoch: int
-    params: Params
-    progress: tuple[SeedProgress, ...]
+    params: Arrays
+    progress: tuple[Progress, ...]
     seconds: float
 
     @property
@@ -45,7 +57,7 @@ class RunState:
         return all(seed.stopped_epoch is not None for seed in self.progress)
 
 
-def checksum(params: Params) -> int:
+def checksum(params: Arrays) -> int:
     """CRC-32 over the bytes of all leaves, so that a silently damaged file is seen."""
     crc = 0
     for leaf in jax.tree.leaves(params):
@@ -60,18 +72,27 @@ class CheckpointStore:
       directory: where they lie.
     """
 
-    def __init__(self, directory: Path, *, keep_epochs: Sequence[int] = (), read_only=False):
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep_epochs: Sequence[int] = (),
+        read_only: bool = False,
+        progress_type: Callable[..., Progress] = SeedProgress,
+    ):
         """Opens the store.
 
         Args:
           directory: made if absent, unless `read_only`.
           keep_epochs: never deleted; of the others the latest two are kept.
           read_only: write and delete nothing.
+          progress_type: the dataclass that the progress of a network is read into.
 
         Raises:
           CheckpointError: if the directory cannot be made.
         """
         self.directory = directory.absolute()
+        self._progress_type = progress_type
         preserve = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(LATEST_KEPT),
@@ -145,7 +166,7 @@ class CheckpointStore:
         with self._explained("write"):
             self._manager.wait_until_finished()
 
-    def restore(self, epoch: int, like: Params, *, seeds: Sequence[int]) -> RunState:
+    def restore(self, epoch: int, like: Arrays, *, seeds: Sequence[int]) -> RunState:
         """Reads one checkpoint.
 
         Args:
@@ -192,7 +213,7 @@ class CheckpointStore:
             )
         return record.progress["checksum"]
 
-    def _latest_good(self, before: int, like: Params) -> int | None:
+    def _latest_good(self, before: int, like: Arrays) -> int | None:
         for epoch in reversed([e for e in self.epochs if e < before]):
             try:
                 self._read(epoch, like)
@@ -201,7 +222,7 @@ class CheckpointStore:
             return epoch
         return None
 
-    def _read(self, epoch: int, like: Params) -> RunState:
+    def _read(self, epoch: int, like: Arrays) -> RunState:
         place = self.directory / str(epoch)
         try:
             restored = self._manager.restore(
@@ -211,7 +232,7 @@ class CheckpointStore:
                 ),
             )
             record = restored.progress
-            progress = tuple(SeedProgress(**seed) for seed in record["progress"])
+            progress = tuple(self._progress_type(**seed) for seed in record["progress"])
             expected, seconds = record["checksum"], record["seconds"]
         except Exception as error:  # tensorstore, Orbax and json each raise their own
             raise CheckpointError(

@@ -10,31 +10,32 @@ from tqdm import tqdm
 from cnnpool.atomic_write import write_atomically
 from cnnpool.training.stopping import SeedProgress, StoppingRule
 
-COLUMNS = ("epoch", "seed", "hinge", "backward_fraction", "train_hinge", "validation_error")
+KEYS = ("epoch", "seed")
+COLUMNS = ("hinge", "backward_fraction", "train_hinge", "validation_error")
 
 
 class MetricsLog:
     """Rows of metrics, appended and flushed; one a network a block of epochs."""
 
-    def __init__(self, path: Path, *, resume_epoch: int):
+    def __init__(self, path: Path, *, resume_epoch: int, columns: Sequence[str] = COLUMNS):
         """Opens the file; rows of epochs after `resume_epoch` will be computed again and go."""
+        self._columns = (*KEYS, *columns)
         rows = []
         if path.exists():
             with path.open(newline="") as file:
-                complete = [row for row in csv.reader(file) if len(row) == len(COLUMNS)]
+                complete = [row for row in csv.reader(file) if len(row) == len(self._columns)]
             rows = [row for row in complete[1:] if int(row[0]) <= resume_epoch]
         write_atomically(path, lambda beside: self._write_all(beside, rows))
         self._file = path.open("a", newline="")
         self._writer = csv.writer(self._file)
 
-    @staticmethod
-    def _write_all(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    def _write_all(self, path: Path, rows: Sequence[Sequence[str]]) -> None:
         with path.open("w", newline="") as file:
-            csv.writer(file).writerows([COLUMNS, *rows])
+            csv.writer(file).writerows([self._columns, *rows])
 
     def append(self, epoch: int, seed: int, **values: float | None) -> None:
         """One row; a value that was not computed is left empty."""
-        row = [epoch, seed, *(values.get(column) for column in COLUMNS[2:])]
+        row = [epoch, seed, *(values.get(column) for column in self._columns[2:])]
         self._writer.writerow(["" if value is None else value for value in row])
 
     def flush(self) -> None:

@@ -21,6 +21,14 @@ class SeedProgress:
     train_hinge: float | None = None
     validation_error: float | None = None
 
+    def summary(self) -> str:
+        """One line for a person."""
+        return (
+            f"seed {self.seed}: interpolated at epoch {self.interpolation_epoch}, stopped at "
+            f"{self.stopped_epoch}, train hinge {self.train_hinge:g}, validation error "
+            f"{self.validation_error:.2%}"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class StoppingRule:

@@ -1,0 +1,246 @@
+"""A user's own images: `images.npy` and `labels.npy` in a folder.
+
+The test images are `test_images.npy` and `test_labels.npy` where they are there, else a
+random part of the others. Images are normalized with the mean and standard deviation of
+each channel over the training images, as CIFAR-10 is (protocol, section 7), and not
+augmented.
+"""
+
+from collections.abc import Sequence
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Int, Shaped
+from ml_collections import ConfigDict
+import numpy as np
+
+from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored
+
+Images = Shaped[np.ndarray, "images height width channels"]
+Labels = Int[np.ndarray, " images"]
+
+_CHUNK = 1000  # images held in float64 at once
+
+
+class Arrays(NamedTuple):
+    """Images (n, h, w, c), uint8 or float32, and labels (n,), int32, of one part."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def build(config: ConfigDict) -> StandardizedImages:
+    """The data set of a config's `data` section.
+
+    Args:
+      config: fields `data_dir`, `test_fraction` (of the images; None or 0 where there
+        are test files), `seed` (of the draw of the test images), `mean` and `std` (of
+        each channel, uint8 counting from 0 to 1; None is computed), `image_noise`.
+
+    Raises:
+      DataError: if a file is missing, damaged or holds what is no image or label.
+      ValueError: if a field is impossible.
+    """
+    if not config.data_dir:
+        raise ValueError("data.data_dir must name the folder of images.npy and labels.npy")
+    folder = Path(config.data_dir).expanduser()
+    everything = load_part(folder / "images.npy", folder / "labels.npy")
+    classes = number_of_classes(everything.labels, folder / "labels.npy")
+    source = f"arrays (images.npy, sha256 {_digest(everything)})"
+    train, test = _train_and_test(config, folder, everything, classes)
+    mean, std = channel_moments(train.images)
+    return StandardizedImages(
+        train=_on_device(train),
+        test=_on_device(test),
+        classes=classes,
+        source=source,
+        mean=mean if config.mean is None else tuple(map(float, config.mean)),
+        std=std if config.std is None else tuple(map(float, config.std)),
+        image_noise=float(config.image_noise),
+        random_view=as_stored,
+    )
+
+
+def load_part(images_path: Path, labels_path: Path) -> Arrays:
+    """Images and their labels, checked.
+
+    Raises:
+      DataError: if one is missing or damaged, or they do not belong together.
+    """
+    images = check_images(read_npy(images_path), images_path)
+    labels = check_labels(read_npy(labels_path), labels_path)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels; "
+            "expected one label for each image"
+        )
+    return Arrays(images, labels)
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """The array of one .npy file; pickled objects are refused, as they can run any code.
+
+    Raises:
+      DataError: if the file is missing, damaged or holds pickled objects.
+    """
+    try:
+        with path.open("rb") as file:
+            array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is not there; numpy.save writes it") from error
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}. Expected one array of numbers as numpy.save "
+            "writes it; it may be truncated, another format, or an array of objects"
+        ) from error
+    return array
+
+
+def check_images(images: np.ndarray, path: Path) -> Images:
+    """Images as (n, h, w, c), uint8 or float32.
+
+    Raises:
+      DataError: if shape or type is another, there is none, or a value is not finite.
+    """
+    if images.ndim not in (3, 4) or 0 in images.shape:
+        raise DataError(
+            f"{path} has shape {images.shape}; expected (images, height, width) or "
+            "(images, height, width, channels), none of them 0"
+        )
+    images = images if images.ndim == 4 else images[..., None]
+    if images.dtype == np.uint8:
+        return images
+    if not np.issubdtype(images.dtype, np.floating):
+        raise DataError(f"{path} has type {images.dtype}; expected uint8 or floating point")
+    with np.errstate(over="ignore"):  # what overflows is refused below
+        images = images.astype(np.float32)
+    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    if not finite.all():
+        raise DataError(
+            f"{path} has values that are not finite (NaN, or beyond float32) in "
+            f"{(~finite).sum()} images, the first at index {np.argmin(finite)}"
+        )
+    return images
+
+
+def check_labels(labels: np.ndarray, path: Path) -> Labels:
+    """Labels as (n,), int32.
+
+    Raises:
+      DataError: if the shape is another or a label is not a whole number.
+    """
+    if labels.ndim != 1:
+        raise DataError(f"{path} has shape {labels.shape}; expected (images,)")
+    if not (np.issubdtype(labels.dtype, np.integer) or np.issubdtype(labels.dtype, np.floating)):
+        raise DataError(f"{path} has type {labels.dtype}; expected whole numbers")
+    bounds = np.iinfo(np.int32)
+    whole = (labels == np.floor(labels)) & (labels >= bounds.min) & (labels <= bounds.max)
+    if not whole.all():
+        first = np.argmin(whole)
+        raise DataError(
+            f"{path} holds {labels[first]} at index {first}; expected whole numbers: classes "
+            "0..C-1, or +1 and -1"
+        )
+    return labels.astype(np.int32)
+
+
+def number_of_classes(labels: Labels, path: Path) -> int | None:
+    """C where the labels are 0..C-1, None where they are +1 and -1.
+
+    Raises:
+      DataError: if they are neither, or all the same.
+    """
+    present = np.unique(labels).tolist()
+    if present == [-1, 1]:
+        return None
+    if present == list(range(len(present))) and len(present) > 1:
+        return len(present)
+    shown = ", ".join(map(str, present[:10])) + (", ..." if len(present) > 10 else "")
+    raise DataError(
+        f"{path} holds the labels {shown}; expected at least two classes numbered 0..C-1 "
+        "without gaps, or +1 and -1"
+    )
+
+
+def channel_moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, uint8 counting from 0 to 1.
+
+    Two passes in float64, a part of the images at a time.
+    """
+    unit = 255.0 if images.dtype == np.uint8 else 1.0
+    count = images[..., 0].size
+    parts = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
+    mean = sum(part.sum((0, 1, 2), dtype=np.float64) for part in parts) / count
+    variance = sum(((part - mean) ** 2).sum((0, 1, 2)) for part in parts) / count
+    return tuple((mean / unit).tolist()), tuple((np.sqrt(variance) / unit).tolist())
+
+
+def _train_and_test(
+    config: ConfigDict, folder: Path, everything: Arrays, classes: int | None
+) -> tuple[Arrays, Arrays]:
+    """The test files' images, or a random part of all."""
+    paths = folder / "test_images.npy", folder / "test_labels.npy"
+    if not any(path.exists() for path in paths):
+        return draw_test(everything, fraction=config.test_fraction, seed=config.seed)
+    if config.test_fraction:
+        raise ValueError(
+            f"data.test_fraction is {config.test_fraction}, but {folder} has test files of its "
+            "own; set it to 0, or move test_images.npy and test_labels.npy away"
+        )
+    test = load_part(*paths)
+    _check_test(everything, test, paths, classes)
+    return everything, test
+
+
+def _check_test(train: Arrays, test: Arrays, paths: Sequence[Path], classes: int | None) -> None:
+    """Raises DataError unless the test images are of the training images' kind."""
+    kinds = [(part.images.shape[1:], part.images.dtype.name) for part in (train, test)]
+    if kinds[0] != kinds[1]:
+        raise DataError(
+            f"{paths[0]} holds images of {kinds[1][0]}, {kinds[1][1]}; those of images.npy are "
+            f"{kinds[0][0]}, {kinds[0][1]}"
+        )
+    unknown = np.setdiff1d(test.labels, train.labels)
+    if unknown.size:
+        expected = "+1 and -1" if classes is None else f"0..{classes - 1}"
+        raise DataError(f"{paths[1]} holds the label {unknown[0]}; labels.npy has {expected}")
+
+
+def draw_test(
+    everything: Arrays, *, fraction: int | float | None, seed: int
+) -> tuple[Arrays, Arrays]:
+    """Splits images at random into training and test images.
+
+    Args:
+      everything: images and labels.
+      fraction: of them that are test images, rounded to whole images.
+      seed: of the draw.
+
+    Raises:
+      ValueError: if no image would be left on one side.
+    """
+    count = len(everything.labels)
+    size = round((fraction or 0) * count)
+    if not 0 < size < count:
+        raise ValueError(
+            f"data.test_fraction {fraction} of {count} images are {size}; expected at least one "
+            "for testing and one for training (or give test_images.npy and test_labels.npy)"
+        )
+    order = np.asarray(jax.random.permutation(jax.random.key(seed), count))
+    test, train = np.sort(order[:size]), np.sort(order[size:])
+    return (
+        Arrays(everything.images[train], everything.labels[train]),
+        Arrays(everything.images[test], everything.labels[test]),
+    )
+
+
+def _on_device(part: Arrays) -> Split:
+    return Split(jnp.asarray(part.images), jnp.asarray(part.labels))
+
+
+def _digest(part: Arrays) -> str:
+    """The beginning of a checksum of the images, which tells two data sets apart."""
+    return hashlib.sha256(np.ascontiguousarray(part.images).data).hexdigest()[:12]

@@ -1,0 +1,342 @@
+"""The layers of the deep networks, with PyTorch's conventions, and the chain that names them.
+
+Images and maps are (batch, height, width, channels). Everything is computed in the dtype
+of the input, which the parameters must share. Protocol, section 7.
+"""
+
+from collections.abc import Callable
+import math
+from typing import Any
+
+from flax import linen as nn
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from cnnpool.convolution import conv2d
+
+Activations = dict[str, Float[Array, "batch ..."]]
+Map = Float[Array, "batch height width channels"]
+
+_EPSILON = 1e-5
+_MOMENTUM = 0.1
+_MAP_AXES = (0, 1, 2)
+
+
+class Chain:
+    """Layers applied one after another, every output kept under its layer's name.
+
+        chain = Chain(images)
+        chain.layer("conv01", Conv, 6, kernel_size=5)
+        chain.apply("relu01", nn.relu)
+        return chain.value, chain.activations
+
+    To be used inside a module's compact `__call__`, which then owns the layers.
+
+    Attributes:
+      value: output of the last layer.
+      activations: of all layers, in forward order.
+    """
+
+    def __init__(self, value: Array, activations: Activations | None = None):
+        self.value = value
+        self.activations: Activations = {} if activations is None else activations
+
+    def apply(self, name: str, function: Callable[[Array], Array]) -> None:
+        """Applies a function without parameters."""
+        self.value = self.activations[name] = function(self.value)
+
+    def layer(self, name: str, module: type[nn.Module], *args: Any, **fields: Any) -> None:
+        """Applies a module, its parameters under `name`."""
+        self.apply(name, module(*args, **fields, name=name))
+
+    def block(self, name: str, module: type[nn.Module], *args: Any, **fields: Any) -> None:
+        """Applies a module that returns its own activations; they are kept as `name`/..."""
+        self.value, inner = module(*args, **fields, name=name)(self.value)
+        self.activations |= {f"{name}/{unit}": output for unit, output in inner.items()}
+
+    def branch(self, value: Array) -> "Chain":
+        """A second chain that starts at `value` and keeps its activations with this one's."""
+        return Chain(value, self.activations)
+
+
+def uniform(fan_in: int) -> Callable[..., Array]:
+    """Initializer U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default."""
+    bound = 1 / math.sqrt(fan_in)
+
+    def initialize(key, shape, dtype):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialize
+
+
+class Conv(nn.Module):
+    """Convolution with square kernels; weights and biases U(+-1/sqrt(fan_in)).
+
+    fan_in is kernel_size^2 inputs / groups. Protocol, section 7.
+
+    Attributes:
+      features: output channels.
+      kernel_size: pixels a side.
+      stride: pixels.
+      padding: zeros added on every side, pixels.
+      groups: of channels that do not mix; divides inputs and features.
+      use_bias: whether a bias is added.
+    """
+
+    features: int
+    kernel_size: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Map) -> Float[Array, "batch h w features"]:
+        """The map, of (size + 2 padding - kernel_size) // stride + 1 pixels a side."""
+        shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
+        initialize = uniform(math.prod(shape[:3]))
+        kernel = self.param("kernel", initialize, shape, x.dtype)
+        y = conv2d(x, kernel, stride=self.stride, padding=self.padding, groups=self.groups)
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", initialize, (self.features,), x.dtype)[None, None, None]
+
+
+class Linear(nn.Module):
+    """x W + b; weights and biases U(+-1/sqrt(inputs)). Protocol, section 7.
+
+    Attributes:
+      features: outputs.
+      use_bias: whether b is added.
+    """
+
+    features: int
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch inputs"]) -> Float[Array, "batch features"]:
+        """The outputs, in full float32: accelerators would round the factors to TF32."""
+        initialize = uniform(x.shape[-1])
+        kernel = self.param("kernel", initialize, (x.shape[-1], self.features), x.dtype)
+        y = jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST)
+        if not self.use_bias:
+            return y
+        return y + self.param("bias", initialize, (self.features,), x.dtype)[None]
+
+
+class BatchNorm(nn.Module):
+    """scale (x - mean) / sqrt(var + 1e-5) + bias, by channel.
+
+    In training, mean and (biased) variance are the batch's, and the running ones in the
+    collection `batch_stats`, where it is mutable, become 0.9 old + 0.1 batch, with the
+    unbiased variance; otherwise the running ones are used. Statistics are taken in
+    float32 at least, in two passes, over the whole batch even if it is sharded under jit.
+    Protocol, section 7.
+
+    Attributes:
+      train: whether to normalize with the batch's statistics.
+    """
+
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: Map) -> Map:
+        """The normalized map, in the dtype of x.
+
+        Raises:
+          ValueError: in training, if a channel has one value only.
+        """
+        dtype, channels = jnp.promote_types(x.dtype, jnp.float32), x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, channels, x.dtype).astype(dtype)
+        bias = self.param("bias", nn.initializers.zeros, channels, x.dtype).astype(dtype)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, channels, dtype)
+        var = self.variable("batch_stats", "var", jnp.ones, channels, dtype)
+        values = x.astype(dtype)
+        if self.train:
+            batch_mean, batch_var = _moments(values)
+            self._track(mean, batch_mean)
+            count = math.prod(x.shape[:-1])
+            self._track(var, batch_var * (count / (count - 1)))
+        else:
+            batch_mean, batch_var = mean.value.astype(dtype), var.value.astype(dtype)
+        gain = scale * lax.rsqrt(batch_var + _EPSILON)
+        y = (values - _by_channel(batch_mean)) * _by_channel(gain) + _by_channel(bias)
+        return y.astype(x.dtype)
+
+    def _track(self, running: nn.Variable, batch: Float[Array, " channels"]) -> None:
+        # Initialization must not depend on the images it is traced with.
+        if self.is_mutable_collection("batch_stats") and not self.is_initializing():
+            old = running.value
+            running.value = ((1 - _MOMENTUM) * old + _MOMENTUM * batch).astype(old.dtype)
+
+
+def _by_channel(vector: Float[Array, " channels"]) -> Float[Array, "1 1 1 channels"]:
+    return vector[None, None, None]
+
+
+def _moments(x: Map) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+    """Mean and biased variance by channel."""
+    if math.prod(x.shape[:-1]) < 2:
+        raise ValueError(
+            "batch normalization in training expects at least two values a channel, got a map of "
+            f"{x.shape}; take a larger batch"
+        )
+    mean = x.mean(_MAP_AXES)
+    return mean, jnp.square(x - _by_channel(mean)).mean(_MAP_AXES)
+
+
+class Dropout(nn.Module):
+    """Zeroes entries with probability `rate` and divides the others by 1 - rate.
+
+    The key comes from the stream `dropout`. An array `mask` at this module's path in the
+    collection `masks` is multiplied by instead, so that a test can repeat the masks of
+    another program. The identity if `rate` is 0 or outside training.
+
+    Attributes:
+      rate: in [0, 1).
+      train: whether entries are dropped.
+    """
+
+    rate: float
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
+        """The entries that are left."""
+        if not self.train or self.rate == 0:
+            return x
+        if self.has_variable("masks", "mask"):
+            return x * self.get_variable("masks", "mask").astype(x.dtype)
+        kept = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, self.mask_shape(x))
+        return jnp.where(kept, x / (1 - self.rate), 0)
+
+    def mask_shape(self, x: Float[Array, "batch ..."]) -> tuple[int, ...]:
+        """One decision an entry."""
+        return x.shape
+
+
+class DropConnect(Dropout):
+    """Dropout of whole images: one decision for all entries of an image."""
+
+    def mask_shape(self, x: Float[Array, "batch ..."]) -> tuple[int, ...]:
+        """One decision an image."""
+        return (x.shape[0],) + (1,) * (x.ndim - 1)
+
+
+def max_pool_2x2(x: Map) -> Float[Array, "batch h w channels"]:
+    """Maxima of 2 x 2 blocks; the gradient goes to the first maximum in reading order.
+
+    An odd last row or column is dropped. Both are as in PyTorch.
+
+    Raises:
+      ValueError: if a side is shorter than two pixels.
+    """
+    height, width = x.shape[1:3]
+    if min(height, width) < 2:
+        raise ValueError(
+            f"a 2 x 2 pool expects a map of at least 2 x 2 pixels, got {height} x {width}; "
+            "take larger images"
+        )
+    return _pool_even(x[:, : height - height % 2, : width - width % 2])
+
+
+@jax.custom_vjp
+def _pool_even(x: Map) -> Float[Array, "batch h w channels"]:
+    """On a CPU nine times faster, with its gradient, than lax.reduce_window."""
+    return _pool_forward(x)[0]
+
+
+def _pool_forward(x):
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
+    corners = [blocks[:, :, row, :, column] for row in (0, 1) for column in (0, 1)]
+    # In pairs: unlike a reduction, XLA fuses this with the layer in front.
+    top = jnp.maximum(jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:]))
+    first = jnp.full(top.shape, 3, jnp.int8)
+    for index in (2, 1, 0):
+        first = jnp.where(corners[index] == top, jnp.int8(index), first)
+    return top, first
+
+
+def _pool_backward(first, dy):
+    batch, height, width, channels = dy.shape
+    index = jnp.arange(4, dtype=jnp.int8).reshape(1, 1, 2, 1, 2, 1)
+    dx = jnp.where(first[:, :, None, :, None] == index, dy[:, :, None, :, None], 0)
+    return (dx.reshape(batch, 2 * height, 2 * width, channels),)
+
+
+_pool_even.defvjp(_pool_forward, _pool_backward)
+
+
+def average_pool(x: Map) -> Float[Array, "batch channels"]:
+    """Mean over all positions."""
+    return x.mean((1, 2))
+
+
+def flatten(x: Map) -> Float[Array, "batch features"]:
+    """The entries in the order of PyTorch's maps: channel, height, width."""
+    return x.transpose(0, 3, 1, 2).reshape(x.shape[0], -1)
+
+
+def pad_single_channel(x: Map) -> Float[Array, "batch h w channels"]:
+    """Images of one channel padded with two zeros on every side, others as they are."""
+    return jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0))) if x.shape[-1] == 1 else x
+
+
+def check_size(network: str, x: Map, *, smallest: int, largest: int | None) -> None:
+    """Refuses images that a network cannot take.
+
+    Args:
+      network: its name, for the message.
+      x: images, after any padding.
+      smallest: pixels a side.
+      largest: pixels a side; None if there is no limit.
+
+    Raises:
+      ValueError: if a side is shorter or longer.
+    """
+    height, width = x.shape[1:3]
+    if min(height, width) < smallest or (largest is not None and max(height, width) > largest):
+        limit = "or more" if largest is None else f"to {largest}"
+        raise ValueError(
+            f"{network} expects images of {smallest} {limit} pixels a side, got {height} x "
+            f"{width}; take images of that size, or efficientnet_b0, which takes any"
+        )
+
+
+def at_least_one(config: ConfigDict, field: str) -> int:
+    """A field that counts something; ValueError if it is below 1."""
+    if config[field] < 1:
+        raise ValueError(f"model.{field} must be at least 1, got {config[field]}")
+    return config[field]
+
+
+def rate(config: ConfigDict, field: str) -> float:
+    """A probability of dropping; ValueError if it is outside [0, 1)."""
+    if not 0 <= config[field] < 1:
+        raise ValueError(f"model.{field} must be in [0, 1), got {config[field]}")
+    return config[field]
+
+
+def width_factor(config: ConfigDict) -> float:
+    """The factor on all channels; ValueError if it is not positive."""
+    if not 0 < config.width_factor < math.inf:
+        raise ValueError(f"model.width_factor must be positive, got {config.width_factor}")
+    return config.width_factor
+
+
+def refuse_width_factor(config: ConfigDict) -> None:
+    """ValueError if a network whose channels do not scale is asked to scale them."""
+    if config.width_factor != 1:
+        raise ValueError(
+            f"model.width_factor must be 1.0 for {config.name}, whose channels do not scale, got "
+            f"{config.width_factor}; AlexNet, VGG and ResNet scale"
+        )
+
+
+def scaled(channels: int, factor: float) -> int:
+    """max(1, round(factor channels))."""
+    return max(1, round(factor * channels))

@@ -1,0 +1,138 @@
+"""ResNets for 32 x 32 images. Protocol, section 7."""
+
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from cnnpool.models import layers
+from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
+
+_CHANNELS = (64, 128, 256, 512)
+
+
+def _conv_bn(net: Chain, conv: str, bn: str, features: int, train: bool, **fields: int) -> None:
+    net.layer(conv, Conv, features, use_bias=False, **fields)
+    net.layer(bn, BatchNorm, train)
+
+
+def _add_shortcut(net: Chain, x: Map, stride: int, train: bool) -> None:
+    """Adds x; through a 1 x 1 convolution and batch norm where the block changes its shape."""
+    shortcut, features = net.branch(x), net.value.shape[-1]
+    if stride != 1 or x.shape[-1] != features:
+        names = "shortcut_conv", "shortcut_bn"
+        _conv_bn(shortcut, *names, features, train, kernel_size=1, stride=stride)
+    net.apply("add", lambda y: y + shortcut.value)
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions, the first with the stride, and a shortcut.
+
+    Attributes:
+      features: output channels.
+      stride: pixels.
+      train: whether batch statistics are used.
+    """
+
+    features: int
+    stride: int
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: Map) -> tuple[Float[Array, "batch h w features"], Activations]:
+        """Output, and the activations conv1 bn1 relu1 ... relu2."""
+        net, spatial = Chain(x), {"kernel_size": 3, "padding": 1}
+        _conv_bn(net, "conv1", "bn1", self.features, self.train, stride=self.stride, **spatial)
+        net.apply("relu1", nn.relu)
+        _conv_bn(net, "conv2", "bn2", self.features, self.train, **spatial)
+        _add_shortcut(net, x, self.stride, self.train)
+        net.apply("relu2", nn.relu)
+        return net.value, net.activations
+
+
+class Bottleneck(nn.Module):
+    """Convolutions 1 x 1, 3 x 3 with the stride, 1 x 1 to four times the width; a shortcut.
+
+    Attributes:
+      features: channels of the first two convolutions.
+      stride: pixels.
+      train: whether batch statistics are used.
+    """
+
+    features: int
+    stride: int
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: Map) -> tuple[Float[Array, "batch h w outputs"], Activations]:
+        """Output, and the activations conv1 bn1 relu1 ... relu3."""
+        net, spatial = Chain(x), {"kernel_size": 3, "padding": 1}
+        _conv_bn(net, "conv1", "bn1", self.features, self.train, kernel_size=1)
+        net.apply("relu1", nn.relu)
+        _conv_bn(net, "conv2", "bn2", self.features, self.train, stride=self.stride, **spatial)
+        net.apply("relu2", nn.relu)
+        _conv_bn(net, "conv3", "bn3", 4 * self.features, self.train, kernel_size=1)
+        _add_shortcut(net, x, self.stride, self.train)
+        net.apply("relu3", nn.relu)
+        return net.value, net.activations
+
+
+# Kind of block, and blocks of each stage.
+NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
+
+
+class ResNet(nn.Module):
+    """A 3 x 3 stem of stride 1, four stages of residual blocks, average pool, linear.
+
+    Attributes:
+      outputs: of the last layer.
+      width_factor: on all channels.
+      block: BasicBlock or Bottleneck.
+      blocks: of each stage; all stages but the first begin with stride 2.
+    """
+
+    outputs: int
+    width_factor: float
+    block: type[nn.Module]
+    blocks: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> tuple[Float[Array, "batch outputs"], Activations]:
+        """Output, and the activations conv01 bn01 relu01 block01/conv1 ... pool linear.
+
+        Raises:
+          ValueError: if the last map would not be 4 x 4.
+        """
+        layers.check_size("resnet", x, smallest=25, largest=32)
+        net, number = Chain(x), 0
+        stem = layers.scaled(_CHANNELS[0], self.width_factor)
+        _conv_bn(net, "conv01", "bn01", stem, train, kernel_size=3, padding=1)
+        net.apply("relu01", nn.relu)
+        for stage, count in enumerate(self.blocks):
+            features = layers.scaled(_CHANNELS[stage], self.width_factor)
+            for place in range(count):
+                number += 1
+                stride = 2 if stage > 0 and place == 0 else 1
+                net.block(f"block{number:02d}", self.block, features, stride, train)
+        net.apply("pool", layers.average_pool)
+        net.layer("linear", Linear, self.outputs)
+        return net.value, net.activations
+
+
+def build(config: ConfigDict) -> ResNet:
+    """The network of a config's `model` section.
+
+    Raises:
+      ValueError: if outputs or width_factor is out of range.
+    """
+    block, blocks = NETWORKS[config.name]
+    return ResNet(
+        outputs=layers.at_least_one(config, "outputs"),
+        width_factor=layers.width_factor(config),
+        block=block,
+        blocks=blocks,
+    )

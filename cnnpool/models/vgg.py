@@ -1,0 +1,78 @@
+"""VGG for 32 x 32 images, with and without batch normalization. Protocol, section 7."""
+
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from cnnpool.models import layers
+from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
+
+_CHANNELS = (64, 128, 256, 512, 512)
+# Convolutions of each stage, and whether they are normalized.
+NETWORKS = {
+    "vgg11": ((1, 1, 2, 2, 2), False),
+    "vgg13": ((2, 2, 2, 2, 2), False),
+    "vgg16": ((2, 2, 3, 3, 3), False),
+    "vgg19": ((2, 2, 4, 4, 4), False),
+    "vgg11_bn": ((1, 1, 2, 2, 2), True),
+    "vgg13_bn": ((2, 2, 2, 2, 2), True),
+    "vgg16_bn": ((2, 2, 3, 3, 3), True),
+    "vgg19_bn": ((2, 2, 4, 4, 4), True),
+}
+
+
+class VGG(nn.Module):
+    """Five stages of 3 x 3 convolutions, each followed by a pool, and one linear layer.
+
+    Images of one channel are padded by 2 on every side.
+
+    Attributes:
+      outputs: of the last layer.
+      width_factor: on the channels of all convolutions.
+      convolutions: of each stage.
+      batch_norm: whether every convolution is followed by batch normalization.
+    """
+
+    outputs: int
+    width_factor: float
+    convolutions: tuple[int, ...]
+    batch_norm: bool
+
+    @nn.compact
+    def __call__(self, x: Map, *, train: bool) -> tuple[Float[Array, "batch outputs"], Activations]:
+        """Output, and the activations conv01 [bn01] relu01 [pool01] ... linearK.
+
+        Raises:
+          ValueError: if the last map would not be 1 x 1.
+        """
+        x = layers.pad_single_channel(x)
+        layers.check_size("vgg (padding included)", x, smallest=32, largest=63)
+        net, k = Chain(x), 0
+        for channels, count in zip(_CHANNELS, self.convolutions, strict=True):
+            features = layers.scaled(channels, self.width_factor)
+            for _ in range(count):
+                k += 1
+                net.layer(f"conv{k:02d}", Conv, features, kernel_size=3, padding=1)
+                if self.batch_norm:
+                    net.layer(f"bn{k:02d}", BatchNorm, train)
+                net.apply(f"relu{k:02d}", nn.relu)
+            net.apply(f"pool{k:02d}", layers.max_pool_2x2)
+        net.value = layers.flatten(net.value)
+        net.layer(f"linear{k + 1:02d}", Linear, self.outputs)
+        return net.value, net.activations
+
+
+def build(config: ConfigDict) -> VGG:
+    """The network of a config's `model` section.
+
+    Raises:
+      ValueError: if outputs or width_factor is out of range.
+    """
+    convolutions, batch_norm = NETWORKS[config.name]
+    return VGG(
+        outputs=layers.at_least_one(config, "outputs"),
+        width_factor=layers.width_factor(config),
+        convolutions=convolutions,
+        batch_norm=batch_norm,
+    )

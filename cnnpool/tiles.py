@@ -1,0 +1,161 @@
+"""Convolution as one matrix product over tiles of the image.
+
+A tile of (b - 1) s + k pixels a side holds all that b x b neighbouring outputs of a k x k
+kernel with stride s see: the convolution is a fully connected layer on it. b = 1 is the
+well-known im2col, without waste; with few channels, larger b copies less and makes the
+product wide enough for a CPU.
+"""
+
+from collections.abc import Sequence
+
+from jax import Array, lax
+import jax.numpy as jnp
+from jaxtyping import Float
+import numpy as np
+
+
+def count(size: int, step: int) -> int:
+    """Tiles of `step` outputs that cover `size` outputs; the last may stick out."""
+    return -(-size // step)
+
+
+def fit(x: Array, axis: int, *, before: int, length: int) -> Array:
+    """Puts `before` zeros in front along an axis, then pads or crops it to `length`."""
+    config = [(0, 0, 0)] * x.ndim
+    config[axis] = (before, length - before - x.shape[axis], 0)
+    return lax.pad(x, jnp.zeros((), x.dtype), config)
+
+
+def pixels(x: Array, axis: int, *, size: int, step: int, tiles: int) -> list[Array]:
+    """The i-th pixel of every tile along an axis, for i = 0..size-1."""
+    last = (tiles - 1) * step + 1
+    return [lax.slice_in_dim(x, i, i + last, step, axis) for i in range(size)]
+
+
+def overlap(parts: Sequence[Array], axis: int, *, step: int) -> Array:
+    """The transpose of `pixels`: adds tiles up where they overlap.
+
+    Args:
+      parts: the i-th pixel of every tile.
+      axis: that counts tiles in each part.
+      step: from tile to tile, pixels.
+
+    Returns:
+      The line of pixels, at least (tiles - 1) step + len(parts) long; zeros behind that.
+    """
+    tiles, levels = parts[0].shape[axis], count(len(parts), step)
+    columns = []
+    for residue in range(step):
+        shifted = [
+            fit(part, axis, before=level, length=tiles + levels - 1)
+            for level, part in enumerate(parts[residue::step])
+        ]
+        zeros = fit(jnp.zeros_like(parts[0]), axis, before=0, length=tiles + levels - 1)
+        columns.append(sum(shifted[1:], shifted[0]) if shifted else zeros)
+    joined = jnp.stack(columns, axis + 1)
+    return joined.reshape(*joined.shape[:axis], -1, *joined.shape[axis + 2 :])
+
+
+def rows_of_tiles(
+    x: Float[Array, "batch height width channels"],
+    *,
+    tile: Sequence[int],
+    step: int,
+    tiles: Sequence[int],
+) -> Float[Array, "rows inputs"]:
+    """All tiles as rows of a matrix.
+
+    One gather of whole lines of a tile, which lie together in memory: several times faster
+    than slices of single pixels where channels are few.
+    """
+    batch, _, width, channels = x.shape
+    line = np.arange(tile[0]) * width
+    corner = (np.arange(tiles[0]) * width)[:, None] + np.arange(tiles[1])
+    starts = (corner[:, :, None] * step + line) * channels
+    lines = lax.GatherDimensionNumbers(
+        offset_dims=(0, 2),
+        collapsed_slice_dims=(),
+        start_index_map=(1,),
+    )
+    found = lax.gather(
+        x.reshape(batch, -1),
+        starts.reshape(-1, 1),
+        lines,
+        (batch, tile[1] * channels),
+        mode="promise_in_bounds",
+    )
+    return found.reshape(batch * tiles[0] * tiles[1], -1)
+
+
+def convolution(*, stride: int, padding: int, block: int):
+    """Forward and backward of a convolution by tiles of block x block outputs.
+
+    Returns:
+      (x, kernel) -> y and (x, kernel, dy) -> (dx, dkernel).
+    """
+    step = block * stride
+
+    def sizes(x_shape, kernel_shape):
+        """Of outputs, tiles and pixels of a tile; each by (height, width)."""
+        outputs = [(x_shape[1 + d] + 2 * padding - kernel_shape[d]) // stride + 1 for d in range(2)]
+        tile = [(block - 1) * stride + kernel_shape[d] for d in range(2)]
+        return outputs, [count(size, block) for size in outputs], tile
+
+    def patches(x, kernel_shape):
+        """All tiles as rows of a matrix."""
+        _, tiles, tile = sizes(x.shape, kernel_shape)
+        for d in range(2):
+            x = fit(x, 1 + d, before=padding, length=(tiles[d] - 1) * step + tile[d])
+        return rows_of_tiles(x, tile=tile, step=step, tiles=tiles)
+
+    def dense(kernel):
+        """The weights of the fully connected layer on a tile."""
+        kh, kw, c, o = kernel.shape
+        tile = [(block - 1) * stride + k for k in (kh, kw)]
+
+        def at(u, v):
+            moved = fit(kernel, 0, before=u * stride, length=tile[0])
+            return fit(moved, 1, before=v * stride, length=tile[1])
+
+        moved = [at(u, v) for u in range(block) for v in range(block)]
+        return jnp.stack(moved, 3).reshape(tile[0] * tile[1] * c, block * block * o)
+
+    def dense_transposed(weights, kernel_shape):
+        kh, kw, c, o = kernel_shape
+        tile = [(block - 1) * stride + k for k in (kh, kw)]
+        weights = weights.reshape(*tile, c, block * block, o)
+        kernels = [
+            weights[u * stride : u * stride + kh, v * stride : v * stride + kw, :, u * block + v]
+            for u in range(block)
+            for v in range(block)
+        ]
+        return sum(kernels[1:], kernels[0])
+
+    def forward(x, kernel):
+        outputs, tiles, _ = sizes(x.shape, kernel.shape)
+        y = lax.dot(patches(x, kernel.shape), dense(kernel))
+        if block == 1:
+            return y.reshape(len(x), *outputs, -1)
+        y = y.reshape(len(x), *tiles, block, block, -1).transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(len(x), tiles[0] * block, tiles[1] * block, -1)
+        # Without the barrier the transposition is repeated in everything that reads y.
+        return lax.optimization_barrier(y[:, : outputs[0], : outputs[1]])
+
+    def backward(x, kernel, dy):
+        _, tiles, tile = sizes(x.shape, kernel.shape)
+        if block > 1:
+            for d in range(2):
+                dy = fit(dy, 1 + d, before=0, length=tiles[d] * block)
+            dy = dy.reshape(len(x), tiles[0], block, tiles[1], block, -1)
+            dy = dy.transpose(0, 1, 3, 2, 4, 5)
+        dy = dy.reshape(len(x) * tiles[0] * tiles[1], -1)
+        dweights = lax.dot_general(patches(x, kernel.shape), dy, (((0,), (0,)), ((), ())))
+        dtiles = lax.dot_general(dy, dense(kernel), (((1,), (1,)), ((), ())))
+        dtiles = dtiles.reshape(len(x), *tiles, tile[0], tile[1], -1)
+        columns = overlap([dtiles[:, :, :, :, j] for j in range(tile[1])], 2, step=step)
+        dx = overlap([columns[:, :, :, i] for i in range(tile[0])], 1, step=step)
+        for d in range(2):
+            dx = fit(dx, 1 + d, before=-padding, length=x.shape[1 + d])
+        return dx, dense_transposed(dweights, kernel.shape)
+
+    return forward, backward

@@ -1,0 +1,219 @@
+"""The training loop of deep networks: a fixed number of epochs, the best network kept."""
+
+from collections.abc import Iterator
+import contextlib
+from pathlib import Path
+import sys
+import time
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from cnnpool import provenance, run_config
+from cnnpool.training import optimizer
+from cnnpool.training.block import NO_STEP
+from cnnpool.training.checkpoints import CheckpointStore, RunState
+from cnnpool.training.image_progress import ImageProgress
+from cnnpool.training.image_setup import ImageTraining, setup
+from cnnpool.training.image_step import StepMetrics
+from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory, lock
+from cnnpool.training.metrics_log import MetricsLog
+
+COLUMNS = (
+    "learning_rate",
+    "train_loss",
+    "train_error",
+    "test_loss",
+    "test_error",
+    "images_per_second",
+)
+
+
+def train(config: ConfigDict, workdir: Path) -> RunState:
+    """Trains all networks of a config; goes on where an earlier call was stopped.
+
+    Args:
+      config: complete, as the files in `configs/` make it.
+      workdir: gets config.json, metrics.csv, tensorboard/ and checkpoints/.
+
+    Returns:
+      The finished networks: `params` is a stacked `TrainState`.
+
+    Raises:
+      ValueError: if the config is impossible or `workdir` holds another one's run.
+      DataError: if the data is absent or damaged.
+      CheckpointError: if a checkpoint cannot be written or read.
+      TrainingDivergedError: if a loss is not finite.
+      WorkdirBusyError: if another process trains there.
+    """
+    training = setup(config)
+    with lock(workdir), contextlib.ExitStack() as stack:
+        directory = checkpoint_directory(workdir)
+        run_config.claim(workdir, config, has_checkpoints=directory.exists())
+        keep = config.checkpoint.keep_epochs
+        store = stack.enter_context(
+            CheckpointStore(directory, keep_epochs=keep, progress_type=ImageProgress)
+        )
+        state = _first_state(training, store)
+        if not state.finished:
+            provenance.append_to(workdir / "provenance.json")
+        log = stack.enter_context(
+            MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch, columns=COLUMNS)
+        )
+        board = stack.enter_context(_tensorboard(config, workdir, state.epoch))
+        return _run(training, state, store, log, board)
+
+
+def _first_state(training: ImageTraining, store: CheckpointStore) -> RunState:
+    """The latest checkpoint, or all networks before their first epoch."""
+    if store.epochs:
+        like = training.state_shapes()
+        return store.restore(max(store.epochs), like, seeds=training.config.seeds)
+    state = training.initial_state()
+    store.save(state)
+    return state
+
+
+@contextlib.contextmanager
+def _tensorboard(config: ConfigDict, workdir: Path, epoch: int) -> Iterator[SummaryWriter | None]:
+    """A writer whose events after `epoch`, of a run that was stopped, are hidden."""
+    if not config.runtime.tensorboard:
+        yield None
+        return
+    with SummaryWriter(str(workdir / "tensorboard"), purge_step=epoch + 1) as writer:
+        yield writer
+
+
+def _run(
+    training: ImageTraining,
+    state: RunState,
+    store: CheckpointStore,
+    log: MetricsLog,
+    board: SummaryWriter | None,
+) -> RunState:
+    config, recipe = training.config, training.recipe
+    steps = training.compile(recipe.steps, stacked=2, shared=4)
+    finish = training.compile(recipe.finish_epoch, stacked=2, shared=2)
+    began = saved_at = time.monotonic()
+    seconds = state.seconds
+    with _progress_bar(training, state) as bar:
+        while not state.finished:
+            epoch = state.epoch
+            arrays, metrics, rate = _one_epoch(training, steps, state, store, bar)
+            arrays, evaluations = finish(arrays, training.keys, training.test, epoch)
+            evaluations = _rows(jax.device_get(evaluations))
+            progress = tuple(
+                one.observe(epoch + 1, evaluation, last_epoch=config.training.epochs)
+                for one, evaluation in zip(state.progress, evaluations, strict=True)
+            )
+            state = RunState(epoch + 1, arrays, progress, seconds + time.monotonic() - began)
+            _record(training, state, metrics, rate, log, board)
+            due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
+            if due or state.finished or state.epoch in config.checkpoint.keep_epochs:
+                log.flush()
+                store.save(state)
+                saved_at = time.monotonic()
+    store.wait()
+    return state
+
+
+def _progress_bar(training: ImageTraining, state: RunState) -> tqdm:
+    """A bar over steps; in a log file it prints a line every 30 seconds at most."""
+    steps = training.steps_per_epoch
+    return tqdm(
+        initial=state.epoch * steps,
+        total=training.config.training.epochs * steps,
+        desc="training",
+        unit="step",
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        miniters=1,
+    )
+
+
+def _one_epoch(
+    training: ImageTraining, steps: Any, state: RunState, store: CheckpointStore, bar: tqdm
+) -> tuple[Any, StepMetrics, float]:
+    """Runs an epoch in calls of a few steps.
+
+    Returns:
+      The arrays after it, metrics averaged over its steps, and images per second of all
+      networks together.
+    """
+    config, count = training.config, training.steps_per_epoch
+    arrays, sums = state.params, StepMetrics(0.0, 0.0, NO_STEP)
+    began = time.monotonic()
+    for start in range(0, count, config.runtime.steps_per_call):
+        stop = min(start + config.runtime.steps_per_call, count)
+        arrays, metrics = steps(arrays, training.keys, training.train, state.epoch, start, stop)
+        metrics = jax.device_get(metrics)
+        _refuse_divergence(training, store, state.epoch, metrics)
+        sums = StepMetrics(sums.loss + metrics.loss, sums.error + metrics.error, NO_STEP)
+        bar.update(stop - start)
+        bar.set_postfix_str(_summary(state, metrics.loss / (stop - start)), refresh=False)
+    images = count * config.training.batch_size * len(config.seeds)
+    means = StepMetrics(sums.loss / count, sums.error / count, NO_STEP)
+    return arrays, means, images / (time.monotonic() - began)
+
+
+def _summary(state: RunState, losses: np.ndarray) -> str:
+    errors = [one.test_error for one in state.progress if one.test_error is not None]
+    best = [one.best_error for one in state.progress if one.best_error is not None]
+    tested = f", test error {np.mean(errors):.2%}, best {np.mean(best):.2%}" if errors else ""
+    dead = sum(one.dead_epoch is not None for one in state.progress)
+    return f"epoch {state.epoch + 1}, loss {losses.mean():.3g}{tested}" + (
+        f", {dead} dead" if dead else ""
+    )
+
+
+def _refuse_divergence(
+    training: ImageTraining, store: CheckpointStore, epoch: int, metrics: StepMetrics
+) -> None:
+    """Raises TrainingDivergedError if a loss is not finite."""
+    for seed, bad in zip(training.config.seeds, metrics.first_bad_step, strict=True):
+        if bad == NO_STEP:
+            continue
+        store.wait()
+        raise TrainingDivergedError(
+            f"seed {seed} diverged: the loss is not finite at step "
+            f"{epoch * training.steps_per_epoch + int(bad)} (epoch {epoch}); last good "
+            f"checkpoint: epoch {max(store.epochs)} in {store.directory}. Try a smaller "
+            "training.learning_rate, training.warmup_epochs or training.clip_norm in a new "
+            "--workdir."
+        )
+
+
+def _rows(stacked: Any) -> list[Any]:
+    """A tree of arrays with a seed axis as one tree a seed."""
+    count = len(jax.tree.leaves(stacked)[0])
+    return [jax.tree.map(lambda a, row=row: a[row], stacked) for row in range(count)]
+
+
+def _record(
+    training: ImageTraining,
+    state: RunState,
+    metrics: StepMetrics,
+    images_per_second: float,
+    log: MetricsLog,
+    board: SummaryWriter | None,
+) -> None:
+    """One row a network of metrics.csv, and the same for TensorBoard."""
+    config = training.config.training
+    last_step = state.epoch * training.steps_per_epoch - 1
+    rate = optimizer.learning_rate(config, last_step, steps_per_epoch=training.steps_per_epoch)
+    for row, one in enumerate(state.progress):
+        values = {
+            "learning_rate": float(rate),
+            "train_loss": float(metrics.loss[row]),
+            "train_error": float(metrics.error[row]),
+            "test_loss": one.test_loss,
+            "test_error": one.test_error,
+            "images_per_second": round(images_per_second, 1),
+        }
+        log.append(state.epoch, one.seed, **values)
+        if board is not None:
+            for name, value in values.items():
+                board.add_scalar(f"{name}/seed{one.seed}", value, state.epoch)

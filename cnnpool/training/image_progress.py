@@ -1,0 +1,56 @@
+"""How far a deep network is in its training."""
+
+import dataclasses
+import math
+
+from cnnpool.training.image_step import Evaluation
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageProgress:
+    """How far one deep network is.
+
+    Attributes:
+      seed: its number.
+      stopped_epoch: the epoch after which it was finished.
+      best_epoch: the epoch after which its test error was smallest.
+      best_error: that error; the network is kept.
+      test_error: after the latest epoch.
+      test_loss: mean, after the latest epoch.
+      dead_epoch: the first epoch after which it said the same of all test images, for good.
+    """
+
+    seed: int
+    stopped_epoch: int | None = None
+    best_epoch: int | None = None
+    best_error: float | None = None
+    test_error: float | None = None
+    test_loss: float | None = None
+    dead_epoch: int | None = None
+
+    def observe(self, epoch: int, evaluation: Evaluation, *, last_epoch: int) -> "ImageProgress":
+        """The progress after an epoch; `evaluation` holds plain numbers."""
+        error, loss = float(evaluation.error), float(evaluation.loss)
+        better = error < (math.inf if self.best_error is None else self.best_error)
+        died = (self.dead_epoch or epoch) if evaluation.dead else None
+        return dataclasses.replace(
+            self,
+            stopped_epoch=epoch if epoch >= last_epoch else None,
+            best_epoch=epoch if better else self.best_epoch,
+            best_error=error if better else self.best_error,
+            test_error=error,
+            test_loss=loss,
+            dead_epoch=died,
+        )
+
+    def summary(self) -> str:
+        """One line for a person."""
+        if self.best_error is None:
+            return f"seed {self.seed}: not trained yet"
+        dead = ""
+        if self.dead_epoch is not None:
+            dead = f"; dead since epoch {self.dead_epoch} (one output for all images)"
+        return (
+            f"seed {self.seed}: test error {self.best_error:.2%} (best, epoch {self.best_epoch}), "
+            f"{self.test_error:.2%} at the end, test loss {self.test_loss:.4g}{dead}"
+        )

@@ -1,0 +1,182 @@
+"""What the config of a deep network means: data, recipe, mesh and first state."""
+
+from collections.abc import Callable
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from cnnpool import data as data_sets
+from cnnpool import models, runtime
+from cnnpool.data.images import ImageData, Split
+from cnnpool.training import optimizer
+from cnnpool.training.checkpoints import RunState
+from cnnpool.training.image_progress import ImageProgress
+from cnnpool.training.image_step import (
+    NetworkKeys,
+    Recipe,
+    TestSet,
+    TrainState,
+    network_keys,
+    over_networks,
+)
+from cnnpool.training.losses import LOSSES
+from cnnpool.training.setup import check_seeds
+
+DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageTraining:
+    """All that is needed to train and to evaluate the networks of a config.
+
+    Attributes:
+      config: complete.
+      data: the data set.
+      recipe: of one network.
+      mesh: with axes `seed` and `data`.
+      keys: randomness of every network, the seed axis first.
+      train: the training images, on all devices.
+      test: the test images in chunks, on all devices.
+    """
+
+    config: ConfigDict
+    data: ImageData
+    recipe: Recipe
+    mesh: Mesh
+    keys: NetworkKeys
+    train: Split
+    test: TestSet
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches of the training images."""
+        return steps_per_epoch(self.config, self.data)
+
+    def compile(self, function: Callable, *, stacked: int, shared: int) -> Callable:
+        """A function of one network, jitted for all networks of the run."""
+        return over_networks(
+            function,
+            self.mesh,
+            stacked=stacked,
+            shared=shared,
+            seeds_per_batch=self.config.runtime.seeds_per_batch,
+        )
+
+    def initial_state(self) -> RunState:
+        """All networks before the first epoch."""
+        init = self.compile(
+            lambda keys, train: self.recipe.init(keys.init, train.images), stacked=1, shared=1
+        )
+        progress = tuple(ImageProgress(seed) for seed in self.config.seeds)
+        return RunState(0, init(self.keys, self.train), progress, seconds=0.0)
+
+    def state_shapes(self) -> TrainState:
+        """Shapes, types and shardings of the state of all networks."""
+        images = jax.ShapeDtypeStruct(self.train.images.shape, self.train.images.dtype)
+        one = jax.eval_shape(self.recipe.init, jax.random.key(0), images)
+        count, sharding = len(self.config.seeds), runtime.over_seeds(self.mesh)
+        return jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((count, *a.shape), a.dtype, sharding=sharding), one
+        )
+
+
+def steps_per_epoch(config: ConfigDict, data: ImageData) -> int:
+    """Whole batches of the training images.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    batch, images = config.training.batch_size, len(data.train.labels)
+    if not 1 <= batch <= images:
+        raise ValueError(
+            f"training.batch_size {batch} must be at least 1 and at most the number of training "
+            f"images, {images}"
+        )
+    return images // batch
+
+
+def check_outputs(config: ConfigDict, data: ImageData) -> None:
+    """Raises ValueError if loss, number of outputs and labels do not fit one another."""
+    loss = config.training.loss
+    if loss not in LOSSES:
+        raise ValueError(f"training.loss is {loss!r}; expected one of {sorted(LOSSES)}")
+    if LOSSES[loss].needs_classes != (data.classes is not None):
+        fitting = "cross_entropy" if data.classes is not None else "hinge"
+        raise ValueError(
+            f"training.loss {loss!r} does not fit the labels of {config.data.name}; "
+            f"take {fitting!r}"
+        )
+    expected = data.classes or 1
+    if config.model.outputs != expected:
+        raise ValueError(
+            f"model.outputs must be {expected} for the labels of {config.data.name}, got "
+            f"{config.model.outputs}"
+        )
+
+
+def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
+    """Everything that a config of a deep network asks for.
+
+    Args:
+      config: complete, as the files in `configs/` make it.
+      n_devices: to use at most; None is all.
+
+    Raises:
+      ValueError: if fields are impossible or do not fit one another.
+      DataError: if the data is absent or damaged.
+    """
+    check_seeds(config.seeds)
+    training = config.training
+    _check_numbers(config)
+    model = models.build(config.model)
+    data = data_sets.build(config.data)
+    check_outputs(config, data)
+    steps = steps_per_epoch(config, data)
+    mesh = runtime.network_mesh(
+        len(config.seeds),
+        seed=config.runtime.mesh.seed,
+        data=config.runtime.mesh.data,
+        batch_size=training.batch_size,
+        devices=jax.devices()[:n_devices],
+    )
+    shared_batch = PartitionSpec(runtime.DATA_AXIS) if config.runtime.mesh.data > 1 else None
+    recipe = Recipe(
+        model=model,
+        augment=data.augment,
+        normalize=data.normalize,
+        loss=LOSSES[training.loss],
+        optimizer=optimizer.build(training, steps_per_epoch=steps),
+        batch_size=training.batch_size,
+        compute_dtype=DTYPES[training.compute_dtype],
+        batch_sharding=shared_batch,
+    )
+    everywhere = NamedSharding(mesh, PartitionSpec())
+    keys = jax.tree.map(lambda *k: jnp.stack(k), *[network_keys(seed) for seed in config.seeds])
+    return ImageTraining(
+        config,
+        data,
+        recipe,
+        mesh,
+        jax.device_put(keys, runtime.over_seeds(mesh)),
+        jax.device_put(data.train, everywhere),
+        jax.device_put(TestSet.of(data.test, chunk=config.runtime.test_batch_size), everywhere),
+    )
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    positive = {
+        "training.epochs": config.training.epochs,
+        "runtime.test_batch_size": config.runtime.test_batch_size,
+        "runtime.steps_per_call": config.runtime.steps_per_call,
+    }
+    for field, value in positive.items():
+        if value < 1:
+            raise ValueError(f"{field} must be at least 1, got {value}")
+    if config.training.compute_dtype not in DTYPES:
+        raise ValueError(
+            f"training.compute_dtype is {config.training.compute_dtype!r}; expected one of "
+            f"{sorted(DTYPES)}"
+        )

@@ -1,0 +1,290 @@
+"""Training steps and evaluations of deep networks, several networks in one program."""
+
+from collections.abc import Callable
+import dataclasses
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array, lax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Bool, Float, Int, Key
+import optax
+
+from cnnpool import runtime
+from cnnpool.data.images import Split
+from cnnpool.training.block import NO_STEP
+from cnnpool.training.losses import Loss
+
+Params = dict
+
+
+class Variables(NamedTuple):
+    """What a network computes with.
+
+    Attributes:
+      params: trained by gradients.
+      batch_stats: running means and variances of batch normalization; may be empty.
+    """
+
+    params: Params
+    batch_stats: Params
+
+
+class TrainState(NamedTuple):
+    """One network in training.
+
+    Attributes:
+      current: after the latest step.
+      optimizer: its state.
+      best: the network with the smallest test error so far, after a whole epoch.
+      best_error: that error; infinite before the first epoch.
+    """
+
+    current: Variables
+    optimizer: Any
+    best: Variables
+    best_error: Float[Array, ""]
+
+
+class NetworkKeys(NamedTuple):
+    """The independent randomness of one network."""
+
+    init: Key[Array, "..."]
+    order: Key[Array, "..."]
+    view: Key[Array, "..."]
+    dropout: Key[Array, "..."]
+    test: Key[Array, "..."]
+
+
+def network_keys(seed: int) -> NetworkKeys:
+    """Keys of initialization, order of images, their views, dropout, and noise in test images."""
+    return NetworkKeys(*jax.random.split(jax.random.key(seed), len(NetworkKeys._fields)))
+
+
+class StepMetrics(NamedTuple):
+    """Sums over the steps of a call.
+
+    Attributes:
+      loss: of the mean training loss of each step, before its update.
+      error: of the part of its images that were misclassified.
+      first_bad_step: in the epoch, with a loss that is not finite; or `NO_STEP`.
+    """
+
+    loss: Float[Array, "..."]
+    error: Float[Array, "..."]
+    first_bad_step: Int[Array, "..."]
+
+
+class Evaluation(NamedTuple):
+    """A network on the test images.
+
+    Attributes:
+      loss: mean.
+      error: part of them that is misclassified.
+      dead: whether the network says the same of every image.
+    """
+
+    loss: Float[Array, "..."]
+    error: Float[Array, "..."]
+    dead: Bool[Array, "..."]
+
+
+class TestSet(NamedTuple):
+    """Test images in chunks of equal size; the last one is filled up with weight 0."""
+
+    images: Array
+    labels: Int[Array, "chunks size"]
+    weights: Float[Array, "chunks size"]
+
+    @classmethod
+    def of(cls, split: Split, *, chunk: int) -> "TestSet":
+        """Chunks of at most `chunk` images."""
+        count = len(split.labels)
+        size = min(chunk, count)
+        missing = -count % size
+
+        def fill(array):
+            padded = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+            return padded.reshape(-1, size, *array.shape[1:])
+
+        return cls(fill(split.images), fill(split.labels), fill(jnp.ones(count)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recipe:
+    """How one network is trained.
+
+    Attributes:
+      model: images -> (outputs, activations), a Flax module with the argument `train`.
+      augment: (key, stored images) -> images to train on.
+      normalize: (key, stored images) -> images to test on.
+      loss: of each image.
+      optimizer: of the parameters.
+      batch_size: images a step.
+      compute_dtype: of the network's arithmetic; parameters and statistics stay float32.
+      batch_sharding: of a batch over the devices of one network.
+    """
+
+    model: Any
+    augment: Callable[[Array, Array], Array]
+    normalize: Callable[[Array, Array], Array]
+    loss: Loss
+    optimizer: optax.GradientTransformation
+    batch_size: int
+    compute_dtype: Any
+    batch_sharding: NamedSharding | None = None
+
+    def init(self, key: Key[Array, ""], images: Array) -> TrainState:
+        """A network before its first step; only the shape of `images` matters."""
+        view = self.normalize(key, images[:1])
+        variables = self.model.init(key, view, train=False)
+        current = Variables(variables["params"], variables.get("batch_stats", {}))
+        optimizer = self.optimizer.init(current.params)
+        return TrainState(current, optimizer, current, jnp.asarray(jnp.inf))
+
+    def outputs(self, variables: Variables, images: Array) -> Array:
+        """Outputs in inference mode."""
+        return self._apply(variables.params, variables.batch_stats, images, train=False)[0]
+
+    def _apply(self, params, batch_stats, images, *, train, dropout=None):
+        cast = partial(jax.tree.map, lambda a: a.astype(self.compute_dtype))
+        (outputs, _), updated = self.model.apply(
+            {"params": cast(params), "batch_stats": batch_stats},
+            cast(images),
+            train=train,
+            rngs={} if dropout is None else {"dropout": dropout},
+            mutable=["batch_stats"] if train else [],
+        )
+        return outputs.astype(jnp.result_type(float)), updated.get("batch_stats", batch_stats)
+
+    def gradient(
+        self, variables: Variables, images: Array, labels: Array, dropout: Key[Array, ""] | None
+    ) -> tuple[Params, Params, Array, Array]:
+        """Gradient of the mean loss, updated batch statistics, loss and error of a batch."""
+
+        def mean_loss(params):
+            outputs, stats = self._apply(
+                params, variables.batch_stats, images, train=True, dropout=dropout
+            )
+            loss = self.loss.values(outputs, labels).mean()
+            return loss, (stats, self.loss.wrong(outputs, labels).mean())
+
+        (loss, (stats, error)), gradient = jax.value_and_grad(mean_loss, has_aux=True)(
+            variables.params
+        )
+        return gradient, stats, loss, error
+
+    def step(
+        self, state: TrainState, images: Array, labels: Array, dropout: Key[Array, ""] | None
+    ) -> tuple[TrainState, Array, Array]:
+        """One step on views of images; returns its loss and error too."""
+        gradient, stats, loss, error = self.gradient(state.current, images, labels, dropout)
+        updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.current.params)
+        params = optax.apply_updates(state.current.params, updates)
+        return state._replace(current=Variables(params, stats), optimizer=optimizer), loss, error
+
+    def steps(
+        self,
+        state: TrainState,
+        keys: NetworkKeys,
+        train: Split,
+        epoch: Int[Array, ""],
+        start: Int[Array, ""],
+        stop: Int[Array, ""],
+    ) -> tuple[TrainState, StepMetrics]:
+        """Steps start..stop-1 of an epoch, whose images are shuffled anew.
+
+        What an epoch's last batch would leave over is not seen in that epoch.
+        """
+        order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), len(train.labels))
+
+        def body(index, carry):
+            state, total = carry
+            batch = lax.dynamic_slice(order, (index * self.batch_size,), (self.batch_size,))
+            number = epoch * (len(train.labels) // self.batch_size) + index
+            view_key = jax.random.fold_in(keys.view, number)
+            images = lax.optimization_barrier(self.augment(view_key, train.images[batch]))
+            labels = train.labels[batch]
+            if self.batch_sharding is not None:
+                images, labels = lax.with_sharding_constraint((images, labels), self.batch_sharding)
+            dropout = jax.random.fold_in(keys.dropout, number)
+            state, loss, error = self.step(state, images, labels, dropout)
+            bad = jnp.where(jnp.isfinite(loss), NO_STEP, index).astype(jnp.int32)
+            return state, StepMetrics(
+                total.loss + loss, total.error + error, jnp.minimum(total.first_bad_step, bad)
+            )
+
+        nothing = StepMetrics(jnp.zeros(()), jnp.zeros(()), jnp.asarray(NO_STEP, jnp.int32))
+        return lax.fori_loop(start, stop, body, (state, nothing))
+
+    def evaluate(self, variables: Variables, key: Key[Array, ""], test: TestSet) -> Evaluation:
+        """Loss and error over all test images."""
+
+        def one(chunk):
+            number, images, labels, weights = chunk
+            view = self.normalize(jax.random.fold_in(key, number), images)
+            outputs = self.outputs(variables, view)
+            counted = weights[:, None] > 0
+            return (
+                (self.loss.values(outputs, labels) * weights).sum(),
+                (self.loss.wrong(outputs, labels) * weights).sum(),
+                jnp.where(counted, outputs, -jnp.inf).max(0),
+                jnp.where(counted, outputs, jnp.inf).min(0),
+            )
+
+        loss, wrong, largest, smallest = lax.map(one, (jnp.arange(len(test.labels)), *test))
+        count = test.weights.sum()
+        dead = (largest.max(0) == smallest.min(0)).all()
+        return Evaluation(loss.sum() / count, wrong.sum() / count, dead)
+
+    def finish_epoch(
+        self, state: TrainState, keys: NetworkKeys, test: TestSet, epoch: Int[Array, ""]
+    ) -> tuple[TrainState, Evaluation]:
+        """Evaluates the network, and keeps it if it is the best so far."""
+        evaluation = self.evaluate(state.current, jax.random.fold_in(keys.test, epoch), test)
+        better = evaluation.error < state.best_error
+        best = jax.tree.map(partial(jnp.where, better), state.current, state.best)
+        error = jnp.where(better, evaluation.error, state.best_error)
+        return state._replace(best=best, best_error=error), evaluation
+
+
+def over_networks(
+    function: Callable, mesh: Mesh, *, stacked: int, shared: int, seeds_per_batch: int
+) -> Callable:
+    """Jits a function of one network for many, spread over the mesh axis `seed`.
+
+    A device, or the devices of one network, takes its networks in groups of
+    `seeds_per_batch`, group after group, each group vectorized.
+
+    Args:
+      function: (*of one network, *shared) -> pytree of one network.
+      mesh: with axes `seed` and `data`; the latter is left to the compiler.
+      stacked: number of leading arguments that have a seed axis in front.
+      shared: number of the other arguments.
+      seeds_per_batch: networks vectorized together, at most; a divisor is taken.
+    """
+    spec = PartitionSpec(runtime.SEED_AXIS)
+
+    def on_one_shard(*arguments):
+        mine, common = arguments[:stacked], arguments[stacked:]
+        local = jax.tree.leaves(mine)[0].shape[0]
+        group = runtime.largest_divisor(local, at_most=seeds_per_batch)
+        vectorized = jax.vmap(lambda one: function(*one, *common))
+        if group == local:
+            return vectorized(mine)
+        split = jax.tree.map(lambda a: a.reshape(local // group, group, *a.shape[1:]), mine)
+        done = lax.map(vectorized, split)
+        return jax.tree.map(lambda a: a.reshape(local, *a.shape[2:]), done)
+
+    sharded = jax.shard_map(
+        on_one_shard,
+        mesh=mesh,
+        in_specs=(spec,) * stacked + (PartitionSpec(),) * shared,
+        out_specs=spec,
+        axis_names={runtime.SEED_AXIS},
+        check_vma=False,
+    )
+    options = runtime.compiler_options(mesh) | runtime.with_barriers(mesh)
+    return jax.jit(sharded, compiler_options=options)

@@ -1,0 +1,44 @@
+"""Losses of the deep networks, and when an output counts as wrong (protocol, sections 5, 7)."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool, Float, Int
+import optax
+
+from cnnpool.training.hinge import hinge
+
+Outputs = Float[Array, "images outputs"]
+Labels = Int[Array, " images"]
+
+
+class Loss(NamedTuple):
+    """A loss of each image.
+
+    Attributes:
+      values: (outputs, labels) -> loss of each image.
+      wrong: (outputs, labels) -> whether each image is misclassified.
+      needs_classes: whether labels are classes 0..C-1 with an output each, or +1 and -1 with one.
+    """
+
+    values: Callable[[Outputs, Labels], Float[Array, " images"]]
+    wrong: Callable[[Outputs, Labels], Bool[Array, " images"]]
+    needs_classes: bool
+
+
+def cross_entropy(outputs: Outputs, labels: Labels) -> Float[Array, " images"]:
+    """-log softmax(outputs)[label]."""
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
+
+
+def hinge_of_output(outputs: Outputs, labels: Labels) -> Float[Array, " images"]:
+    """max(0, 1 - y f(x)) of the single output f."""
+    return hinge(labels * outputs[:, 0])
+
+
+LOSSES = {
+    "cross_entropy": Loss(cross_entropy, lambda f, y: jnp.argmax(f, -1) != y, needs_classes=True),
+    "hinge": Loss(hinge_of_output, lambda f, y: ~(y * f[:, 0] > 0), needs_classes=False),
+}

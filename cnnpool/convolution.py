@@ -65,15 +65,21 @@ def cpu_algorithm(
     if (kh, kw, stride, padding) == (3, 3, 1, 1) and min(inputs, outputs) >= 32:
         tile = 2 if max(height, width) <= 2 else 4
         return Algorithm(*winograd.convolution(tile=tile))
-    return Algorithm(*tiles.convolution(stride=stride, padding=padding, block=_block(kernel)))
+    by_tiles = Algorithm(*tiles.convolution(stride=stride, padding=padding, block=_block(kernel)))
+    if inputs <= 3 and outputs >= 32 and stride == 1:
+        stock = xla(stride=stride, padding=padding, groups=groups)
+        return Algorithm(stock.forward, by_tiles.backward)
+    return by_tiles
 
 
-def _block(kernel: tuple[int, ...]) -> int:
-    """Outputs a side that one tile makes: more of them while the product stays narrow."""
+def _block(kernel: tuple[int, ...]) -> tuple[int, int]:
+    """Outputs (rows, columns) that one tile makes: several where channels are few."""
     kh, _, inputs, outputs = kernel
     if kh == 1 or inputs > 16:
-        return 1
-    return 4 if outputs <= 8 else 2
+        return 1, 1
+    if outputs > 32:
+        return 1, 4
+    return (2, 2) if outputs > 8 else (2, 4)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))

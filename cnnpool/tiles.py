@@ -1,9 +1,9 @@
 """Convolution as one matrix product over tiles of the image.
 
-A tile of (b - 1) s + k pixels a side holds all that b x b neighbouring outputs of a k x k
-kernel with stride s see: the convolution is a fully connected layer on it. b = 1 is the
-well-known im2col, without waste; with few channels, larger b copies less and makes the
-product wide enough for a CPU.
+A tile of (b - 1) s + k pixels a side holds all that b neighbouring outputs a side of a
+k x k kernel with stride s see: the convolution is a fully connected layer on it. b = 1 is
+the well-known im2col, without waste; with few channels, larger blocks of outputs copy less
+and make the product wide enough for a CPU. Blocks need not be square.
 """
 
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def rows_of_tiles(
     x: Float[Array, "batch height width channels"],
     *,
     tile: Sequence[int],
-    step: int,
+    step: Sequence[int],
     tiles: Sequence[int],
 ) -> Float[Array, "rows inputs"]:
     """All tiles as rows of a matrix.
@@ -70,8 +70,8 @@ def rows_of_tiles(
     """
     batch, _, width, channels = x.shape
     line = np.arange(tile[0]) * width
-    corner = (np.arange(tiles[0]) * width)[:, None] + np.arange(tiles[1])
-    starts = (corner[:, :, None] * step + line) * channels
+    corner = (np.arange(tiles[0]) * step[0] * width)[:, None] + np.arange(tiles[1]) * step[1]
+    starts = (corner[:, :, None] + line) * channels
     lines = lax.GatherDimensionNumbers(
         offset_dims=(0, 2),
         collapsed_slice_dims=(),
@@ -87,73 +87,73 @@ def rows_of_tiles(
     return found.reshape(batch * tiles[0] * tiles[1], -1)
 
 
-def convolution(*, stride: int, padding: int, block: int):
-    """Forward and backward of a convolution by tiles of block x block outputs.
+def convolution(*, stride: int, padding: int, block: tuple[int, int]):
+    """Forward and backward of a convolution by tiles of block outputs (rows, columns).
 
     Returns:
       (x, kernel) -> y and (x, kernel, dy) -> (dx, dkernel).
     """
-    step = block * stride
+    step = tuple(b * stride for b in block)
 
     def sizes(x_shape, kernel_shape):
         """Of outputs, tiles and pixels of a tile; each by (height, width)."""
         outputs = [(x_shape[1 + d] + 2 * padding - kernel_shape[d]) // stride + 1 for d in range(2)]
-        tile = [(block - 1) * stride + kernel_shape[d] for d in range(2)]
-        return outputs, [count(size, block) for size in outputs], tile
+        tile = [(block[d] - 1) * stride + kernel_shape[d] for d in range(2)]
+        return outputs, [count(size, b) for size, b in zip(outputs, block, strict=True)], tile
 
     def patches(x, kernel_shape):
         """All tiles as rows of a matrix."""
         _, tiles, tile = sizes(x.shape, kernel_shape)
         for d in range(2):
-            x = fit(x, 1 + d, before=padding, length=(tiles[d] - 1) * step + tile[d])
+            x = fit(x, 1 + d, before=padding, length=(tiles[d] - 1) * step[d] + tile[d])
         return rows_of_tiles(x, tile=tile, step=step, tiles=tiles)
 
     def dense(kernel):
         """The weights of the fully connected layer on a tile."""
         kh, kw, c, o = kernel.shape
-        tile = [(block - 1) * stride + k for k in (kh, kw)]
+        tile = [(b - 1) * stride + k for b, k in zip(block, (kh, kw), strict=True)]
 
         def at(u, v):
             moved = fit(kernel, 0, before=u * stride, length=tile[0])
             return fit(moved, 1, before=v * stride, length=tile[1])
 
-        moved = [at(u, v) for u in range(block) for v in range(block)]
-        return jnp.stack(moved, 3).reshape(tile[0] * tile[1] * c, block * block * o)
+        moved = [at(u, v) for u in range(block[0]) for v in range(block[1])]
+        return jnp.stack(moved, 3).reshape(tile[0] * tile[1] * c, block[0] * block[1] * o)
 
     def dense_transposed(weights, kernel_shape):
         kh, kw, c, o = kernel_shape
-        tile = [(block - 1) * stride + k for k in (kh, kw)]
-        weights = weights.reshape(*tile, c, block * block, o)
+        tile = [(b - 1) * stride + k for b, k in zip(block, (kh, kw), strict=True)]
+        weights = weights.reshape(*tile, c, block[0] * block[1], o)
         kernels = [
-            weights[u * stride : u * stride + kh, v * stride : v * stride + kw, :, u * block + v]
-            for u in range(block)
-            for v in range(block)
+            weights[u * stride : u * stride + kh, v * stride : v * stride + kw, :, u * block[1] + v]
+            for u in range(block[0])
+            for v in range(block[1])
         ]
         return sum(kernels[1:], kernels[0])
 
     def forward(x, kernel):
         outputs, tiles, _ = sizes(x.shape, kernel.shape)
         y = lax.dot(patches(x, kernel.shape), dense(kernel))
-        if block == 1:
-            return y.reshape(len(x), *outputs, -1)
-        y = y.reshape(len(x), *tiles, block, block, -1).transpose(0, 1, 3, 2, 4, 5)
-        y = y.reshape(len(x), tiles[0] * block, tiles[1] * block, -1)
+        y = y.reshape(len(x), *tiles, *block, -1)
+        if block[0] > 1:
+            y = y.transpose(0, 1, 3, 2, 4, 5)
+        y = y.reshape(len(x), tiles[0] * block[0], tiles[1] * block[1], -1)
         # Without the barrier the transposition is repeated in everything that reads y.
         return lax.optimization_barrier(y[:, : outputs[0], : outputs[1]])
 
     def backward(x, kernel, dy):
         _, tiles, tile = sizes(x.shape, kernel.shape)
-        if block > 1:
-            for d in range(2):
-                dy = fit(dy, 1 + d, before=0, length=tiles[d] * block)
-            dy = dy.reshape(len(x), tiles[0], block, tiles[1], block, -1)
+        for d in range(2):
+            dy = fit(dy, 1 + d, before=0, length=tiles[d] * block[d])
+        if block[0] > 1:
+            dy = dy.reshape(len(x), tiles[0], block[0], tiles[1], block[1], -1)
             dy = dy.transpose(0, 1, 3, 2, 4, 5)
         dy = dy.reshape(len(x) * tiles[0] * tiles[1], -1)
         dweights = lax.dot_general(patches(x, kernel.shape), dy, (((0,), (0,)), ((), ())))
         dtiles = lax.dot_general(dy, dense(kernel), (((1,), (1,)), ((), ())))
         dtiles = dtiles.reshape(len(x), *tiles, tile[0], tile[1], -1)
-        columns = overlap([dtiles[:, :, :, :, j] for j in range(tile[1])], 2, step=step)
-        dx = overlap([columns[:, :, :, i] for i in range(tile[0])], 1, step=step)
+        columns = overlap([dtiles[:, :, :, :, j] for j in range(tile[1])], 2, step=step[1])
+        dx = overlap([columns[:, :, :, i] for i in range(tile[0])], 1, step=step[0])
         for d in range(2):
             dx = fit(dx, 1 + d, before=-padding, length=x.shape[1 + d])
         return dx, dense_transposed(dweights, kernel.shape)

@@ -2,6 +2,10 @@
 
 from collections.abc import Sequence
 import os
+from pathlib import Path
+import platform
+import re
+import zlib
 
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
@@ -49,6 +53,21 @@ def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh
     devices = jax.devices() if devices is None else devices
     count = largest_divisor(n_seeds, at_most=len(devices))
     return jax.make_mesh((count,), (SEED_AXIS,), (AxisType.Auto,), devices=devices[:count])
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that a second start is quick.
+
+    In the folder that JAX_COMPILATION_CACHE_DIR names, or else in ~/.cache/cnnpool, one folder
+    a processor: a program compiled for one CPU may crash on another that shares the home.
+    """
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        cpu = Path("/proc/cpuinfo")
+        flags = re.search(r"^flags.*$", cpu.read_text(), re.M) if cpu.exists() else None
+        features = zlib.crc32(flags.group().encode()) if flags else 0
+        folder = f"xla-{platform.machine()}-{features:08x}"
+        cache = Path.home() / ".cache" / "cnnpool" / folder
+        jax.config.update("jax_compilation_cache_dir", str(cache))
 
 
 def network_mesh(

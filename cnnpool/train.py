@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     try:
         config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
+        runtime.use_compilation_cache()
         if config.data.name == "scale1d":
             runtime.one_cpu_device_per_core(len(config.seeds))
             state = loop.train(config, workdir)

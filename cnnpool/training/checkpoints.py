@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 import zlib
 
 from absl import logging
@@ -22,12 +22,9 @@ LATEST_KEPT = 2
 Arrays = Any  # a pytree, the seed axis first in every leaf
 
 
-@runtime_checkable
-class Progress(Protocol):
-    """What any recipe of training knows of one network, as a dataclass of plain numbers."""
-
-    seed: int
-    stopped_epoch: int | None
+# What a recipe of training knows of one network: `SeedProgress` or `ImageProgress`, plain numbers
+# with the fields seed and stopped_epoch.
+Progress = Any
 
 
 class CheckpointError(CnnpoolError):

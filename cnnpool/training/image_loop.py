@@ -5,7 +5,7 @@ import contextlib
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from ml_collections import ConfigDict
@@ -31,6 +31,20 @@ COLUMNS = (
     "test_error",
     "images_per_second",
 )
+
+
+class EpochMetrics(NamedTuple):
+    """What an epoch tells of every network.
+
+    Attributes:
+      loss: mean over its steps, each before its update; (seeds,).
+      error: part of the images that were misclassified then; (seeds,).
+      images_per_second: of all networks together.
+    """
+
+    loss: np.ndarray
+    error: np.ndarray
+    images_per_second: float
 
 
 def train(config: ConfigDict, workdir: Path) -> RunState:
@@ -103,7 +117,7 @@ def _run(
     with _progress_bar(training, state) as bar:
         while not state.finished:
             epoch = state.epoch
-            arrays, metrics, rate = _one_epoch(training, steps, state, store, bar)
+            arrays, metrics = _one_epoch(training, steps, state, store, bar)
             arrays, evaluations = finish(arrays, training.keys, training.test, epoch)
             evaluations = _rows(jax.device_get(evaluations))
             progress = tuple(
@@ -111,7 +125,7 @@ def _run(
                 for one, evaluation in zip(state.progress, evaluations, strict=True)
             )
             state = RunState(epoch + 1, arrays, progress, seconds + time.monotonic() - began)
-            _record(training, state, metrics, rate, log, board)
+            _record(training, state, metrics, log, board)
             due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
             if due or state.finished or state.epoch in config.checkpoint.keep_epochs:
                 log.flush()
@@ -136,27 +150,22 @@ def _progress_bar(training: ImageTraining, state: RunState) -> tqdm:
 
 def _one_epoch(
     training: ImageTraining, steps: Any, state: RunState, store: CheckpointStore, bar: tqdm
-) -> tuple[Any, StepMetrics, float]:
-    """Runs an epoch in calls of a few steps.
-
-    Returns:
-      The arrays after it, metrics averaged over its steps, and images per second of all
-      networks together.
-    """
+) -> tuple[Any, EpochMetrics]:
+    """Runs an epoch in calls of a few steps."""
     config, count = training.config, training.steps_per_epoch
-    arrays, sums = state.params, StepMetrics(0.0, 0.0, NO_STEP)
+    arrays, loss, error = state.params, 0.0, 0.0
     began = time.monotonic()
     for start in range(0, count, config.runtime.steps_per_call):
         stop = min(start + config.runtime.steps_per_call, count)
         arrays, metrics = steps(arrays, training.keys, training.train, state.epoch, start, stop)
         metrics = jax.device_get(metrics)
         _refuse_divergence(training, store, state.epoch, metrics)
-        sums = StepMetrics(sums.loss + metrics.loss, sums.error + metrics.error, NO_STEP)
+        loss, error = loss + metrics.loss, error + metrics.error
         bar.update(stop - start)
         bar.set_postfix_str(_summary(state, metrics.loss / (stop - start)), refresh=False)
     images = count * config.training.batch_size * len(config.seeds)
-    means = StepMetrics(sums.loss / count, sums.error / count, NO_STEP)
-    return arrays, means, images / (time.monotonic() - began)
+    rate = images / (time.monotonic() - began)
+    return arrays, EpochMetrics(np.asarray(loss) / count, np.asarray(error) / count, rate)
 
 
 def _summary(state: RunState, losses: np.ndarray) -> str:
@@ -195,8 +204,7 @@ def _rows(stacked: Any) -> list[Any]:
 def _record(
     training: ImageTraining,
     state: RunState,
-    metrics: StepMetrics,
-    images_per_second: float,
+    metrics: EpochMetrics,
     log: MetricsLog,
     board: SummaryWriter | None,
 ) -> None:
@@ -211,7 +219,7 @@ def _record(
             "train_error": float(metrics.error[row]),
             "test_loss": one.test_loss,
             "test_error": one.test_error,
-            "images_per_second": round(images_per_second, 1),
+            "images_per_second": round(metrics.images_per_second, 1),
         }
         log.append(state.epoch, one.seed, **values)
         if board is not None:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from cnnpool import data as data_sets
 from cnnpool import models, runtime
 from cnnpool.data.images import ImageData, Split
+from cnnpool.data.scale1d import Scale1D
 from cnnpool.training import optimizer
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -83,6 +84,22 @@ class ImageTraining:
         )
 
 
+def image_data(config: ConfigDict) -> ImageData:
+    """The data set of a config.
+
+    Raises:
+      ValueError: if it is impossible, or not one of images.
+      DataError: if it is absent or damaged.
+    """
+    data = data_sets.build(config.data)
+    if isinstance(data, Scale1D):
+        raise ValueError(
+            f"the network {config.model.name!r} needs two-dimensional images, got data.name "
+            f"{config.data.name!r}; take model.name 'simple_cnn' for it"
+        )
+    return data
+
+
 def steps_per_epoch(config: ConfigDict, data: ImageData) -> int:
     """Whole batches of the training images.
 
@@ -131,8 +148,13 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
     check_seeds(config.seeds)
     training = config.training
     _check_numbers(config)
+    if config.model.name == "simple_cnn":
+        raise ValueError(
+            f"the network 'simple_cnn' trains on the ring of data.name 'scale1d', got "
+            f"{config.data.name!r}; take configs/scale1d.py, or a deep network"
+        )
     model = models.build(config.model)
-    data = data_sets.build(config.data)
+    data = image_data(config)
     check_outputs(config, data)
     steps = steps_per_epoch(config, data)
     mesh = runtime.network_mesh(

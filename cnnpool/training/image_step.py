@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float, Int, Key
 import optax
 
@@ -134,7 +134,7 @@ class Recipe:
     optimizer: optax.GradientTransformation
     batch_size: int
     compute_dtype: Any
-    batch_sharding: NamedSharding | None = None
+    batch_sharding: PartitionSpec | None = None
 
     def init(self, key: Key[Array, ""], images: Array) -> TrainState:
         """A network before its first step; only the shape of `images` matters."""
@@ -142,7 +142,9 @@ class Recipe:
         variables = self.model.init(key, view, train=False)
         current = Variables(variables["params"], variables.get("batch_stats", {}))
         optimizer = self.optimizer.init(current.params)
-        return TrainState(current, optimizer, current, jnp.asarray(jnp.inf))
+        # A weakly typed infinity would compile every program once more after the first epoch.
+        worst = jnp.full((), jnp.inf, jnp.result_type(float))
+        return TrainState(current, optimizer, current, worst)
 
     def outputs(self, variables: Variables, images: Array) -> Array:
         """Outputs in inference mode."""

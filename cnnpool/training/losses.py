@@ -38,7 +38,12 @@ def hinge_of_output(outputs: Outputs, labels: Labels) -> Float[Array, " images"]
     return hinge(labels * outputs[:, 0])
 
 
+def not_the_largest(outputs: Outputs, labels: Labels) -> Bool[Array, " images"]:
+    """Whether another output is larger, or one is NaN, which argmax takes for the largest."""
+    return (jnp.argmax(outputs, -1) != labels) | jnp.isnan(outputs).any(-1)
+
+
 LOSSES = {
-    "cross_entropy": Loss(cross_entropy, lambda f, y: jnp.argmax(f, -1) != y, needs_classes=True),
+    "cross_entropy": Loss(cross_entropy, not_the_largest, needs_classes=True),
     "hinge": Loss(hinge_of_output, lambda f, y: ~(y * f[:, 0] > 0), needs_classes=False),
 }

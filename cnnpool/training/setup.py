@@ -78,7 +78,12 @@ def network(config: ConfigDict) -> Network:
     Raises:
       ValueError: if their fields are impossible.
     """
-    return Network(data_sets.build(config.data), models.build(config.model))
+    data = data_sets.build(config.data)
+    if not isinstance(data, Scale1D):
+        raise ValueError(
+            f"the simple CNN of Figure 4 trains on data.name 'scale1d', got {config.data.name!r}"
+        )
+    return Network(data, models.build(config.model))
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

@@ -17,6 +17,8 @@ _BUILDERS = {
     **dict.fromkeys(fully_connected.NETWORKS, fully_connected.build),
 }
 
+DEEP_NETWORKS = tuple(name for name in _BUILDERS if name != "simple_cnn")
+
 
 def build(config: ConfigDict) -> nn.Module:
     """The network that `config.name` asks for.

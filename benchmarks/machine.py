@@ -1,0 +1,37 @@
+"""What a benchmark ran on, in words."""
+
+from importlib import metadata, util
+import os
+from pathlib import Path
+import platform
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def has_torch() -> bool:
+    """Whether PyTorch is installed."""
+    return util.find_spec("torch") is not None
+
+
+def cpu_model() -> str:
+    """The processor's own name, or its architecture where the system does not tell."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def describe() -> str:
+    """Processor, cores, versions, commit and what tunes the memory allocator."""
+    from cnnpool import provenance  # here: brings jax, which not every process may load
+
+    torch = metadata.version("torch") if has_torch() else "not installed"
+    return (
+        f"{cpu_model()}, {cores()} cores; Python {platform.python_version()}, "
+        f"jax {metadata.version('jax')}, jaxlib {metadata.version('jaxlib')}, PyTorch {torch}; "
+        f"commit {provenance.commit()}; "
+        f"GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', '(unset)')}"
+    )

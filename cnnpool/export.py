@@ -2,23 +2,30 @@
 
     python -m cnnpool.export a.nc --to=npz            # a.npz; also csv, parquet
     python -m cnnpool.export --workdir=runs/a --stage=trained --to=npz --out=a_params.npz
+    python -m cnnpool.export --workdir=results/checkpoints/a --to=npz --out=a_params.npz
 
 Results: npz has one array a variable and coordinate; csv and parquet have a row a
 combination of coordinates. Parameters: npz, keyed by seed and '/'-joined path,
-"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out).
+"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D, in deep networks
+(F, F, C_in, C_out), whose batch statistics are there too: "seed0/bn01/mean". "trained" is
+the network with the smallest test error where the run kept it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cnnpool import command_line, results, run_config
 from cnnpool.atomic_write import write_atomically
+from cnnpool.measuring import image_run
 from cnnpool.measuring.run import load_stages
+from cnnpool.measuring.stages import parse_stages
+from cnnpool.training import packed
+from cnnpool.training.image_step import Variables
 
 
 def result_arrays(networks: Mapping[str, xr.Dataset]) -> dict[str, np.ndarray]:
@@ -52,15 +59,24 @@ def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
     return dataset.drop_dims("tap").assign(columns)
 
 
-def parameter_arrays(workdir: Path, stage: str) -> dict[str, np.ndarray]:
-    """The parameters of every network of a run at one stage, by "seedN/LAYER/NAME"."""
-    config = run_config.load(workdir)
-    state = load_stages(workdir, config, [stage])[stage]
-    return {
-        f"seed{seed}/{path}": np.asarray(leaf[row])
-        for path, leaf in flatten_dict(state.params, sep="/").items()
-        for row, seed in enumerate(config.seeds)
-    }
+def parameter_arrays(
+    workdir: Path, stage: str, *, data_dir: str | None = None
+) -> dict[str, np.ndarray]:
+    """Every network of a run at one stage, by "seedN/LAYER/NAME"; deep ones with batch statistics.
+
+    Args:
+      workdir: of the run, or a folder that cnnpool.pack made.
+      stage: "init", "trained", "last" or an epoch.
+      data_dir: instead of the config's `data.data_dir`; a packed folder needs no data.
+    """
+    config = run_config.load(workdir, data_dir=data_dir)
+    return packed.named_arrays(_variables(workdir, config, stage), config.seeds)
+
+
+def _variables(workdir: Path, config: ConfigDict, stage: str) -> Variables:
+    if not run_config.is_deep(config):
+        return Variables(load_stages(workdir, config, [stage])[stage].params, {})
+    return image_run.load_stages(workdir, config, [stage])[stage].params
 
 
 def _write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -80,8 +96,13 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.export")
     parser.add_argument("results", type=Path, nargs="?", help="a result file of cnnpool.eval")
-    parser.add_argument("--workdir", type=Path, help="a run, to export its parameters instead")
-    parser.add_argument("--stage", help="of the parameters: init, trained or an epoch (trained)")
+    parser.add_argument(
+        "--workdir", type=Path, help="a run or packed folder, to export its networks instead"
+    )
+    parser.add_argument(
+        "--stage", help="of the networks: init, trained, last or an epoch (trained)"
+    )
+    parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
     parser.add_argument("--to", choices=sorted(RESULT_WRITERS), required=True, help="format")
     parser.add_argument("--out", type=Path, help="default: the result file with the new ending")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
@@ -89,8 +110,8 @@ def main(argv: Sequence[str]) -> None:
     if (args.results is None) == (args.workdir is None):
         parser.error("give either a result file or --workdir")
     if args.results is not None:
-        if args.stage:
-            parser.error("--stage goes with --workdir")
+        if args.stage or args.data_dir:
+            parser.error("--stage and --data_dir go with --workdir")
         out = args.out or args.results.with_suffix(f".{args.to}")
         command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
         networks = results.read_networks(args.results)
@@ -100,7 +121,8 @@ def main(argv: Sequence[str]) -> None:
             parser.error("parameters need --to=npz and --out")
         out = args.out
         command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
-        arrays = parameter_arrays(args.workdir, args.stage or "trained")
+        (stage,) = parse_stages(args.stage or "trained")
+        arrays = parameter_arrays(args.workdir, stage, data_dir=args.data_dir)
         write_atomically(out, lambda path: _write_npz(arrays, path))
     print(f"in {out}")
 

@@ -12,15 +12,47 @@ from cnnpool.errors import CnnpoolError
 def defining_fields(config: ConfigDict) -> dict:
     """The fields of a config that change a parameter of the trained networks.
 
-    Which networks are vectorized together changes the order of sums, and so the rounding.
+    Which networks are vectorized together, and which devices share a batch, changes the order of
+    sums, and so the rounding. Where a known data set lies changes nothing; a user's own arrays are
+    known by their folder.
     """
     fields = config.to_dict()
     chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
-    return chosen | {"runtime": {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}}
+    if config.data.name != "arrays":
+        chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
+    runtime = {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}
+    if is_deep(config):
+        runtime["devices_per_network"] = fields["runtime"]["mesh"]["data"]
+    return chosen | {"runtime": runtime}
 
 
 class ConfigMismatchError(CnnpoolError):
     """A working directory holds a run of another config."""
+
+
+def is_deep(config: ConfigDict) -> bool:
+    """Whether a run is of deep networks on images, not of simple ones on a ring."""
+    return config.data.name != "scale1d"
+
+
+def with_data_dir(config: ConfigDict, data_dir: str | None) -> ConfigDict:
+    """A copy of a config whose data lies elsewhere.
+
+    Args:
+      config: complete.
+      data_dir: for `data.data_dir`; None names no place of a machine.
+
+    Raises:
+      ValueError: if a folder is given, and the data is not read from one.
+    """
+    copy = config.copy_and_resolve_references()
+    if "data_dir" in copy.data:
+        copy.data.data_dir = data_dir
+    elif data_dir is not None:
+        raise ValueError(
+            f"{config.data.name} is drawn, not read from a folder; leave out --data_dir {data_dir}"
+        )
+    return copy
 
 
 def config_path(workdir: Path) -> Path:
@@ -33,10 +65,15 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
-def load(workdir: Path) -> ConfigDict:
+def load(workdir: Path, *, data_dir: str | None = None) -> ConfigDict:
     """The config of the run in `workdir`, locked.
 
+    Args:
+      workdir: of the run.
+      data_dir: instead of the stored `data.data_dir`; None keeps that.
+
     Raises:
+      ValueError: if the data is not read from a folder, and one is given.
       FileNotFoundError: if no run was started there.
     """
     path = config_path(workdir)
@@ -45,7 +82,8 @@ def load(workdir: Path) -> ConfigDict:
             f"{workdir} holds no run: expected {path.name} in it, as `python -m cnnpool.train "
             f"--config=CONFIG --workdir={workdir}` leaves it"
         )
-    return from_dict(json.loads(path.read_text()))
+    config = from_dict(json.loads(path.read_text()))
+    return config if data_dir is None else with_data_dir(config, data_dir)
 
 
 def from_dict(fields: dict) -> ConfigDict:

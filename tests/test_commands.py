@@ -28,6 +28,7 @@ def run(*arguments, cwd=ROOT):
     [
         ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
         ("cnnpool.eval", ["--transforms", "mean_channel_filters", "--overwrite", "a line a layer"]),
+        ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),
         ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),
@@ -56,6 +57,28 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_p
     assert found.returncode != 0
     assert message in found.stderr
     assert "Traceback" not in found.stderr
+    assert not (tmp_path / "a").exists()
+
+
+SMALL_IMAGES = ("--config.data.train_size=64", "--config.data.test_size=64")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (("--config.model.name=lenett",), "did you mean lenet"),
+        (
+            ("--config.training.learning_rate=nan", "--config.training.batch_size=32"),
+            "training.learning_rate must be positive and finite, got nan",
+        ),
+    ],
+)
+def test_a_deep_networks_impossible_field_gives_one_line(fields, message, tmp_path):
+    workdir = f"--workdir={tmp_path / 'a'}"
+    found = run("cnnpool.train", "--config=configs/scale2d.py", workdir, *SMALL_IMAGES, *fields)
+    assert found.returncode == 1
+    assert re.fullmatch(r"error: .*\n", found.stderr)
+    assert message in found.stderr
     assert not (tmp_path / "a").exists()
 
 
@@ -98,6 +121,26 @@ def test_every_config_is_complete_locked_and_buildable():
                 assert len(shapes) == config.model.depth + 1
         with pytest.raises(ValueError, match="expected quick, cpu or paper"):
             module.get_config("large")
+
+
+def test_every_config_of_deep_networks_is_complete_locked_and_buildable():
+    from cnnpool.training import image_setup
+    from configs import cifar10, scale2d
+
+    presets = {cifar10: ("paper", "cpu", "fully_connected"), scale2d: ("paper", "cpu")}
+    for module, names in presets.items():
+        for preset in names:
+            config = module.get_config(preset)
+            assert config.is_locked
+            assert config.to_dict().keys() == cifar10.get_config().to_dict().keys()
+            with pytest.raises(AttributeError, match="Did you mean"):
+                config.model.widht_factor = 3
+        with pytest.raises(ValueError, match="preset is 'large'; expected "):
+            module.get_config("large")
+    for preset in presets[scale2d]:
+        made = image_setup.setup(scale2d.get_config(preset))
+        assert made.steps_per_epoch == 8
+        assert made.state_shapes().current.params.keys() > {"conv01", "linear05"}
 
 
 @pytest.mark.slow

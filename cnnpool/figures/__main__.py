@@ -32,7 +32,8 @@ def make(item: str, files: Sequence[Path], out: Path | None) -> str:
     Raises:
       ValueError: if a file does not hold what the item needs.
     """
-    dataset = results.merge_stages([results.read(path) for path in files])
+    networks = [results.require_sensitivities(results.read(path), str(path)) for path in files]
+    dataset = results.merge_stages(networks)
     if item == "fig4":
         if out is None or out.suffix not in PICTURES:
             raise ValueError(f"fig4 needs --out with one of the endings {', '.join(PICTURES)}")

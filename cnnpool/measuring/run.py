@@ -57,9 +57,8 @@ def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dic
             stage: store.restore(stage_names.epoch_of(stage, store), like, seeds=config.seeds)
             for stage in stages
         }
-    if stage_names.TRAINED in states:
-        trained = states[stage_names.TRAINED]
-        stage_names.refuse_unfinished(trained.progress, trained.epoch)
+    for stage in {stage_names.TRAINED, stage_names.LAST} & states.keys():
+        stage_names.refuse_unfinished(states[stage].progress, states[stage].epoch)
     return states
 
 
@@ -71,7 +70,7 @@ def measure_run(
     Args:
       workdir: of the run.
       config: the run's, its `measurement` section possibly changed.
-      stages: "init", "trained" or epochs.
+      stages: "init", "trained" (or "last", the same network) or epochs.
       transforms: names from `cnnpool.measuring.transforms`.
 
     Raises:

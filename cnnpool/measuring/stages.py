@@ -2,22 +2,23 @@
 
 from collections.abc import Sequence
 
-from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, Progress
 
-INIT, TRAINED = "init", "trained"
+INIT, TRAINED, LAST = "init", "trained", "last"
 
 
 def parse_stages(text: str) -> tuple[str, ...]:
-    """Stage names from a comma-separated list: init, trained, or epochs.
+    """Stage names from a comma-separated list: init, trained, last, or epochs.
 
     Raises:
-      ValueError: if one is neither.
+      ValueError: if one is none of them.
     """
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if name not in (INIT, TRAINED) and not name.isdigit():
-            raise ValueError(f"stage {name!r}: expected {INIT}, {TRAINED} or an epoch's number")
+        if name not in (INIT, TRAINED, LAST) and not name.isdigit():
+            raise ValueError(
+                f"stage {name!r}: expected {INIT}, {TRAINED} or an epoch's number, or {LAST}"
+            )
     return names
 
 
@@ -29,7 +30,7 @@ def epoch_of(stage: str, store: CheckpointStore) -> int:
     """
     if not store.epochs:
         raise CheckpointError(f"no checkpoint in {store.directory}; train first")
-    if stage == TRAINED:
+    if stage in (TRAINED, LAST):
         return max(store.epochs)
     epoch = 0 if stage == INIT else int(stage)
     if epoch not in store.epochs:
@@ -39,7 +40,7 @@ def epoch_of(stage: str, store: CheckpointStore) -> int:
     return epoch
 
 
-def refuse_unfinished(progress: Sequence[SeedProgress], epoch: int) -> None:
+def refuse_unfinished(progress: Sequence[Progress], epoch: int) -> None:
     """Raises CheckpointError if a network has not been trained to its end."""
     running = [seed.seed for seed in progress if seed.stopped_epoch is None]
     if running:

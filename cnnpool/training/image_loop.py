@@ -14,12 +14,12 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from cnnpool import provenance, run_config
-from cnnpool.training import optimizer
+from cnnpool.training import optimizer, packed
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import CheckpointStore, RunState
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import ImageTraining, setup
-from cnnpool.training.image_step import StepMetrics
+from cnnpool.training.image_step import Evaluation, StepMetrics
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory, lock
 from cnnpool.training.metrics_log import MetricsLog
 
@@ -64,6 +64,7 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
       TrainingDivergedError: if a loss is not finite.
       WorkdirBusyError: if another process trains there.
     """
+    packed.refuse_packed(workdir)
     training = setup(config)
     with lock(workdir), contextlib.ExitStack() as stack:
         directory = checkpoint_directory(workdir)
@@ -120,6 +121,7 @@ def _run(
             arrays, metrics = _one_epoch(training, steps, state, store, bar)
             arrays, evaluations = finish(arrays, training.keys, training.test, epoch)
             evaluations = _rows(jax.device_get(evaluations))
+            _refuse_broken_networks(training, store, epoch, evaluations)
             progress = tuple(
                 one.observe(epoch + 1, evaluation, last_epoch=config.training.epochs)
                 for one, evaluation in zip(state.progress, evaluations, strict=True)
@@ -181,18 +183,36 @@ def _summary(state: RunState, losses: np.ndarray) -> str:
 def _refuse_divergence(
     training: ImageTraining, store: CheckpointStore, epoch: int, metrics: StepMetrics
 ) -> None:
-    """Raises TrainingDivergedError if a loss is not finite."""
+    """Raises TrainingDivergedError if a training loss is not finite."""
+    first = epoch * training.steps_per_epoch
     for seed, bad in zip(training.config.seeds, metrics.first_bad_step, strict=True):
-        if bad == NO_STEP:
-            continue
-        store.wait()
-        raise TrainingDivergedError(
-            f"seed {seed} diverged: the loss is not finite at step "
-            f"{epoch * training.steps_per_epoch + int(bad)} (epoch {epoch}); last good "
-            f"checkpoint: epoch {max(store.epochs)} in {store.directory}. Try a smaller "
-            "training.learning_rate, training.warmup_epochs or training.clip_norm in a new "
-            "--workdir."
-        )
+        if bad != NO_STEP:
+            where = f"the loss is not finite at step {first + int(bad)} (epoch {epoch})"
+            raise _diverged(seed, where, store)
+
+
+def _refuse_broken_networks(
+    training: ImageTraining, store: CheckpointStore, epoch: int, evaluations: list[Evaluation]
+) -> None:
+    """Raises TrainingDivergedError if a test loss is not finite.
+
+    The loss of a step is taken before its update, so that an epoch's last update can leave a
+    broken network unseen, which must not become a checkpoint.
+    """
+    last = (epoch + 1) * training.steps_per_epoch - 1
+    for seed, evaluation in zip(training.config.seeds, evaluations, strict=True):
+        if not np.isfinite(evaluation.loss):
+            where = f"the test loss is not finite after step {last} (epoch {epoch})"
+            raise _diverged(seed, where, store)
+
+
+def _diverged(seed: int, where: str, store: CheckpointStore) -> TrainingDivergedError:
+    store.wait()
+    return TrainingDivergedError(
+        f"seed {seed} diverged: {where}; last good checkpoint: epoch {max(store.epochs)} in "
+        f"{store.directory}. Try a smaller training.learning_rate, training.warmup_epochs or "
+        "training.clip_norm in a new --workdir."
+    )
 
 
 def _rows(stacked: Any) -> list[Any]:

@@ -177,7 +177,7 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
     keys = jax.tree.map(lambda *k: jnp.stack(k), *[network_keys(seed) for seed in config.seeds])
-    return ImageTraining(
+    made = ImageTraining(
         config,
         data,
         recipe,
@@ -186,6 +186,8 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         jax.device_put(data.train, everywhere),
         jax.device_put(TestSet.of(data.test, chunk=config.runtime.test_batch_size), everywhere),
     )
+    made.state_shapes()  # so that a network refuses images that it cannot take before a run begins
+    return made
 
 
 def _check_numbers(config: ConfigDict) -> None:

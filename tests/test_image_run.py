@@ -1,0 +1,176 @@
+"""Test errors of deep runs, and the commands that measure and export them."""
+
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from cnnpool import eval as evaluation
+from cnnpool import export, results, run_config
+from cnnpool.data.images import DataError
+from cnnpool.figures import __main__ as figures
+from cnnpool.measuring import image_run
+from cnnpool.measuring.run import load_stages
+from cnnpool.training.checkpoints import CheckpointError
+from tests import deep_runs
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory):
+    return deep_runs.lenet(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    return deep_runs.vgg(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def measured(vgg, tmp_path_factory):
+    """All stages of the VGGs, in a file."""
+    out = tmp_path_factory.mktemp("measured") / "a.nc"
+    evaluation.evaluate(
+        vgg[0],
+        out,
+        stages=("init", "1", "trained", "last"),
+        transforms=("none",),
+        data_dir=deep_runs.moved_data(vgg[0]),
+    )
+    return out, results.read(out)
+
+
+def test_errors_are_those_of_the_training_under_its_own_noise(measured, vgg):
+    dataset, progress = measured[1], vgg[1].progress
+    assert [one.best_epoch for one in progress] == [1, 1]
+    assert progress[0].best_error != progress[0].test_error
+    for stage, field in (("trained", "best_error"), ("1", "best_error"), ("last", "test_error")):
+        expected = [np.float32(getattr(one, field)) for one in progress]
+        np.testing.assert_array_equal(dataset["test_error"].sel(stage=stage), expected)
+    # Another program than the training's: other fusions, so other rounding.
+    losses = [one.test_loss for one in progress]
+    np.testing.assert_allclose(dataset["test_loss"].sel(stage="last"), losses, rtol=1e-5)
+
+
+def test_another_epoch_s_noise_gives_other_losses(vgg):
+    config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
+    training = image_run.open_training(config)
+    evaluate, current = image_run.evaluator(training), vgg[1].params.current
+    losses = [[float(one.loss) for one in evaluate(current, [n, 2])] for n in (0, 1, 2)]
+    assert losses[0] == losses[1]  # before the first epoch: the first test's noise
+    assert abs(losses[1][0] / losses[2][0] - 1) > 1e-3
+    assert losses[1][1] == losses[2][1]
+
+
+def test_coordinates_and_what_travels_with_the_numbers(measured, vgg):
+    dataset = measured[1]
+    assert dataset["test_error"].dims == dataset["test_loss"].dims == results.ERROR_DIMENSIONS
+    assert list(dataset["seed"].values) == [0, 3]
+    assert list(dataset["stage"].values) == ["init", "1", "trained", "last"]
+    np.testing.assert_array_equal(dataset["epoch"], [0, 1, 2, 2])
+    np.testing.assert_array_equal(dataset["best_epoch"], [[np.nan, 1, 1, 1]] * 2)
+    assert dataset["dead_epoch"].isnull().all()
+    assert float(dataset["training_seconds"].sel(stage="last")) == vgg[1].seconds
+    assert json.loads(dataset.attrs["config"])["model"]["width_factor"] == 0.05
+    assert json.loads(dataset.attrs["trained_by"])[0]["commit"]
+    assert str(vgg[0].parent) not in str(dataset.attrs)  # no place of this machine
+
+
+def test_the_same_measurement_is_taken_and_another_refused(measured, vgg):
+    out, before = measured[0], measured[0].stat().st_mtime_ns
+    asked = {"stages": ("init", "1", "trained", "last"), "transforms": ("none",)}
+    # The data is not read again: this run's stored data_dir is gone.
+    again = evaluation.evaluate(vgg[0], out, **asked)
+    assert again.identical(measured[1])
+    with pytest.raises(FileExistsError, match="with another measurement"):
+        evaluation.evaluate(vgg[0], out, stages=("last",), transforms=("none",))
+    assert out.stat().st_mtime_ns == before
+
+
+def test_data_that_is_gone_is_an_error_that_names_the_flag(vgg, tmp_path):
+    with pytest.raises(DataError, match=r"data\.data_dir is .*; --data_dir names another"):
+        evaluation.evaluate(vgg[0], tmp_path / "a.nc", stages=("trained",), transforms=("none",))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sensitivities_are_refused_for_now(lenet, tmp_path):
+    for more in ({"transforms": ("none", "channel_shuffle")}, {"draws": 3}):
+        with pytest.raises(ValueError, match="D, G, R of deep networks are not measured yet"):
+            evaluation.evaluate(
+                lenet[0],
+                tmp_path / "a.nc",
+                **{"stages": ("trained",), "transforms": ("none",), **more},
+            )
+
+
+def test_drawn_data_has_no_folder(lenet, tmp_path):
+    with pytest.raises(ValueError, match="scale2d is drawn, not read from a folder"):
+        evaluation.evaluate(
+            lenet[0], tmp_path / "a", stages=("last",), transforms=("none",), data_dir="x"
+        )
+
+
+def test_the_command_prints_a_line_a_seed_and_stage(lenet, tmp_path, capsys):
+    out = tmp_path / "a.nc"
+    evaluation.main([f"--workdir={lenet[0]}", "--stage=init,trained", f"--out={out}"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:5]] == [
+        ["init", "0"],
+        ["init", "1"],
+        ["trained", "0"],
+        ["trained", "1"],
+    ]
+    assert f"{lenet[1].progress[1].best_error:.2%}" in lines[4]
+    for item in figures.ITEMS:
+        with pytest.raises(results.ResultsError, match="holds test errors alone; expected D"):
+            figures.main([item, "--results", str(out), f"--out={tmp_path / 'a.png'}"])
+    export.main([str(out), "--to=csv"])
+    assert (tmp_path / "a.csv").read_text().count("\n") == 5
+
+
+def test_an_unfinished_run_is_neither_trained_nor_last(lenet, tmp_path):
+    workdir = shutil.copytree(lenet[0], tmp_path / "run")
+    shutil.rmtree(workdir / "checkpoints" / "2")
+    config = run_config.load(workdir)
+    training = image_run.open_training(config)
+    for stage in ("trained", "last"):
+        with pytest.raises(CheckpointError, match=r"seeds \[0, 1\] are not trained to the end"):
+            image_run.load_stages(workdir, config, [stage], training=training)
+    with pytest.raises(CheckpointError, match=r"stage '7' is epoch 7, and .* has \[0, 1\]"):
+        image_run.load_stages(workdir, config, ["7"], training=training)
+
+
+def test_networks_are_exported_with_batch_statistics(vgg, tmp_path):
+    out = tmp_path / "p.npz"
+    data_dir = f"--data_dir={deep_runs.moved_data(vgg[0])}"
+    export.main([f"--workdir={vgg[0]}", "--to=npz", f"--out={out}", data_dir])
+    arrays, best = np.load(out), vgg[1].params.best
+    np.testing.assert_array_equal(arrays["seed3/conv02/kernel"], best.params["conv02"]["kernel"][1])
+    np.testing.assert_array_equal(arrays["seed0/bn01/mean"], best.batch_stats["bn01"]["mean"][0])
+    assert not np.array_equal(
+        arrays["seed0/bn01/mean"], vgg[1].params.current.batch_stats["bn01"]["mean"][0]
+    )
+    assert len(arrays.files) == 2 * len(jax.tree.leaves(best))
+
+
+def test_where_data_lies_defines_no_run(vgg, tmp_path):
+    stored = run_config.load(vgg[0])
+    elsewhere = run_config.with_data_dir(stored, "elsewhere")
+    assert run_config.defining_fields(stored) == run_config.defining_fields(elsewhere)
+    assert "image_noise" in run_config.defining_fields(stored)["data"]
+    assert stored.data.data_dir != "elsewhere"
+    run_config.claim(tmp_path, stored, has_checkpoints=False)
+    run_config.claim(tmp_path, elsewhere, has_checkpoints=True)
+
+
+def test_last_of_a_1d_run_is_trained(trained_once):
+    states = load_stages(trained_once[0], run_config.load(trained_once[0]), ["trained", "last"])
+    assert states["last"].epoch == states["trained"].epoch == trained_once[1].epoch
+
+
+def test_a_file_of_errors_must_be_whole(measured):
+    with pytest.raises(results.ResultsError, match="lacks test_loss"):
+        results.check(measured[1].drop_vars("test_loss"), "a.nc")
+    with pytest.raises(results.ResultsError, match="lacks D, G, R, D_se, G_se, R_se, coordinate"):
+        results.check(measured[1].assign_coords(layer=["conv01"]), "a.nc")

@@ -52,11 +52,11 @@ def case(request, x64):
     variables = Variables(*parity.parity_variables(model, images, ntk=ntk))
     loss = losses.LOSSES["cross_entropy" if channels == 3 else "hinge"]
     golden = np.load(FOLDER / f"{request.param}.npz")
-    return name, model, variables, images, labels.astype(int), loss, golden
+    return model, variables, images, labels.astype(int), loss, golden
 
 
 def test_every_unit_loss_gradient_and_statistics(case):
-    name, model, variables, images, labels, loss, golden = case
+    model, variables, images, labels, loss, golden = case
     recipe = _recipe(model, loss)
     names = []
 

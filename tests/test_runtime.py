@@ -23,3 +23,60 @@ def test_the_mesh_takes_as_many_of_eight_devices_as_divide_the_seeds(seeds, devi
 def test_forced_host_devices_are_left_alone():
     runtime.one_cpu_device_per_core(2)
     assert len(jax.devices()) == 8
+
+
+def mesh_shape(n_seeds, *, seed=None, data=1, batch_size=128, devices=8):
+    mesh = runtime.network_mesh(
+        n_seeds, seed=seed, data=data, batch_size=batch_size, devices=jax.devices()[:devices]
+    )
+    assert mesh.axis_names == ("seed", "data")
+    return mesh.devices.shape
+
+
+@pytest.mark.parametrize(
+    ("n_seeds", "data", "devices", "expected"),
+    [
+        (4, 1, 8, (4, 1)),
+        (4, 4, 8, (2, 4)),
+        (5, 2, 8, (1, 2)),
+        (12, 1, 8, (6, 1)),
+        (2, 8, 8, (1, 8)),
+        (10, 1, 1, (1, 1)),
+        (10, 2, 5, (2, 2)),
+    ],
+)
+def test_a_mesh_of_networks_takes_as_many_devices_as_fit(n_seeds, data, devices, expected):
+    assert mesh_shape(n_seeds, data=data, devices=devices) == expected
+
+
+def test_a_mesh_of_networks_as_asked_for():
+    assert mesh_shape(4, seed=1) == (1, 1)
+    assert mesh_shape(4, seed=2, data=4) == (2, 4)
+    assert (
+        jax.devices()[:6]
+        == runtime.network_mesh(3, seed=3, data=2, batch_size=2).devices.ravel().tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seed": 3}, "runtime.mesh.seed 3 must divide the number of seeds, 4"),
+        ({"seed": 0}, "runtime.mesh.seed 0 must divide"),
+        ({"data": 3}, "runtime.mesh.data 3 must divide training.batch_size 128"),
+        ({"data": 0}, "runtime.mesh.data 0 must divide"),
+        ({"seed": 4, "data": 4}, "seed 4 times runtime.mesh.data 4 needs 16 devices; there are 8"),
+        ({"data": 16}, "seed 1 times runtime.mesh.data 16 needs 16 devices; there are 8"),
+        ({"seed": 2, "devices": 1}, "needs 2 devices; there are 1"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        mesh_shape(4, **fields)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "cores", "devices"), [(4, 2, 2), (5, 2, 5), (1, 8, 1), (12, 5, 6), (3, 1, 1)]
+)
+def test_cpu_devices_divide_the_networks_and_use_every_core(seeds, cores, devices):
+    assert runtime.cpu_devices(seeds, cores=cores) == devices

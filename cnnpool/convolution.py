@@ -11,9 +11,13 @@ from typing import NamedTuple
 
 import jax
 from jax import Array, lax
+import jax.numpy as jnp
 from jaxtyping import Float
 
-from cnnpool import depthwise, tiles, winograd
+from cnnpool import depthwise, runtime, tiles, winograd
+
+_CACHE_BYTES = 2**21  # of one core, its second level
+_LARGE_MAP = 16 * 16
 
 
 class Algorithm(NamedTuple):
@@ -44,6 +48,34 @@ def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
     return Algorithm(forward, lambda x, kernel, dy: jax.vjp(forward, x, kernel)[1](dy))
 
 
+def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:
+    """The same on a few images at a time, so that what lies between its steps stays in the cache.
+
+    Args:
+      algorithm: for any number of images.
+      size: images of a chunk; divides the batch.
+    """
+
+    def split(images):
+        return images.reshape(-1, size, *images.shape[1:])
+
+    def merge(chunks):
+        return chunks.reshape(-1, *chunks.shape[2:])
+
+    def forward(x, kernel):
+        return merge(lax.map(lambda chunk: algorithm.forward(chunk, kernel), split(x)))
+
+    def backward(x, kernel, dy):
+        def add(total, chunk):
+            dx, dkernel = algorithm.backward(chunk[0], kernel, chunk[1])
+            return total + dkernel, dx
+
+        dkernel, dx = lax.scan(add, jnp.zeros_like(kernel), (split(x), split(dy)))
+        return merge(dx), dkernel
+
+    return Algorithm(forward, backward)
+
+
 def cpu_algorithm(
     image: tuple[int, ...], kernel: tuple[int, ...], *, stride: int, padding: int, groups: int
 ) -> Algorithm:
@@ -56,7 +88,7 @@ def cpu_algorithm(
       padding: zeros on every side, pixels.
       groups: of channels.
     """
-    _, height, width, channels = image
+    batch, height, width, channels = image
     kh, kw, inputs, outputs = kernel
     if groups > 1:
         if inputs == 1 and outputs == channels:
@@ -64,7 +96,12 @@ def cpu_algorithm(
         return xla(stride=stride, padding=padding, groups=groups)
     if (kh, kw, stride, padding) == (3, 3, 1, 1) and min(inputs, outputs) >= 32:
         tile = 2 if max(height, width) <= 2 else 4
-        return Algorithm(*winograd.convolution(tile=tile))
+        minimal = Algorithm(*winograd.convolution(tile=tile))
+        if height * width < _LARGE_MAP:
+            return minimal
+        # 36 values for each 16 pixels: larger maps would be transformed out of the cache.
+        fitting = _CACHE_BYTES * 16 // (36 * 4 * height * width * max(inputs, outputs))
+        return in_chunks(minimal, runtime.largest_divisor(batch, at_most=fitting))
     by_tiles = Algorithm(*tiles.convolution(stride=stride, padding=padding, block=_block(kernel)))
     if inputs <= 3 and outputs >= 32 and stride == 1:
         stock = xla(stride=stride, padding=padding, groups=groups)

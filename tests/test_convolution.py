@@ -81,6 +81,21 @@ def test_several_networks_at_once(case, x64):
     np.testing.assert_allclose(batched[1], -2 * single, rtol=1e-10, atol=1e-10)
 
 
+def test_large_maps_go_in_chunks_of_images_and_change_nothing(x64, monkeypatch):
+    x, kernel, dy, options = _arrays(CASES[0], np.float64)
+    x, dy = jnp.concatenate([x, -x]), jnp.concatenate([dy, 2 * dy])
+    whole = cpu_algorithm(x.shape, kernel.shape, **options)
+    monkeypatch.setattr(convolution, "_LARGE_MAP", 1)
+    monkeypatch.setattr(convolution, "_CACHE_BYTES", 2 * 36 * 4 * 8 * 8 * 40 // 16)
+    chunked = cpu_algorithm(x.shape, kernel.shape, **options)
+    assert "scan" in str(jax.make_jaxpr(chunked.forward)(x, kernel))
+    np.testing.assert_allclose(chunked.forward(x, kernel), whole.forward(x, kernel), rtol=1e-12)
+    for ours, theirs in zip(
+        chunked.backward(x, kernel, dy), whole.backward(x, kernel, dy), strict=True
+    ):
+        assert abs(ours - theirs).max() < 1e-12 * abs(theirs).max()
+
+
 def test_choice_for_a_cpu_is_what_runs_there():
     x, kernel, _, options = _arrays(CASES[0], np.float32)
     chosen = cpu_algorithm(x.shape, kernel.shape, **options).forward

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from cnnpool.convolution import conv2d
+from cnnpool.models.product import product
 
 Activations = dict[str, Float[Array, "batch ..."]]
 Map = Float[Array, "batch height width channels"]
@@ -121,7 +122,7 @@ class Linear(nn.Module):
         """The outputs, in full float32: accelerators would round the factors to TF32."""
         initialize = uniform(x.shape[-1])
         kernel = self.param("kernel", initialize, (x.shape[-1], self.features), x.dtype)
-        y = jnp.matmul(x, kernel, precision=lax.Precision.HIGHEST)
+        y = product(x, kernel)
         if not self.use_bias:
             return y
         return y + self.param("bias", initialize, (self.features,), x.dtype)[None]

@@ -6,13 +6,12 @@ Protocol, section 6; paper, appendix B.2.
 import math
 
 from flax import linen as nn
-import jax
-from jax import Array, lax
+from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-_PRECISION = lax.Precision.HIGHEST
+from cnnpool.models.product import PRECISION, product
 
 Activations = dict[str, Float[Array, "batch ..."]]
 
@@ -30,32 +29,6 @@ def ring_patches(
     padded = jnp.concatenate([x[:, length - left :], x, x[:, :right]], axis=1)
     taps = [padded[:, tap : tap + length : stride] for tap in range(filter_size)]
     return jnp.concatenate(taps, axis=-1)
-
-
-@jax.custom_vjp
-def product(
-    x: Float[Array, "rows inputs"], w: Float[Array, "inputs outputs"]
-) -> Float[Array, "rows outputs"]:
-    """x @ w, with both products of its gradient in the order that is fastest on a CPU.
-
-    In full float32: accelerators would round the factors to TF32 or bfloat16, and D_k is
-    a small difference of large activations.
-    """
-    return jnp.matmul(x, w, precision=_PRECISION)
-
-
-def _product_forward(x, w):
-    return product(x, w), (x, w)
-
-
-def _product_backward(residuals, dy):
-    x, w = residuals
-    dx = lax.dot_general(dy, w, (((1,), (1,)), ((), ())), precision=_PRECISION)
-    dw = lax.dot_general(x, dy, (((0,), (0,)), ((), ())), precision=_PRECISION)
-    return lax.optimization_barrier((dx, dw))
-
-
-product.defvjp(_product_forward, _product_backward)
 
 
 class RingConv(nn.Module):
@@ -108,7 +81,7 @@ class Readout(nn.Module):
         normal = nn.initializers.normal(1.0)
         kernel = self.param("kernel", normal, (h.shape[-1], 1))
         bias = self.param("bias", normal, (1,))
-        return jnp.matmul(h, kernel, precision=_PRECISION) / h.shape[-1] + bias[None]
+        return jnp.matmul(h, kernel, precision=PRECISION) / h.shape[-1] + bias[None]
 
 
 class SimpleCNN(nn.Module):

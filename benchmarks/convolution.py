@@ -31,12 +31,13 @@ from configs import cifar10
 
 NETWORKS = ("vgg16", "lenet", "alexnet", "resnet18", "resnet50", "efficientnet_b0")
 XLA, DEPTHWISE, MIXED, TORCH = "XLA", "depthwise", "mixed choice", "PyTorch"
+CHUNKED = "Winograd 4 in chunks"
 # Of outputs a tile, (rows, columns), as the names in the table.
 TILES = {
     block: f"tiles {block[0]} x {block[1]}" for block in ((1, 1), (1, 4), (2, 2), (2, 4), (4, 4))
 }
 WINOGRAD = {tile: f"Winograd {tile}" for tile in (2, 4)}
-COLUMNS = (XLA, *TILES.values(), *WINOGRAD.values(), DEPTHWISE, MIXED, TORCH)
+COLUMNS = (XLA, *TILES.values(), *WINOGRAD.values(), CHUNKED, DEPTHWISE, MIXED, TORCH)
 FORWARD, BOTH = "forward", "forward and backward"
 # Tiles of several outputs multiply by many zeros; with more channels that cannot pay.
 CHANNELS_OF_BLOCKS = 64
@@ -109,7 +110,7 @@ def all_shapes(networks: Sequence[str]) -> dict[Shape, list[str]]:
     return users
 
 
-def applicable(shape: Shape) -> dict[str, Algorithm]:
+def applicable(shape: Shape, batch: int) -> dict[str, Algorithm]:
     """The algorithms that can do a shape, by the name of their column."""
     found = {XLA: convolution.xla(**shape.options)}
     fixed = {"stride": shape.stride, "padding": shape.padding}
@@ -123,6 +124,9 @@ def applicable(shape: Shape) -> dict[str, Algorithm]:
     if (shape.kernel, shape.stride, shape.padding) == (3, 1, 1):
         for tile, name in WINOGRAD.items():
             found[name] = Algorithm(*winograd.convolution(tile=tile))
+        size = convolution.chunk_size(shape.image_shape(batch), shape.outputs)
+        if size < batch:
+            found[CHUNKED] = convolution.in_chunks(found[WINOGRAD[4]], size)
     return found
 
 
@@ -156,6 +160,7 @@ def chosen(shape: Shape, batch: int) -> Choice:
             (tiles, "convolution", lambda *, block, **_: named(TILES[block])),
             (winograd, "convolution", lambda *, tile: named(WINOGRAD[tile])),
             (depthwise, "convolution", lambda **_: named(DEPTHWISE)),
+            (convolution, "in_chunks", lambda _, size: named(CHUNKED)),
         ):
             stack.enter_context(mock.patch.object(module, attribute, stand_in))
         return Choice(*map(str, actual(shape, batch)))
@@ -262,7 +267,7 @@ def median_turns(sides: dict[str, Measure], *, repeats: int, seconds: float) -> 
 
 def measure(shape: Shape, phase: str, args: argparse.Namespace) -> dict[str, float]:
     """Milliseconds of every algorithm, by column; PyTorch's layout is the faster one."""
-    algorithms = applicable(shape)
+    algorithms = applicable(shape, args.batch)
     if chosen(shape, args.batch).column(phase) == MIXED:
         algorithms[MIXED] = actual(shape, args.batch)
     if phase == BOTH and not args.stock_backward and len(algorithms) > 1:

@@ -48,6 +48,18 @@ def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
     return Algorithm(forward, lambda x, kernel, dy: jax.vjp(forward, x, kernel)[1](dy))
 
 
+def chunk_size(image: tuple[int, ...], outputs: int) -> int:
+    """Images whose transforms by F(4 x 4, 3 x 3) fit the cache; all of them where maps are small.
+
+    Small maps have many channels: there the filters, read for every chunk, fill the cache.
+    """
+    batch, height, width, inputs = image
+    if height * width < _LARGE_MAP:
+        return batch
+    transformed = 36 / 16 * height * width * max(inputs, outputs)  # values an image
+    return runtime.largest_divisor(batch, at_most=int(_CACHE_BYTES / (4 * transformed)))
+
+
 def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:
     """The same on a few images at a time, so that what lies between its steps stays in the cache.
 
@@ -97,11 +109,8 @@ def cpu_algorithm(
     if (kh, kw, stride, padding) == (3, 3, 1, 1) and min(inputs, outputs) >= 32:
         tile = 2 if max(height, width) <= 2 else 4
         minimal = Algorithm(*winograd.convolution(tile=tile))
-        if height * width < _LARGE_MAP:
-            return minimal
-        # 36 values for each 16 pixels: larger maps would be transformed out of the cache.
-        fitting = _CACHE_BYTES * 16 // (36 * 4 * height * width * max(inputs, outputs))
-        return in_chunks(minimal, runtime.largest_divisor(batch, at_most=fitting))
+        size = chunk_size(image, outputs)
+        return minimal if size == batch else in_chunks(minimal, size)
     by_tiles = Algorithm(*tiles.convolution(stride=stride, padding=padding, block=_block(kernel)))
     if inputs <= 3 and outputs >= 32 and stride == 1:
         stock = xla(stride=stride, padding=padding, groups=groups)

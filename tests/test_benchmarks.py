@@ -26,7 +26,7 @@ def test_shapes_of_lenet_are_those_of_the_protocol():
 def test_every_choice_has_a_column(network):
     for shape in convolution.shapes_of(network):
         choice = convolution.chosen(shape, 128)
-        assert {*choice} <= convolution.applicable(shape).keys()
+        assert {*choice} <= convolution.applicable(shape, 128).keys()
 
 
 def test_a_choice_of_two_algorithms_is_measured_apart():
@@ -39,7 +39,7 @@ def test_a_choice_of_two_algorithms_is_measured_apart():
 def test_every_run_of_the_loop_sees_the_outputs_of_the_run_before():
     # If it did not, the compiler would move the convolution out of the loop.
     shape = Shape(6, 4, 5, 3, 1, 1, 1)
-    algorithm = convolution.applicable(shape)[XLA]
+    algorithm = convolution.applicable(shape, 2)[XLA]
     inputs = list(convolution.arrays(shape, 2))
     outputs = tuple(jnp.zeros(()) for _ in range(3))
     for _ in range(2):

@@ -13,13 +13,11 @@ def defining_fields(config: ConfigDict) -> dict:
     """The fields of a config that change a parameter of the trained networks.
 
     Which networks are vectorized together, and which devices share a batch, changes the order of
-    sums, and so the rounding. Where a known data set lies changes nothing; a user's own arrays are
-    known by their folder.
+    sums, and so the rounding. Where the data lies changes nothing; see `claim_data`.
     """
     fields = config.to_dict()
     chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
-    if config.data.name != "arrays":
-        chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
+    chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
     runtime = {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}
     if is_deep(config):
         runtime["devices_per_network"] = fields["runtime"]["mesh"]["data"]
@@ -131,3 +129,23 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
             "unknown; take another --workdir"
         )
     write_atomically(config_path(workdir), lambda path: path.write_text(to_json(config) + "\n"))
+
+
+def claim_data(workdir: Path, source: str) -> None:
+    """Stores what data a run is trained on, or checks that it is still the same.
+
+    Args:
+      workdir: of the run.
+      source: `ImageData.source`: name and version, or a digest of the images.
+
+    Raises:
+      ConfigMismatchError: if the run there was started on other data.
+    """
+    path = workdir / "data_source.txt"
+    known = path.read_text().strip() if path.exists() else source
+    if known != source:
+        raise ConfigMismatchError(
+            f"the run in {workdir} was started on other data: {known}; got {source}. Give "
+            "data.data_dir the folder of those data, or take another --workdir"
+        )
+    write_atomically(path, lambda beside: beside.write_text(f"{source}\n"))

@@ -16,8 +16,8 @@ Presets (after the colon):
 starts with an epoch of warm-up; data, network, batch and decay are the protocol's. Without
 batch normalization VGG may need training.warmup_epochs in any preset.
 
-To expect (test error of the best network): VGG11-bn below 12 % with `cpu` (15 epochs
-ended at 13.7 %), about 8 % with `paper`; LeNet 26-32 %. The paper prints no errors for these networks.
+To expect (test error of the best network): VGG11-bn about 12 % with `cpu` (15 epochs ended at
+13.7 %), about 8 % with `paper`; LeNet 26-32 %. The paper prints no errors for these networks.
 """
 
 from ml_collections import ConfigDict

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
+from cnnpool import run_config
 from cnnpool.training import image_loop, image_setup, optimizer
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_step import Evaluation
@@ -285,3 +286,10 @@ def test_images_that_a_network_cannot_take_are_refused_before_anything_is_writte
 def test_fewer_devices_can_be_asked_for():
     made = image_setup.setup(tiny_images.config(seeds=(0, 1, 2, 3)), n_devices=2)
     assert made.mesh.devices.shape == (2, 1)
+
+
+def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
+    run_config.claim_data(tmp_path, "arrays (sha256 1)")
+    run_config.claim_data(tmp_path, "arrays (sha256 1)")
+    with pytest.raises(run_config.ConfigMismatchError, match="started on other data: arrays"):
+        run_config.claim_data(tmp_path, "arrays (sha256 2)")

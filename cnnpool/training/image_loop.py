@@ -69,6 +69,7 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
     with lock(workdir), contextlib.ExitStack() as stack:
         directory = checkpoint_directory(workdir)
         run_config.claim(workdir, config, has_checkpoints=directory.exists())
+        run_config.claim_data(workdir, training.data.source)
         keep = config.checkpoint.keep_epochs
         store = stack.enter_context(
             CheckpointStore(directory, keep_epochs=keep, progress_type=ImageProgress)

@@ -14,7 +14,8 @@ from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from cnnpool import depthwise, runtime, tiles, winograd
+from cnnpool import depthwise, tiles, winograd
+from cnnpool.divisors import largest_divisor
 
 _CACHE_BYTES = 2**21  # of one core, its second level
 _LARGE_MAP = 16 * 16
@@ -57,7 +58,7 @@ def chunk_size(image: tuple[int, ...], outputs: int) -> int:
     if height * width < _LARGE_MAP:
         return batch
     transformed = 36 / 16 * height * width * max(inputs, outputs)  # values an image
-    return runtime.largest_divisor(batch, at_most=int(_CACHE_BYTES / (4 * transformed)))
+    return largest_divisor(batch, at_most=int(_CACHE_BYTES / (4 * transformed)))
 
 
 def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:

@@ -10,13 +10,10 @@ import zlib
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cnnpool.divisors import largest_divisor
+
 SEED_AXIS = "seed"
 DATA_AXIS = "data"
-
-
-def largest_divisor(number: int, *, at_most: int) -> int:
-    """The largest divisor of `number` that does not exceed `at_most` (at least 1)."""
-    return max(d for d in range(1, max(1, at_most) + 1) if number % d == 0)
 
 
 def cpu_devices(n_seeds: int, *, cores: int) -> int:

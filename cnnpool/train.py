@@ -1,11 +1,10 @@
 r"""Trains the networks of a config; killed at any moment, the same command goes on.
 
     python -m cnnpool.train --config=configs/scale1d.py:quick --workdir=runs/quick
-    python -m cnnpool.train --config=configs/scale1d.py --config.model.width=256 \\
-        --workdir=runs/a
+    python -m cnnpool.train --config=configs/cifar10.py --config.model.name=lenet --workdir=runs/b
 
 Any field of the config can be overridden with --config.SECTION.FIELD=VALUE.
-Leaves config.json, metrics.csv (a row a network a block of epochs) and
+Leaves config.json, metrics.csv (a row a network an epoch or block of epochs) and
 checkpoints/ in the working directory.
 """
 
@@ -16,7 +15,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from cnnpool import runtime
+from cnnpool import run_config, runtime
 from cnnpool.command_line import EXPECTED_ERRORS
 from cnnpool.training import image_loop, loop
 from cnnpool.training.checkpoints import CheckpointStore
@@ -51,13 +50,10 @@ def main(argv: Sequence[str]) -> None:
     try:
         config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
         runtime.use_compilation_cache()
-        if config.data.name == "scale1d":
-            runtime.one_cpu_device_per_core(len(config.seeds))
-            state = loop.train(config, workdir)
-        else:
-            devices = config.runtime.mesh.data
-            runtime.one_cpu_device_per_core(len(config.seeds), devices_per_network=devices)
-            state = image_loop.train(config, workdir)
+        deep = run_config.is_deep(config)
+        devices = config.runtime.mesh.data if deep else 1
+        runtime.one_cpu_device_per_core(len(config.seeds), devices_per_network=devices)
+        state = (image_loop if deep else loop).train(config, workdir)
         if _PRUNE.value:
             with lock(workdir), CheckpointStore(checkpoint_directory(workdir)) as store:
                 store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])

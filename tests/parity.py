@@ -62,9 +62,11 @@ def parity_variables(model, images, *, ntk):
     return variables.get("params", {}), variables.get("batch_stats", {})
 
 
-def compare(tree, names, fingerprints, scales, *, relative):
-    """Holds every leaf of a tree against golden fingerprints; returns the largest excess."""
+def assert_equal(tree, golden, *, kind, relative, names=None):
+    """Holds every leaf of a tree against the golden arrays KIND_fingerprints and KIND_scales."""
+    names = golden[f"{kind}names"] if names is None else names
     ours = {torch_name(p): to_torch_layout(p, np.asarray(a)) for p, a in flatten_dict(tree).items()}
     assert sorted(ours) == sorted(names)
-    found = np.array([parity_inputs.fingerprint(name, ours[name]) for name in names])
-    return abs(found - fingerprints) / parity_inputs.tolerances(scales, relative)
+    found = [parity_inputs.fingerprint(name, ours[name]) for name in names]
+    tolerances = parity_inputs.tolerances(golden[f"{kind}scales"], relative)
+    assert (abs(np.array(found) - golden[f"{kind}fingerprints"]) < tolerances).all()

@@ -74,23 +74,9 @@ def test_every_unit_loss_gradient_and_statistics(case):
     differences = abs(np.array(found) - golden["unit_fingerprints"])
     assert (differences / parity_inputs.tolerances(golden["unit_scales"], RELATIVE)).max() < 1
     np.testing.assert_allclose(value, golden["loss"], rtol=RELATIVE)
-    excess = parity.compare(
-        gradient,
-        golden["gradient_names"],
-        golden["gradient_fingerprints"],
-        golden["gradient_scales"],
-        relative=RELATIVE,
-    )
-    assert excess.max() < 1
+    parity.assert_equal(gradient, golden, kind="gradient_", relative=RELATIVE)
     if len(golden["statistic_names"]):
-        excess = parity.compare(
-            statistics,
-            golden["statistic_names"],
-            golden["statistic_fingerprints"],
-            golden["statistic_scales"],
-            relative=RELATIVE,
-        )
-        assert excess.max() < 1
+        parity.assert_equal(statistics, golden, kind="statistic_", relative=RELATIVE)
 
 
 def test_alexnet_with_dropout_masks_fed(x64):
@@ -110,14 +96,8 @@ def test_alexnet_with_dropout_masks_fed(x64):
 
     value, gradient = _jit(jax.value_and_grad(mean_loss))(params)
     np.testing.assert_allclose(value, golden["dropout_loss"], rtol=RELATIVE)
-    excess = parity.compare(
-        gradient,
-        golden["gradient_names"],
-        golden["dropout_gradient_fingerprints"],
-        golden["dropout_gradient_scales"],
-        relative=RELATIVE,
-    )
-    assert excess.max() < 1
+    names = golden["gradient_names"]
+    parity.assert_equal(gradient, golden, kind="dropout_gradient_", relative=RELATIVE, names=names)
 
 
 def _training(name):
@@ -159,10 +139,7 @@ def test_twenty_steps(name, x64):
     np.testing.assert_allclose(rates, golden["learning_rates"], rtol=1e-12)
     tree = {k: dict(v) for k, v in state.current.params.items()}
     after = _merged(tree, state.current.batch_stats)
-    excess = parity.compare(
-        after, golden["names"], golden["fingerprints"], golden["scales"], relative=RELATIVE
-    )
-    assert excess.max() < 1
+    parity.assert_equal(after, golden, kind="", relative=RELATIVE)
 
 
 def _merged(params, statistics):

@@ -4,13 +4,14 @@ import jax
 import pytest
 
 from cnnpool import runtime
+from cnnpool.divisors import largest_divisor
 
 
 @pytest.mark.parametrize(
     ("number", "most", "expected"), [(4, 2, 2), (4, 3, 2), (5, 2, 1), (6, 8, 6), (3, 0, 1)]
 )
 def test_largest_divisor(number, most, expected):
-    assert runtime.largest_divisor(number, at_most=most) == expected
+    assert largest_divisor(number, at_most=most) == expected
 
 
 @pytest.mark.parametrize(("seeds", "devices"), [(4, 4), (5, 5), (12, 6), (1, 1), (11, 1)])

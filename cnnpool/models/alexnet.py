@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models import layers
+from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Conv, Dropout, Linear, Map
 
 # Channels, and whether a pool follows.
@@ -41,7 +41,7 @@ class AlexNet(nn.Module):
         layers.check_size("alexnet (padding included)", x, smallest=32, largest=46)
         net = Chain(x)
         for k, (channels, pooled) in enumerate(_CONVOLUTIONS, start=1):
-            features, stride = layers.scaled(channels, self.width_factor), 2 if k == 1 else 1
+            features, stride = fields.scaled(channels, self.width_factor), 2 if k == 1 else 1
             net.layer(f"conv{k:02d}", Conv, features, kernel_size=3, stride=stride, padding=1)
             net.apply(f"relu{k:02d}", nn.relu)
             if pooled:
@@ -49,7 +49,7 @@ class AlexNet(nn.Module):
         net.value = layers.flatten(net.value)
         for k in (6, 7):
             net.layer(f"dropout{k - 1:02d}", Dropout, self.dropout, train)
-            net.layer(f"linear{k:02d}", Linear, layers.scaled(_HIDDEN, self.width_factor))
+            net.layer(f"linear{k:02d}", Linear, fields.scaled(_HIDDEN, self.width_factor))
             net.apply(f"relu{k:02d}", nn.relu)
         net.layer("linear08", Linear, self.outputs)
         return net.value, net.activations
@@ -62,7 +62,7 @@ def build(config: ConfigDict) -> AlexNet:
       ValueError: if outputs, width_factor or alexnet_dropout is out of range.
     """
     return AlexNet(
-        outputs=layers.at_least_one(config, "outputs"),
-        width_factor=layers.width_factor(config),
-        dropout=layers.rate(config, "alexnet_dropout"),
+        outputs=fields.at_least_one(config, "outputs"),
+        width_factor=fields.width_factor(config),
+        dropout=fields.rate(config, "alexnet_dropout"),
     )

@@ -7,7 +7,7 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models import layers
+from cnnpool.models import fields, layers
 from cnnpool.models.layers import (
     Activations,
     BatchNorm,
@@ -140,9 +140,9 @@ def build(config: ConfigDict) -> EfficientNet:
     Raises:
       ValueError: if outputs or a rate is out of range, or width_factor is not 1.
     """
-    layers.refuse_width_factor(config)
+    fields.refuse_width_factor(config)
     return EfficientNet(
-        outputs=layers.at_least_one(config, "outputs"),
-        dropout=layers.rate(config, "efficientnet_dropout"),
-        drop_connect=layers.rate(config, "efficientnet_drop_connect"),
+        outputs=fields.at_least_one(config, "outputs"),
+        dropout=fields.rate(config, "efficientnet_dropout"),
+        drop_connect=fields.rate(config, "efficientnet_drop_connect"),
     )

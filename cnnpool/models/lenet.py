@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models import layers
+from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Conv, Linear, Map
 
 
@@ -46,5 +46,5 @@ def build(config: ConfigDict) -> LeNet:
     Raises:
       ValueError: if outputs is below 1 or width_factor is not 1.
     """
-    layers.refuse_width_factor(config)
-    return LeNet(layers.at_least_one(config, "outputs"))
+    fields.refuse_width_factor(config)
+    return LeNet(fields.at_least_one(config, "outputs"))

@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models import layers
+from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
 
 _CHANNELS = (64, 128, 256, 512)
@@ -109,11 +109,11 @@ class ResNet(nn.Module):
         """
         layers.check_size("resnet", x, smallest=25, largest=32)
         net, number = Chain(x), 0
-        stem = layers.scaled(_CHANNELS[0], self.width_factor)
+        stem = fields.scaled(_CHANNELS[0], self.width_factor)
         _conv_bn(net, "conv01", "bn01", stem, train, kernel_size=3, padding=1)
         net.apply("relu01", nn.relu)
         for stage, count in enumerate(self.blocks):
-            features = layers.scaled(_CHANNELS[stage], self.width_factor)
+            features = fields.scaled(_CHANNELS[stage], self.width_factor)
             for place in range(count):
                 number += 1
                 stride = 2 if stage > 0 and place == 0 else 1
@@ -131,8 +131,8 @@ def build(config: ConfigDict) -> ResNet:
     """
     block, blocks = NETWORKS[config.name]
     return ResNet(
-        outputs=layers.at_least_one(config, "outputs"),
-        width_factor=layers.width_factor(config),
+        outputs=fields.at_least_one(config, "outputs"),
+        width_factor=fields.width_factor(config),
         block=block,
         blocks=blocks,
     )

@@ -5,7 +5,7 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models import layers
+from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
 
 _CHANNELS = (64, 128, 256, 512, 512)
@@ -50,7 +50,7 @@ class VGG(nn.Module):
         layers.check_size("vgg (padding included)", x, smallest=32, largest=63)
         net, k = Chain(x), 0
         for channels, count in zip(_CHANNELS, self.convolutions, strict=True):
-            features = layers.scaled(channels, self.width_factor)
+            features = fields.scaled(channels, self.width_factor)
             for _ in range(count):
                 k += 1
                 net.layer(f"conv{k:02d}", Conv, features, kernel_size=3, padding=1)
@@ -71,8 +71,8 @@ def build(config: ConfigDict) -> VGG:
     """
     convolutions, batch_norm = NETWORKS[config.name]
     return VGG(
-        outputs=layers.at_least_one(config, "outputs"),
-        width_factor=layers.width_factor(config),
+        outputs=fields.at_least_one(config, "outputs"),
+        width_factor=fields.width_factor(config),
         convolutions=convolutions,
         batch_norm=batch_norm,
     )

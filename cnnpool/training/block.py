@@ -18,6 +18,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float, Int, Key
 
 from cnnpool import runtime
+from cnnpool.divisors import largest_divisor
 from cnnpool.training.hinge import Params, hinge, hinge_slope
 
 NO_STEP = jnp.iinfo(jnp.int32).max
@@ -175,7 +176,7 @@ def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[...
 
     def on_one_device(params, data, active, start, stop, skip):
         local = active.shape[0]
-        group = runtime.largest_divisor(local, at_most=seeds_per_batch)
+        group = largest_divisor(local, at_most=seeds_per_batch)
         split = partial(jax.tree.map, lambda a: a.reshape(local // group, group, *a.shape[1:]))
         merge = partial(jax.tree.map, lambda a: a.reshape(local, *a.shape[2:]))
         return merge(

@@ -14,6 +14,7 @@ import optax
 
 from cnnpool import runtime
 from cnnpool.data.images import Split
+from cnnpool.divisors import largest_divisor
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.losses import Loss
 
@@ -272,7 +273,7 @@ def over_networks(
     def on_one_shard(*arguments):
         mine, common = arguments[:stacked], arguments[stacked:]
         local = jax.tree.leaves(mine)[0].shape[0]
-        group = runtime.largest_divisor(local, at_most=seeds_per_batch)
+        group = largest_divisor(local, at_most=seeds_per_batch)
         vectorized = jax.vmap(lambda one: function(*one, *common))
         if group == local:
             return vectorized(mine)

@@ -18,7 +18,6 @@ from cnnpool.models.layers import (
     flatten,
     max_pool_2x2,
     pad_single_channel,
-    scaled,
 )
 
 KEY = jax.random.key(0)
@@ -264,10 +263,3 @@ def test_a_chain_records_in_order_and_a_branch_leaves_its_value_alone():
     assert list(chain.activations) == ["double", "negative", "relu"]
     assert float(chain.value[0, 0]) == 2
     assert float(chain.activations["negative"][0, 0]) == -2
-
-
-@pytest.mark.parametrize(
-    ("channels", "factor", "expected"), [(64, 0.5, 32), (64, 1.0, 64), (3, 0.01, 1)]
-)
-def test_scaled_channels(channels, factor, expected):
-    assert scaled(channels, factor) == expected

@@ -10,13 +10,9 @@ neighbours. `--stock` also measures VGG11-bn with XLA's own convolutions, which 
 
 # Libraries are imported in functions: the peak memory of a side must not hold the other's.
 import argparse
-from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import math
-import multiprocessing
-from multiprocessing.connection import Connection
 from pathlib import Path
-import resource
 import statistics
 import sys
 import tempfile
@@ -25,6 +21,7 @@ import time
 from tqdm import tqdm
 
 from benchmarks import machine
+from benchmarks.workers import Runner, Worker, alternate, with_spread
 
 NETWORKS = ("lenet", "alexnet", "vgg11_bn", "vgg16_bn", "resnet18", "efficientnet_b0")
 OURS, NCHW, NHWC = "this code", "PyTorch NCHW", "PyTorch channels-last"
@@ -35,8 +32,6 @@ MOMENTUM, DECAY = 0.9, 5e-4
 LEARNING_RATE = 0.01
 DISTINCT_IMAGES = 512
 STEPS_PER_CALL = 20  # the trainer's
-
-Runner = Callable[[int], float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,59 +175,9 @@ def build(side: str, network: str, options: Options) -> tuple[Runner, float]:
     return {OURS: ours, STOCK: stock}[side](network, options)
 
 
-def peak_memory() -> float:
-    """Of this process so far, GiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
-
-
-def serve(connection: Connection, side: str, network: str, options: Options) -> None:
-    """A worker: on request runs steps and says how many seconds they took; 0 steps end it."""
-    run, compile_seconds = build(side, network, options)
-    connection.send(compile_seconds)
-    while count := connection.recv():
-        began = time.perf_counter()
-        loss = run(count)
-        seconds = time.perf_counter() - began
-        if not math.isfinite(loss):
-            raise RuntimeError(f"{side} of {network} diverged: the comparison is void")
-        connection.send(seconds)
-    connection.send(peak_memory())
-
-
-class Worker:
-    """One side of one network in a process of its own.
-
-    Attributes:
-      compile_seconds: of tracing and compiling.
-    """
-
-    def __init__(self, side: str, network: str, options: Options):
-        context = multiprocessing.get_context("spawn")
-        self.name = f"{side} of {network}"
-        self.connection, theirs = context.Pipe()
-        arguments = (theirs, side, network, options)
-        self.process = context.Process(target=serve, args=arguments, daemon=True)
-        self.process.start()
-        theirs.close()
-        self.compile_seconds = self._answer()
-
-    def _answer(self) -> float:
-        try:
-            return self.connection.recv()
-        except EOFError:
-            sys.exit(f"error: {self.name} stopped; its own message is above")
-
-    def seconds(self, steps: int) -> float:
-        """Runs steps; their seconds."""
-        self.connection.send(steps)
-        return self._answer()
-
-    def finish(self) -> float:
-        """Ends the process; its peak memory, GiB."""
-        memory = self.seconds(0)
-        self.process.join()
-        return memory
+def worker(side: str, network: str, options: Options) -> Worker:
+    """One side of one network in a process of its own."""
+    return Worker(f"{side} of {network}", build, (side, network, options))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,21 +220,21 @@ def measure(network: str, args: argparse.Namespace, bar: tqdm) -> Measured:
     with tempfile.TemporaryDirectory() as cache:
         options = Options(args.batch, args.images, STEPS_PER_CALL, cache)
         bar.set_postfix_str(f"{network}: compiling")
-        first = Worker(OURS, network, options)
+        first = worker(OURS, network, options)
         compiling_memory = first.finish()
         names = [OURS, *((NCHW, NHWC) if machine.has_torch() else ())]
-        workers = {name: Worker(name, network, options) for name in names}
+        workers = {name: worker(name, network, options) for name in names}
         steps = turn_length(workers, args)
         rates: dict[str, list[float]] = {name: [] for name in workers}
         for repeat, name in alternate(args.repeats, names):
             bar.set_postfix_str(f"{network}: {name}, turn {repeat + 1} of {args.repeats}")
             rates[name].append(steps * args.batch / workers[name].seconds(steps))
         warm = workers[OURS].compile_seconds
-        sides = {name: Side(rates[name], worker.finish()) for name, worker in workers.items()}
+        sides = {name: Side(rates[name], one.finish()) for name, one in workers.items()}
         if args.stock and network == STOCK_NETWORK:
             bar.set_postfix_str(f"{network}: {STOCK}, one step")
-            worker = Worker(STOCK, network, options)
-            sides[STOCK] = Side([args.batch / worker.seconds(1)], worker.finish())
+            slow = worker(STOCK, network, options)
+            sides[STOCK] = Side([args.batch / slow.seconds(1)], slow.finish())
     return Measured(sides, steps, (first.compile_seconds, warm), compiling_memory)
 
 
@@ -301,19 +246,6 @@ def turn_length(workers: dict[str, Worker], args: argparse.Namespace) -> int:
         return args.steps
     wanted = args.turn_seconds / workers[OURS].seconds(1)
     return max(2, math.ceil(wanted))
-
-
-def alternate(repeats: int, names: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """Turns of all sides, one after another."""
-    for repeat in range(repeats):
-        for name in names:
-            yield repeat, name
-
-
-def with_spread(values: Sequence[float], digits: int) -> str:
-    """Median (smallest to largest)."""
-    low, middle, high = min(values), statistics.median(values), max(values)
-    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def ratios(sides: dict[str, Side]) -> list[float]:

@@ -5,12 +5,13 @@ their input channels on axis -2 and their output channels on axis -1.
 """
 
 import re
+import zlib
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Int, Key
+from jaxtyping import Float, Key
 
 Params = dict
 
@@ -28,34 +29,33 @@ def matching_paths(params: Params, pattern: str) -> list[str]:
     return found
 
 
-def permute_inputs(
-    kernel: Float[Array, "*taps inputs outputs"], order: Int[Array, " inputs"]
-) -> Float[Array, "*taps inputs outputs"]:
-    """The kernel whose input channel i is the old one's channel order[i]."""
-    return jnp.take(kernel, order, axis=-2)
-
-
-def shuffle_channels(params: Params, key: Key[Array, ""], *, pattern: str) -> Params:
+def shuffle_channels(
+    params: Params, key: Key[Array, ""], *, pattern: str, depthwise: str | None = None
+) -> Params:
     """Permutes the input channels of every matching kernel at random.
 
     One permutation a kernel, the same for all its filters, independent between
     kernels: connections between successive layers are shuffled and the weights kept,
-    so channel pooling is broken and single filters stay (paper, section 2).
+    so channel pooling is broken and single filters stay (paper, section 2). A depthwise
+    kernel has one filter a channel and an input axis of length 1: there the filters are
+    permuted, which connects every channel to another's (protocol, section 3).
 
     Args:
       params: nested dict.
-      key: randomness of the permutations.
+      key: randomness of the permutations. A kernel's own depends on this and its path alone,
+        so that one kernel is shuffled as it would be among all.
       pattern: of the kernels' paths, e.g. "conv(?!01).*/kernel".
+      depthwise: of the paths of depthwise kernels among them; None if there are none.
 
     Raises:
       ValueError: if the pattern matches nothing.
     """
     flat = flatten_dict(params, sep="/")
-    paths = matching_paths(params, pattern)
-    for path, path_key in zip(paths, jax.random.split(key, len(paths)), strict=True):
-        flat[path] = permute_inputs(
-            flat[path], jax.random.permutation(path_key, flat[path].shape[-2])
-        )
+    for path in matching_paths(params, pattern):
+        axis = -1 if depthwise is not None and re.fullmatch(depthwise, path) else -2
+        own_key = jax.random.fold_in(key, zlib.crc32(path.encode()))
+        order = jax.random.permutation(own_key, flat[path].shape[axis])
+        flat[path] = jnp.take(flat[path], order, axis=axis)
     return unflatten_dict(flat, sep="/")
 
 

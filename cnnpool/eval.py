@@ -1,73 +1,41 @@
-r"""Measures the networks of a run: D, G, R of every layer, or test errors of deep networks.
+r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pooling budget, errors.
 
-    python -m cnnpool.eval --workdir=runs/a --stage=trained --out=a.nc
+    python -m cnnpool.eval --workdir=runs/vgg --stage=init,trained \\
+        --transforms=none,channel_shuffle --out=vgg.nc
+    python -m cnnpool.eval --workdir=runs/vgg --stage=all --out=dynamics.nc
+    python -m cnnpool.eval --workdir=runs/vgg --deltas=0.1,0.3,1,3 --cutoffs=3,10 --out=deltas.nc
     python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \\
         --transforms=none,channel_shuffle,mean_channel_activations --out=a.nc
-    python -m cnnpool.eval --workdir=runs/vgg --stage=init,trained,last --out=vgg.nc
 
-Writes netCDF (see `cnnpool.results`) and prints a table, a line a layer. If the
-output exists and holds this very measurement, there is nothing to do.
+Writes netCDF (see `cnnpool.results`) and prints tables. If the output exists and holds this very
+measurement, there is nothing to do.
 
-Of deep networks (runs of configs/cifar10.py, configs/scale2d.py, and folders of
-cnnpool.pack) test error and loss are measured, a line a seed and stage. Their stage
-"trained" is the network with the smallest test error, "last" the one after the last epoch;
-in 1-D runs both are the same network.
+Transforms: none, channel_shuffle, mean_channel_activations, mean_channel_filters; of deep networks
+(runs of configs/cifar10.py, configs/scale2d.py, configs/arrays.py, and folders of cnnpool.pack)
+also channel_shuffle:LAYER (one convolution alone), channel_shuffle_each (every one alone) and
+channel_shuffle_image (the image's channels too). With none and channel_shuffle, the pooling budget
+is measured: the share of the fall of R that is left when channels are shuffled.
+
+Stages: init, epochs, all that are kept, trained, last. Of deep networks "trained" is the network
+with the smallest test error, "last" the one after the last epoch; in 1-D runs both are the same.
 """
 
-from collections.abc import Sequence
+import argparse
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+from ml_collections import ConfigDict
 import xarray as xr
 
 from cnnpool import command_line, results, run_config, runtime
-from cnnpool.measuring import image_run
+from cnnpool.diffeomorphisms import INTERPOLATIONS
+from cnnpool.measuring import image_run, tables
 from cnnpool.measuring import run as measuring
+from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.stages import parse_stages
-from cnnpool.measuring.transforms import TRANSFORMS, parse_transforms
-
-
-def layer_table(dataset: xr.Dataset) -> str:
-    """D, G, R of every layer, averaged over seeds, for each stage and transform.
-
-    The error is the standard error over seeds, or the mean one over images for a
-    single seed.
-    """
-    lines = []
-    seeds = dataset.sizes["seed"]
-    for stage in dataset["stage"].values:
-        for transform in dataset["transform"].values:
-            cell = dataset.sel(stage=stage, transform=transform)
-            error = f"{float(cell['test_error'].mean()):.2%}"
-            lines.append(f"\n{stage}, {transform} ({seeds} seeds, test error {error})")
-            lines.append(f"{'layer':10s}" + "".join(f"{name:>12s} ± se     " for name in "DGR"))
-            for layer in dataset["layer"].values:
-                row = cell.sel(layer=layer)
-                lines.append(f"{layer:10s}" + "".join(_mean_and_error(row, n) for n in "DGR"))
-    return "\n".join(lines).strip()
-
-
-def _mean_and_error(row: xr.Dataset, name: str) -> str:
-    values = row[name].values
-    if len(values) > 1:
-        error = values.std(ddof=1) / np.sqrt(len(values))
-    else:
-        error = float(row[f"{name}_se"].mean())
-    return f"{values.mean():12.4g} ± {error:<7.2g}"
-
-
-def error_table(dataset: xr.Dataset) -> str:
-    """Test error and loss of every network, a line a seed and stage."""
-    lines = [f"{'stage':10s}{'seed':>6s}{'test error':>12s}{'test loss':>12s}{'best epoch':>12s}"]
-    for stage in dataset["stage"].values:
-        for seed in dataset["seed"].values:
-            cell = dataset.sel(stage=stage, seed=seed)
-            best = "-" if cell["best_epoch"].isnull() else f"{int(cell['best_epoch'])}"
-            dead = "" if cell["dead_epoch"].isnull() else f"  dead: epoch {int(cell['dead_epoch'])}"
-            error, loss = float(cell["test_error"]), float(cell["test_loss"])
-            lines.append(f"{stage:10s}{seed:>6d}{error:>12.2%}{loss:>12.4g}{best:>12s}{dead}")
-    return "\n".join(lines)
+from cnnpool.measuring.transforms import parse_transforms
 
 
 def evaluate(
@@ -77,7 +45,7 @@ def evaluate(
     stages: Sequence[str],
     transforms: Sequence[str],
     overwrite: bool = False,
-    draws: int | None = None,
+    settings: Mapping[str, Any] | None = None,
     data_dir: str | None = None,
 ) -> xr.Dataset:
     """Measures a run into a file; a file that holds this measurement is read instead.
@@ -85,30 +53,32 @@ def evaluate(
     Args:
       workdir: of the run, or a folder that cnnpool.pack made.
       out: the netCDF file.
-      stages: "init", "trained", "last" or epochs.
-      transforms: names of transforms; of deep networks "none" alone.
+      stages: "init", "trained", "last", epochs, or "all".
+      transforms: names of transforms.
       overwrite: replace a file that holds something else.
-      draws: instead of the config's `measurement.draws`; not of deep networks.
+      settings: fields of `Settings` that differ from its defaults; of simple CNNs `draws` alone,
+        instead of the config's `measurement.draws`.
       data_dir: instead of the config's `data.data_dir`.
 
     Raises:
-      ValueError: if something is asked for that deep networks, or drawn data, do not have.
+      ValueError: if something is asked for that these networks, or drawn data, do not have.
       FileExistsError: if `out` holds something else.
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
       PackedError: if a packed folder is damaged.
       DataError: if the data of a deep run is absent or damaged.
     """
     config = run_config.load(workdir, data_dir=data_dir)
+    given = dict(settings or {})
     if run_config.is_deep(config):
-        _refuse_sensitivities(transforms, draws)
-        record = partial(image_run.measurement_record, workdir, config, stages)
-        measure = partial(image_run.measure_run, workdir, config=config, stages=stages)
+        measured = (stages, transforms, Settings(**given))
+        record = partial(image_run.measurement_record, workdir, config, *measured)
+        measure = partial(image_run.measure_run, workdir, config, *measured)
     else:
-        if draws is not None:
-            config.measurement.draws = draws
-        record = partial(measuring.measurement_record, workdir, config, stages, transforms)
+        _set_draws(config, given)
+        names = parse_transforms(",".join(transforms))
+        record = partial(measuring.measurement_record, workdir, config, stages, names)
         measure = partial(
-            measuring.measure_run, workdir, config=config, stages=stages, transforms=transforms
+            measuring.measure_run, workdir, config=config, stages=stages, transforms=names
         )
     if out.exists() and not overwrite:
         wanted = record()
@@ -125,13 +95,47 @@ def evaluate(
     return dataset
 
 
-def _refuse_sensitivities(transforms: Sequence[str], draws: int | None) -> None:
-    if tuple(transforms) != ("none",) or draws is not None:
+def _set_draws(config: ConfigDict, given: dict[str, Any]) -> None:
+    others = given.keys() - {"draws"}
+    if others:
         raise ValueError(
-            "D, G, R of deep networks are not measured yet, only test error and loss: expected "
-            f"--transforms=none and no --draws, got --transforms={','.join(transforms)}"
-            + (f" --draws={draws}" if draws is not None else "")
+            f"{', '.join(f'--{name}' for name in sorted(others))}: only deep networks on images "
+            "are measured with these; simple CNNs on a ring take --draws alone"
         )
+    if "draws" in given:
+        config.measurement.draws = given["draws"]
+
+
+def _numbers(kind: type) -> Callable[[str], tuple]:
+    """A parser of comma-separated numbers."""
+
+    def numbers(text: str) -> tuple:
+        return tuple(kind(part) for part in text.split(","))
+
+    numbers.__name__ = f"comma-separated {kind.__name__}"
+    return numbers
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
+    """The flags of `Settings`; returns their names."""
+    default = Settings()
+    group = parser.add_argument_group("measurement (deep networks; of simple CNNs --draws alone)")
+    flags: dict[str, dict[str, Any]] = {
+        "images": {"type": int, "help": "P, test images at most"},
+        "draws": {"type": int, "help": "diffeomorphisms and noises an image"},
+        "deltas": {"type": _numbers(float), "help": "nominal displacements, pixels, 0.1,0.3,1"},
+        "cutoffs": {"type": _numbers(int), "help": "cut-offs c of diffeomorphisms, 3,10"},
+        "interpolation": {"choices": sorted(INTERPOLATIONS), "help": "of deformed images"},
+        "shuffles": {"type": int, "help": "random channel shuffles a network"},
+        "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
+        "batch_size": {"type": int, "help": "images whose activations are held at once"},
+    }
+    for name, options in flags.items():
+        value = getattr(default, name)
+        shown = ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
+        options["help"] += f" ({shown})"
+        group.add_argument(f"--{name}", **options)
+    return list(flags)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -143,33 +147,33 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--stage",
         default="trained",
-        help="comma-separated: init, trained, last, or epochs (%(default)s)",
+        help="comma-separated: init, epochs, all, trained, last (%(default)s)",
     )
     parser.add_argument(
-        "--transforms",
-        default="none",
-        help=f"comma-separated, of {', '.join(TRANSFORMS)}; deep networks: none (%(default)s)",
+        "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
     parser.add_argument("--out", type=Path, required=True, help="the netCDF file to write")
-    parser.add_argument(
-        "--draws", type=int, help="moves and noises an image (config: measurement.draws)"
-    )
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
+    names = _add_settings(parser)
     args = parser.parse_args(argv)
     config = run_config.load(args.workdir)
     if run_config.is_deep(config):
         runtime.one_cpu_device_per_core(len(config.seeds))
+        runtime.use_compilation_cache()
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     dataset = evaluate(
         args.workdir,
         args.out,
         stages=parse_stages(args.stage),
-        transforms=parse_transforms(args.transforms),
+        transforms=tuple(name.strip() for name in args.transforms.split(",")),
         overwrite=args.overwrite,
-        draws=args.draws,
+        settings=given,
         data_dir=args.data_dir,
     )
-    print(layer_table(dataset) if results.has_sensitivities(dataset) else error_table(dataset))
+    print(tables.layer_table(dataset))
+    if run_config.is_deep(config):
+        print(f"\n{tables.error_table(dataset)}\n\n{tables.budget_table(dataset)}")
     print(f"\nin {args.out}")
 
 

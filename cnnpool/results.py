@@ -7,8 +7,15 @@ Every network is an xarray Dataset with
   all over (seed, stage, transform, layer);
 - attributes `schema_version`, `config` and `versions` (JSON), `commit`,
   `host_platform`, `measurement` (JSON).
-A file of test errors alone has the dimensions `seed` and `stage`, the variables `test_error`
-and `test_loss` over them, and the same attributes.
+Deep networks on natural images have two more dimensions there, `delta` and `cutoff` of the
+max-entropy diffeomorphisms, and `natural` over them; every deep network has
+- `depth` on `layer`: k of the units that figures plot, one a convolution or linear layer;
+- `D_shuffle_sd`, `G_shuffle_sd`, `R_shuffle_sd`, the spread over random shuffles;
+- `spatial_share` over (seed, stage), the pooling budget (`cnnpool.pooling_budget`), and
+  `layer_spatial_share`, both with `_se`; NaN where R does not fall;
+- `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
+  `filter_frequency`: the spectra of its filters (`cnnpool.filter_spectrum`);
+- `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
 A file holds one network at its root, or several, one a netCDF group.
 """
 
@@ -24,32 +31,11 @@ from cnnpool.errors import CnnpoolError
 SCHEMA_VERSION = 1
 DIMENSIONS = ("seed", "stage", "transform", "layer")
 SENSITIVITIES = ("D", "G", "R", "D_se", "G_se", "R_se")
-ERROR_DIMENSIONS = ("seed", "stage")
-ERRORS = ("test_error", "test_loss")
 ATTRIBUTES = ("config", "versions", "commit", "host_platform", "measurement")
 
 
 class ResultsError(CnnpoolError):
     """A file is not a whole result file of this schema."""
-
-
-def has_sensitivities(dataset: xr.Dataset) -> bool:
-    """Whether D, G, R of layers are in a dataset, and not test errors alone."""
-    return any(name in dataset for name in (*SENSITIVITIES, "transform", "layer"))
-
-
-def require_sensitivities(dataset: xr.Dataset, source: str) -> xr.Dataset:
-    """The dataset, if it holds D, G, R.
-
-    Raises:
-      ResultsError: if it holds test errors alone, naming `source`.
-    """
-    if not has_sensitivities(dataset):
-        raise ResultsError(
-            f"{source} holds test errors alone; expected D, G, R of layers, which cnnpool.eval "
-            "does not measure of deep networks yet. Give a file of a 1-D run"
-        )
-    return dataset
 
 
 def check(dataset: xr.Dataset, source: str) -> None:
@@ -67,17 +53,15 @@ def check(dataset: xr.Dataset, source: str) -> None:
         raise ResultsError(
             f"{source} has schema version {version}, newer than {SCHEMA_VERSION}: update cnnpool"
         )
-    full = has_sensitivities(dataset)
-    variables, dimensions = (SENSITIVITIES, DIMENSIONS) if full else (ERRORS, ERROR_DIMENSIONS)
-    missing = [name for name in variables if name not in dataset]
+    missing = [name for name in SENSITIVITIES if name not in dataset]
     missing += [f"attribute {name}" for name in ATTRIBUTES if name not in dataset.attrs]
-    missing += [f"coordinate {name}" for name in dimensions if name not in dataset.coords]
+    missing += [f"coordinate {name}" for name in DIMENSIONS if name not in dataset.coords]
     if missing:
         raise ResultsError(f"{source} is not whole: it lacks {', '.join(missing)}")
-    for name in variables:
-        if not set(dimensions) <= set(dataset[name].dims):
+    for name in SENSITIVITIES:
+        if not set(DIMENSIONS) <= set(dataset[name].dims):
             raise ResultsError(
-                f"{source}: {name} has dimensions {dataset[name].dims}, not all of {dimensions}"
+                f"{source}: {name} has dimensions {dataset[name].dims}, not all of {DIMENSIONS}"
             )
 
 

@@ -124,13 +124,13 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
     return {}
 
 
-def with_barriers(mesh: Mesh) -> dict[str, str]:
+def with_barriers(platform: str) -> dict[str, str]:
     """Options under which a CPU obeys `lax.optimization_barrier` when it fuses operations.
 
     XLA drops the barriers before it fuses; what is copied to several places is then computed
     at each of them. LeNet's training step takes half the time with this option. May go when
     XLA's CPU compiler keeps barriers of its own accord.
     """
-    if mesh.devices.flat[0].platform == "cpu":
+    if platform == "cpu":
         return {"xla_disable_hlo_passes": "cse_barrier_expander"}
     return {}

@@ -3,11 +3,17 @@
     python -m launch.reproduce fig4 --preset=quick     # 2 CPU cores, 4 minutes
     python -m launch.reproduce fig4 --preset=cpu       # H = 256, about an hour
     python -m launch.reproduce fig4 --preset=paper     # H = 1000, for an accelerator
+    python -m launch.reproduce fig6 --preset=cpu       # deep networks, shortened training
+    python -m launch.reproduce all --preset=cpu
 
 Killed at any moment, the same command goes on where it was; given again when all is
-there, it only prints. fig4 leaves fig4.nc, fig4.png, table1.md and slopes.md.
+there, it only draws. fig4 leaves fig4.nc, fig4.png, table1.md and slopes.md; the figures of
+deep networks leave a picture, the numbers of its curves as CSV, and a file a network in the
+folder of --measurements, which they share. Of networks, it takes those that are trained already:
+in the folder of --runs, or packed in results/checkpoints.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,8 +27,9 @@ from cnnpool.figures import fig4, table1
 from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.training.loop import train
 from configs import scale1d
+from launch import deep_items, deep_runs
 
-ITEMS = ("fig4",)
+ITEMS = ("fig4", *deep_runs.ITEMS)
 PRESETS = ("quick", "cpu", "paper")
 
 
@@ -83,15 +90,43 @@ def summary(dataset: xr.Dataset) -> str:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.reproduce")
-    parser.add_argument("item", choices=ITEMS, help="of the paper")
+    parser.add_argument("item", choices=(*ITEMS, "all"), help="of the paper")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="(%(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="for runs (%(default)s)")
     parser.add_argument("--out", type=Path, help="for the item's files (results/ITEM-PRESET)")
-    parser.add_argument("--overwrite", action="store_true", help="replace a differing fig4.nc")
+    parser.add_argument(
+        "--measurements",
+        type=Path,
+        default=Path("results/networks"),
+        help="for a file a deep network (%(default)s)",
+    )
+    parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
+    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of figures")
+    parser.add_argument("--overwrite", action="store_true", help="replace differing measurements")
     args = parser.parse_args(argv)
-    out = args.out or Path("results") / f"{args.item}-{args.preset}"
-    dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
-    print(summary(dataset))
+    if args.item == "all" and args.out is not None:
+        parser.error("--out is of one item; all leaves results/ITEM-PRESET")
+    for item in ITEMS if args.item == "all" else (args.item,):
+        _reproduce(item, args)
+
+
+def _reproduce(item: str, args: argparse.Namespace) -> None:
+    out = args.out or Path("results") / f"{item}-{args.preset}"
+    if item == "fig4":
+        dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
+        print(summary(dataset))
+    elif args.preset == "quick":
+        raise ValueError(f"{item} has the presets cpu and paper, got quick")
+    else:
+        deep_items.reproduce(
+            item,
+            args.preset,
+            runs=args.runs,
+            measurements=args.measurements,
+            out=out / f"{item}.{args.format}",
+            data_dir=args.data_dir,
+            overwrite=args.overwrite,
+        )
     print(f"\nin {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 

@@ -27,11 +27,6 @@ def shuffled(params, seed=0):
     return channels.shuffle_channels(params, jax.random.key(seed), pattern=transforms.SHUFFLED)
 
 
-def test_the_identity_permutation_changes_nothing(params):
-    kernel = params["conv02"]["kernel"]
-    np.testing.assert_array_equal(channels.permute_inputs(kernel, jnp.arange(6)), kernel)
-
-
 def test_shuffling_keeps_the_multiset_of_filters_and_all_else(params):
     new = shuffled(params)
     assert any((new[k]["kernel"] != params[k]["kernel"]).any() for k in ("conv02", "conv03"))
@@ -68,8 +63,25 @@ def test_relabelling_channels_leaves_the_function_alone(params):
         "kernel": params["conv02"]["kernel"][..., order],
         "bias": params["conv02"]["bias"][order],
     }
-    new["conv03"]["kernel"] = channels.permute_inputs(params["conv03"]["kernel"], order)
+    new["conv03"]["kernel"] = params["conv03"]["kernel"][:, order]
     np.testing.assert_allclose(output(new), output(params), rtol=1e-5)
+
+
+def test_a_kernel_is_shuffled_alone_as_among_all(params):
+    alone = channels.shuffle_channels(params, jax.random.key(0), pattern="conv03/kernel")
+    np.testing.assert_array_equal(alone["conv03"]["kernel"], shuffled(params)["conv03"]["kernel"])
+    np.testing.assert_array_equal(alone["conv02"]["kernel"], params["conv02"]["kernel"])
+
+
+def test_filters_of_a_depthwise_kernel_are_permuted():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 1, 40))
+    params = {"depthwise_conv": {"kernel": kernel}}
+    new = channels.shuffle_channels(
+        params, jax.random.key(1), pattern=".*", depthwise="depthwise_conv/kernel"
+    )["depthwise_conv"]["kernel"]
+    assert (new != kernel).any(), "its input axis has length 1: permuting that shuffles nothing"
+    before, after = (sorted(map(tuple, np.asarray(k).reshape(9, 40).T)) for k in (kernel, new))
+    assert before == after
 
 
 def mean_channel(params):

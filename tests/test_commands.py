@@ -208,7 +208,7 @@ def test_reproduce_goes_on_where_it_was_and_ends_with_the_same_files(
             with pytest.raises(KilledError):
                 reproduce.reproduce_fig4("quick", **places)
     dataset = reproduce.reproduce_fig4("quick", **places)
-    names = ["fig4.nc", "fig4.png", "slopes.md", "table1.md"]
+    names = ["fig4.csv", "fig4.nc", "fig4.png", "slopes.md", "table1.md"]
     assert sorted(path.name for path in places["out"].iterdir()) == names
     measured_at = (places["out"] / "fig4.nc").stat().st_mtime_ns
     reproduce.reproduce_fig4("quick", **places)

@@ -1,4 +1,4 @@
-"""Test errors of deep runs, and the commands that measure and export them."""
+"""Measurements of deep runs, and the commands that measure and export them."""
 
 import json
 import shutil
@@ -10,7 +10,6 @@ import pytest
 from cnnpool import eval as evaluation
 from cnnpool import export, results, run_config
 from cnnpool.data.images import DataError
-from cnnpool.figures import __main__ as figures
 from cnnpool.measuring import image_run
 from cnnpool.measuring.run import load_stages
 from cnnpool.training.checkpoints import CheckpointError
@@ -65,7 +64,7 @@ def test_another_epoch_s_noise_gives_other_losses(vgg):
 
 def test_coordinates_and_what_travels_with_the_numbers(measured, vgg):
     dataset = measured[1]
-    assert dataset["test_error"].dims == dataset["test_loss"].dims == results.ERROR_DIMENSIONS
+    assert dataset["test_error"].dims == dataset["test_loss"].dims == ("seed", "stage")
     assert list(dataset["seed"].values) == [0, 3]
     assert list(dataset["stage"].values) == ["init", "1", "trained", "last"]
     np.testing.assert_array_equal(dataset["epoch"], [0, 1, 2, 2])
@@ -94,13 +93,19 @@ def test_data_that_is_gone_is_an_error_that_names_the_flag(vgg, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_sensitivities_are_refused_for_now(lenet, tmp_path):
-    for more in ({"transforms": ("none", "channel_shuffle")}, {"draws": 3}):
-        with pytest.raises(ValueError, match="D, G, R of deep networks are not measured yet"):
+def test_impossible_settings_are_refused(lenet, tmp_path):
+    for settings, message in (
+        ({"images": 1}, "--images must be at least 2, got 1"),
+        ({"shuffles": 0}, "--shuffles must be at least 1"),
+        ({"deltas": (1.0, 1.0)}, "--deltas must be different numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
             evaluation.evaluate(
                 lenet[0],
                 tmp_path / "a.nc",
-                **{"stages": ("trained",), "transforms": ("none",), **more},
+                stages=("trained",),
+                transforms=("none",),
+                settings=settings,
             )
 
 
@@ -111,22 +116,33 @@ def test_drawn_data_has_no_folder(lenet, tmp_path):
         )
 
 
-def test_the_command_prints_a_line_a_seed_and_stage(lenet, tmp_path, capsys):
+def test_the_command_prints_layers_errors_and_budget(lenet, tmp_path, capsys):
     out = tmp_path / "a.nc"
-    evaluation.main([f"--workdir={lenet[0]}", "--stage=init,trained", f"--out={out}"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[:2] for line in lines[1:5]] == [
-        ["init", "0"],
-        ["init", "1"],
-        ["trained", "0"],
-        ["trained", "1"],
-    ]
-    assert f"{lenet[1].progress[1].best_error:.2%}" in lines[4]
-    for item in figures.ITEMS:
-        with pytest.raises(results.ResultsError, match="holds test errors alone; expected D"):
-            figures.main([item, "--results", str(out), f"--out={tmp_path / 'a.png'}"])
-    export.main([str(out), "--to=csv"])
-    assert (tmp_path / "a.csv").read_text().count("\n") == 5
+    evaluation.main(
+        [
+            f"--workdir={lenet[0]}",
+            "--stage=init,trained",
+            "--transforms=none,channel_shuffle",
+            "--shuffles=2",
+            f"--out={out}",
+        ]
+    )
+    text = capsys.readouterr().out
+    assert text.count("linear05") == 4, "a table a stage and transform"
+    assert "conv01" not in text, "one unit a layer"
+    assert f"{lenet[1].progress[1].best_error:.2%}" in text
+    rows = [line.split()[:2] for line in text.splitlines()]
+    assert rows.count(["trained", "1"]) == 2, "a line of errors and one of the budget"
+    dataset = results.read(out)
+    assert "delta" not in dataset.dims, "the data's own diffeomorphism has no delta"
+    assert dataset["R_shuffle_sd"].sel(transform="none").isnull().all()
+    assert (dataset["R_shuffle_sd"].sel(transform="channel_shuffle", layer="conv02") > 0).all()
+    first = dataset["R"].sel(layer="relu01")
+    np.testing.assert_array_equal(
+        first.sel(transform="none"), first.sel(transform="channel_shuffle")
+    )
+    export.main([str(out), "--to=npz"])
+    assert np.load(tmp_path / "a.npz")["D"].shape == dataset["D"].shape
 
 
 def test_an_unfinished_run_is_neither_trained_nor_last(lenet, tmp_path):
@@ -167,10 +183,3 @@ def test_where_data_lies_defines_no_run(vgg, tmp_path):
 def test_last_of_a_1d_run_is_trained(trained_once):
     states = load_stages(trained_once[0], run_config.load(trained_once[0]), ["trained", "last"])
     assert states["last"].epoch == states["trained"].epoch == trained_once[1].epoch
-
-
-def test_a_file_of_errors_must_be_whole(measured):
-    with pytest.raises(results.ResultsError, match="lacks test_loss"):
-        results.check(measured[1].drop_vars("test_loss"), "a.nc")
-    with pytest.raises(results.ResultsError, match="lacks D, G, R, D_se, G_se, R_se, coordinate"):
-        results.check(measured[1].assign_coords(layer=["conv01"]), "a.nc")

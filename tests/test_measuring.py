@@ -11,6 +11,7 @@ import pytest
 from cnnpool import eval as evaluation
 from cnnpool import export, results, run_config
 from cnnpool.measuring import network as measuring
+from cnnpool.measuring import tables
 from cnnpool.measuring.stages import parse_stages
 from cnnpool.measuring.transforms import TRANSFORMS, parse_transforms
 from cnnpool.training import loop, setup
@@ -114,7 +115,11 @@ def test_the_same_measurement_is_taken_and_another_refused(measured, trained_onc
         evaluation.evaluate(trained_once[0], out, stages=("init",), transforms=("none",))
     with pytest.raises(FileExistsError, match="with another measurement"):
         evaluation.evaluate(
-            trained_once[0], out, stages=("init", "trained"), transforms=tuple(TRANSFORMS), draws=3
+            trained_once[0],
+            out,
+            stages=("init", "trained"),
+            transforms=tuple(TRANSFORMS),
+            settings={"draws": 3},
         )
     assert out.stat().st_mtime_ns == before
 
@@ -172,14 +177,14 @@ def test_a_workdir_without_a_run_says_what_makes_one(tmp_path):
 
 
 def test_the_printed_table_has_a_line_a_layer(measured):
-    lines = evaluation.layer_table(measured[1]).splitlines()
+    lines = tables.layer_table(measured[1]).splitlines()
     assert [sum(line.startswith(layer) for line in lines) for layer in LAYERS] == [8] * len(LAYERS)
 
 
 @pytest.mark.parametrize(
     ("parse", "text", "message"),
     [
-        (parse_stages, "init,tained", "stage 'tained': expected init, trained or an epoch"),
+        (parse_stages, "init,tained", "stage 'tained': expected init, trained, last, all or an"),
         (
             parse_transforms,
             "none,shuffle",

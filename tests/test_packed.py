@@ -107,13 +107,22 @@ def test_a_folder_is_exported_without_data(packed_once, tmp_path):
 
 
 def test_other_stages_are_not_there(packed_once, tmp_path):
-    message = "holds the best networks of a run alone: expected --stage=trained, got init"
+    message = "holds the best networks of a run alone: .* got last"
     with pytest.raises(CheckpointError, match=message):
         evaluation.evaluate(
-            packed_once, tmp_path / "a.nc", stages=("trained", "init"), transforms=("none",)
+            packed_once, tmp_path / "a.nc", stages=("trained", "last"), transforms=("none",)
         )
     with pytest.raises(CheckpointError, match=message):
-        export.parameter_arrays(packed_once, "init")
+        export.parameter_arrays(packed_once, "last")
+
+
+def test_initial_networks_are_made_anew_from_their_seeds(packed_once, vgg):
+    data = deep_runs.moved_data(vgg[0])
+    ours = export.parameter_arrays(packed_once, "init", data_dir=data)
+    of_run = export.parameter_arrays(vgg[0], "init", data_dir=data)
+    assert ours.keys() == of_run.keys()
+    for name, array in ours.items():
+        np.testing.assert_array_equal(array, of_run[name], err_msg=name)
 
 
 def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, folder, vgg):

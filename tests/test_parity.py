@@ -38,8 +38,7 @@ def _recipe(model, loss, rule=None):
 
 
 def _jit(function):
-    mesh = runtime.network_mesh(1, seed=1, data=1, batch_size=1)
-    return jax.jit(function, compiler_options=runtime.with_barriers(mesh))
+    return jax.jit(function, compiler_options=runtime.with_barriers("cpu"))
 
 
 @pytest.fixture(params=_cases(GOLDENS))

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from cnnpool.sensitivity import (
+    SKETCH,
     Sensitivity,
+    _sketch,
     image_moments,
     mean_channel_activations,
     sensitivities,
@@ -80,6 +82,36 @@ def test_jackknife_agrees_with_the_bootstrap():
     # 2000 resamples know a standard error to 1/sqrt(4000) = 1.6 %; first-order differences
     # between bootstrap and jackknife are O(1/P) of skewed sums: 10 % holds both.
     np.testing.assert_allclose(found[3:], expected, rtol=0.1)
+
+
+def test_standard_errors_of_wide_layers_keep_two_digits():
+    """More activations than projections, in batches that do not know the mean beforehand."""
+    weights = jax.random.normal(jax.random.key(3), (6, 10 * SKETCH)) / 4
+
+    def features(x):
+        return {"wide": jnp.tanh(x @ weights + 1), "offset": jnp.tanh(x @ weights) + 30}
+
+    inputs = images(count=60, draws=1)
+    found = sensitivities(image_moments(features, *inputs, batch_size=30))
+    for layer, value in found.items():
+        sides = oracle_inputs(features, *inputs, layer)
+        expected = oracle.all_pairs_sensitivity(*sides)
+        np.testing.assert_allclose(value[:3], expected, rtol=1e-5, err_msg=layer)
+        # An image's part of the spread is wrong by |c| / |g| / 16, two percent in batches of 10.
+        errors = oracle.jackknife_errors(*sides)
+        np.testing.assert_allclose(value[3:], errors, rtol=5e-3, err_msg=layer)
+
+
+def test_sketches_keep_inner_products_on_average():
+    values = jax.random.normal(jax.random.key(0), (64, 20000)) + 0.3
+    sketch = np.asarray(_sketch(values), np.float64)
+    assert SKETCH / 2 < sketch.shape[1] <= SKETCH
+    exact, found = np.asarray(values @ values.T), sketch @ sketch.T
+    norms = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
+    # Their standard deviation is at most sqrt(2 / 1000) = 0.045 of the norms; 2080 of them.
+    errors = ((found - exact) / norms)[np.triu_indices(64)]
+    assert 0.01 < errors.std() < 0.045
+    assert abs(errors.mean()) < 0.01
 
 
 def test_a_dead_layer_gives_nan_and_a_warning_that_names_it():

@@ -13,6 +13,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Key, Shaped
+import numpy as np
 
 from cnnpool.errors import CnnpoolError
 
@@ -36,6 +37,9 @@ class Split(NamedTuple):
     labels: Array
 
 
+Perturbations = Callable[[Array, int, np.ndarray], tuple[Array, Array]]
+
+
 @runtime_checkable
 class ImageData(Protocol):
     """What training and measurement need of a data set of images."""
@@ -55,6 +59,13 @@ class ImageData(Protocol):
     @property
     def source(self) -> str:
         """Where the images come from, for the record: no path of a machine in it."""
+
+    @property
+    def own_perturbations(self) -> "Perturbations | None":
+        """(key, draws, indices of test images) -> deformed and noisy images, (draws, images, ...).
+
+        For data with a diffeomorphism of its own; None where max-entropy ones are taken.
+        """
 
     def augment(self, key: Key[Array, ""], images: Stored) -> Normalized:
         """A random view of stored training images, normalized: what a network trains on."""
@@ -88,6 +99,11 @@ class StandardizedImages:
     std: tuple[float, ...]
     image_noise: float
     random_view: Callable[[Array, Array], Array]
+
+    @property
+    def own_perturbations(self) -> None:
+        """None: natural images have no diffeomorphism of their own."""
+        return None
 
     def __post_init__(self):
         """Raises ValueError where a number is impossible."""

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, Key
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool.data.images import Normalized, Split, Stored
+from cnnpool.data.images import Normalized, Perturbations, Split, Stored
 from cnnpool.noise import matched_noise
 
 Positions = Int[np.ndarray, "images 2 2"]
@@ -87,6 +87,11 @@ class Scale2D:
     def classes(self) -> None:
         """None: labels are +1 and -1."""
         return None
+
+    @property
+    def own_perturbations(self) -> Perturbations:
+        """Moves of the active pixels; see `perturb_some`."""
+        return self.perturb_some
 
     def augment(self, key: Key[Array, ""], images: Stored) -> Normalized:
         """The images as they are; the key is unused."""

@@ -1,48 +1,119 @@
-"""Draws a figure or prints a table of the paper from result files.
+r"""Draws a figure, prints a table or writes the report, from result files.
 
     python -m cnnpool.figures fig4 --results a.nc b.nc --out fig4.png
     python -m cnnpool.figures table1 --results a.nc b.nc --out table1.md
+    python -m cnnpool.figures fig2 --results vgg11.nc vgg11_bn.nc --out fig2 --format=svg
+    python -m cnnpool.figures report --results results/verdicts.json --out report.html
 
-The files are of one run, at the stages that the item needs (Figure 4 and Table 1:
-init and trained). fig4 prints its slopes; a table is printed and written as markdown.
+| item | shows | of |
+|---|---|---|
+| fig2, fig7 | R_k against depth, channels shuffled or not | VGGs; others; natural images |
+| fig3, fig10 | filter spectra | VGG11, VGG11-bn; AlexNet, LeNet |
+| fig4, table1 | D, G, A of simple CNNs; their mean filters | one 1-D run |
+| fig5 | test error against D, G, R | networks on 2-D scale detection |
+| fig6 | D, G, R against depth | convolutional networks on 2-D scale detection |
+| fig8 | mean frequency of filters against depth | convolutional networks |
+| noise | test error against D, G, R | CIFAR-10 with and without noise in training |
+| delta_cutoff | R against displacement and cut-off | natural images |
+| dynamics | D, G, R against the epoch | networks measured at several epochs |
+| report | one page of all results | verdicts.json, see cnnpool.figures.report |
+
+fig4 and table1 take the files of one run, at stages init and trained. The others take one file a
+run and choose from all that are given those that they show; what was not used is said. Beside a
+picture lies its data, `NAME.csv`, a line a point: figure, panel, curve, network, data, point, x, y,
+standard errors, and how many networks were averaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+
+import xarray as xr
 
 from cnnpool import command_line, results
 from cnnpool.atomic_write import write_atomically
-from cnnpool.figures import fig4, style, table1
+from cnnpool.figures import deep_figures, fig4, report, style, table1
+from cnnpool.figures.series import write_csv
 
-ITEMS = ("fig4", "table1")
-PICTURES = (".png", ".pdf", ".svg")
+FORMATS = ("png", "pdf", "svg")
 
 
-def make(item: str, files: Sequence[Path], out: Path | None) -> str:
-    """Draws or writes one item.
+def _fig4(files: Sequence[Path], out: Path) -> str:
+    dataset = _one_run(files)
+    style.save(lambda: fig4.draw(dataset), out)
+    write_csv(out.with_suffix(".csv"), "fig4", fig4.series(dataset))
+    return fig4.slopes_markdown(dataset)
 
-    Args:
-      item: "fig4" or "table1".
-      files: result files.
-      out: where to; a table may be printed only.
 
-    Returns:
-      Text to print: the slopes of fig4, or the table.
-
-    Raises:
-      ValueError: if a file does not hold what the item needs.
-    """
-    networks = [results.require_sensitivities(results.read(path), str(path)) for path in files]
-    dataset = results.merge_stages(networks)
-    if item == "fig4":
-        if out is None or out.suffix not in PICTURES:
-            raise ValueError(f"fig4 needs --out with one of the endings {', '.join(PICTURES)}")
-        style.save(lambda: fig4.draw(dataset), out)
-        return fig4.slopes_markdown(dataset)
-    text = table1.markdown(dataset)
+def _table1(files: Sequence[Path], out: Path | None) -> str:
+    text = table1.markdown(_one_run(files))
     if out is not None:
         write_atomically(out, lambda path: path.write_text(text))
     return text
+
+
+def _report(files: Sequence[Path], out: Path | None) -> str:
+    if len(files) != 1 or out is None:
+        raise ValueError("report needs one file, --results verdicts.json, and --out")
+    entries = report.read_entries(files[0])
+    report.write_report(entries, out)
+    return report.summary(entries)
+
+
+def _one_run(files: Sequence[Path]) -> xr.Dataset:
+    return results.merge_stages([results.read(path) for path in files])
+
+
+PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {
+    "fig4": _fig4,
+    **{item: partial(deep_figures.make, item) for item in deep_figures.FIGURES},
+}
+TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
+    "table1": _table1,
+    "report": _report,
+}
+ITEMS = (*PICTURES, *TEXTS)
+
+
+def make(
+    item: str, files: Sequence[Path], out: Path | None, *, picture_format: str | None = None
+) -> str:
+    """Makes one item.
+
+    Args:
+      item: of `ITEMS`.
+      files: result files; of the report its verdicts.json.
+      out: where to; a table may be printed only.
+      picture_format: of `FORMATS`; None: by the ending of `out`, or png if it has none.
+
+    Returns:
+      Text to print: which networks were drawn, slopes, correlations, the table.
+
+    Raises:
+      ValueError: if a file does not hold what the item needs, or `out` and the format do not agree.
+    """
+    if item in PICTURES:
+        return PICTURES[item](files, picture_path(item, out, picture_format))
+    if picture_format is not None:
+        raise ValueError(f"{item} is no picture; leave out --format={picture_format}")
+    return TEXTS[item](files, out)
+
+
+def picture_path(item: str, out: Path | None, picture_format: str | None) -> Path:
+    """Where a picture goes, its ending completed.
+
+    Raises:
+      ValueError: if `out` is None, or has another ending than the format.
+    """
+    allowed = FORMATS if picture_format is None else (picture_format,)
+    if out is not None and not out.suffix:
+        return out.with_name(f"{out.name}.{picture_format or 'png'}")
+    if out is None or out.suffix.removeprefix(".") not in allowed:
+        raise ValueError(
+            f"{item} needs --out with one of the endings {', '.join(f'.{end}' for end in allowed)}"
+            f"; got {out}"
+        )
+    return out
 
 
 def main(argv: Sequence[str]) -> None:
@@ -50,11 +121,12 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "cnnpool.figures")
     parser.add_argument("item", choices=ITEMS, help="what to make")
     parser.add_argument("--results", type=Path, nargs="+", required=True, help="result files")
-    parser.add_argument("--out", type=Path, help="picture (png, pdf, svg) or markdown file")
+    parser.add_argument("--out", type=Path, help="picture (png, pdf, svg), markdown or html file")
+    parser.add_argument("--format", choices=FORMATS, help="of a picture (the ending of --out; png)")
     args = parser.parse_args(argv)
-    print(make(args.item, args.results, args.out))
+    print(make(args.item, args.results, args.out, picture_format=args.format))
     if args.out is not None:
-        print(f"\nin {args.out}")
+        print(f"\nin {args.out.parent}: {args.out.name}")
 
 
 if __name__ == "__main__":

@@ -7,16 +7,20 @@ the measured one is a panel beside (protocol, section 6).
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 import xarray as xr
 
-from cnnpool.figures import style
+from cnnpool.figures import panels, seed_average, style
+from cnnpool.figures.seed_average import Average
+from cnnpool.figures.series import Series, of_averages
 from cnnpool.power_law import Slope, log_log_slope, slope_over_seeds
 
 FIT_RANGE = (2, 9)  # fixed before anything was measured
 OTHER_RANGES = ((1, 9), (4, 12))
 PAPER_EXPONENT = {"D": -2.0, "G": 1.0}
+EXACT = "constant filters, exact"
 
 
 class Curve(NamedTuple):
@@ -111,45 +115,52 @@ def slopes_markdown(dataset: xr.Dataset) -> str:
     return "\n".join(lines)
 
 
+def series(dataset: xr.Dataset) -> list[Series]:
+    """All curves of the figure: D, G and A measured (A not of mean channels), and the theory's."""
+    curves = [
+        _series(name, curve.label, cell["A_theory"], seed_average.over_seeds(cell, name))
+        for curve, cell in present_curves(dataset)
+        for name in ("D", "G", "A")
+        if name != "A" or curve.transform == "none"
+    ]
+    layers = relu_layers(dataset)
+    for name in ("D", "G"):
+        exact = layers[f"{name}_theory"].values
+        curves.append(_series(name, EXACT, layers["A_theory"], exact))
+    return curves
+
+
+def _series(quantity: str, curve: str, sizes: xr.DataArray, y: Average | np.ndarray) -> Series:
+    names = sizes["layer"].values
+    owner = ("simple_cnn", "", "scale1d")
+    return of_averages(("", quantity), curve, owner, x=sizes.values, y=y, points=names)
+
+
 def draw(dataset: xr.Dataset) -> Figure:
     """The figure: D_k and G_k against A_k, and A_k measured against A_k predicted."""
     figure = Figure(figsize=(10.5, 3.3), layout="constrained")
-    d_axes, g_axes, a_axes = figure.subplots(1, 3)
-    for axes, name in ((d_axes, "D"), (g_axes, "G")):
-        for curve, cell in present_curves(dataset):
-            _curve_with_band(axes, cell["A_theory"].values, cell[name], curve)
-        _predictions(axes, relu_layers(dataset), name)
+    all_axes = dict(zip("DGA", figure.subplots(1, 3), strict=True))
+    looks = {curve.label: curve.look for curve in CURVES} | {EXACT: style.THEORY}
+    for one in series(dataset):
+        panels.line(all_axes[one.panel[1]], one, looks[one.curve] | {"label": one.curve})
+    for name in ("D", "G"):
+        axes = all_axes[name]
+        _guide(axes, relu_layers(dataset), name)
         axes.set(xscale="log", yscale="log", xlabel="$A_k$ (theory, pixels)", ylabel=f"${name}_k$")
         style.plain_log_ticks(axes.xaxis)
         style.plain_log_ticks(axes.yaxis)
-    for curve, cell in present_curves(dataset):
-        if curve.transform == "none":
-            _curve_with_band(a_axes, cell["A_theory"].values, cell["A"], curve)
     sizes = relu_layers(dataset)["A_theory"].values
-    a_axes.plot(sizes, sizes, **style.THEORY, label="measured = theory")
-    a_axes.set(xlabel="$A_k$ (theory, pixels)", ylabel="$A_k$ (measured, pixels)")
-    for axes in (d_axes, a_axes):
-        axes.legend()
+    all_axes["A"].plot(sizes, sizes, **style.THEORY, label="measured = theory")
+    all_axes["A"].set(xlabel="$A_k$ (theory, pixels)", ylabel="$A_k$ (measured, pixels)")
+    all_axes["D"].legend()
+    all_axes["A"].legend()
     seeds = dataset.sizes["seed"]
-    d_axes.set_title(f"mean of {seeds} network{'s' if seeds > 1 else ''}, ± se", fontsize=8)
+    all_axes["D"].set_title(f"mean of {seeds} network{'s' if seeds > 1 else ''}, ± se", fontsize=8)
     return figure
 
 
-def _curve_with_band(axes, sizes, values: xr.DataArray, curve: Curve) -> None:
-    seeds = values.sizes["seed"]
-    mean = values.mean("seed").values
-    axes.plot(sizes, mean, **curve.look, label=curve.label)
-    if seeds > 1:
-        error = (values.std("seed", ddof=1) / np.sqrt(values.count("seed"))).values
-        low = np.maximum(mean - error, mean * 1e-2)
-        axes.fill_between(
-            sizes, low, mean + error, color=curve.look["color"], alpha=style.BAND_ALPHA
-        )
-
-
-def _predictions(axes, layers: xr.Dataset, name: str) -> None:
+def _guide(axes: Axes, layers: xr.Dataset, name: str) -> None:
     sizes, predicted = layers["A_theory"].values, layers[f"{name}_theory"].values
-    axes.plot(sizes, predicted, **style.THEORY, label="constant filters, exact")
     exponent = PAPER_EXPONENT[name]
     guide = 0.6 * predicted[1] * (sizes / sizes[1]) ** exponent
     axes.plot(sizes, guide, **style.GUIDE, label=f"slope {exponent:+.0f} (paper)")

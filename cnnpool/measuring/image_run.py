@@ -1,4 +1,4 @@
-"""Test errors of a run of deep networks, from its checkpoints or from a packed folder."""
+"""Measurements of a run of deep networks, from its checkpoints or from a packed folder."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -14,7 +14,9 @@ import xarray as xr
 
 from cnnpool import provenance, results, run_config
 from cnnpool.data.images import DataError
+from cnnpool.measuring import image_sensitivities, image_transforms
 from cnnpool.measuring import stages as stage_names
+from cnnpool.measuring.image_settings import Settings
 from cnnpool.training import image_setup, packed
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -45,22 +47,33 @@ def open_training(config: ConfigDict) -> ImageTraining:
         ) from error
 
 
-def measurement_record(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> str:
-    """What makes two measurements the same, as JSON: config and networks.
+def measurement_record(
+    workdir: Path,
+    config: ConfigDict,
+    stages: Sequence[str],
+    transforms: Sequence[str],
+    settings: Settings,
+) -> str:
+    """What makes two measurements the same, as JSON: config, networks, transforms, settings.
 
     Raises:
       CheckpointError: if a stage is not there.
       PackedError: if a packed folder is damaged.
     """
     if packed.is_packed(workdir):
-        _refuse_all_but_trained(workdir, stages)
+        _refuse_unpacked(workdir, stages)
         checksum = packed.networks_checksum(workdir)
         networks: dict[str, Any] = dict.fromkeys(stages, checksum)
     else:
         with _store(workdir) as store:
-            epochs = {stage: stage_names.epoch_of(stage, store) for stage in stages}
+            epochs = stage_names.epochs_of(stages, store)
             networks = {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
-    record = {"run": run_config.defining_fields(config), "networks": networks}
+    record = {
+        "run": run_config.defining_fields(config),
+        "networks": networks,
+        "transforms": list(transforms),
+        "settings": settings.record(),
+    }
     return json.dumps(record, sort_keys=True)
 
 
@@ -87,11 +100,16 @@ def load_stages(
       PackedError: if a packed folder is damaged.
     """
     if packed.is_packed(workdir):
-        _refuse_all_but_trained(workdir, stages)
-        return dict.fromkeys(stages, packed.load(workdir, config))
+        _refuse_unpacked(workdir, stages)
+        return {
+            stage: packed.load(workdir, config)
+            if stage == stage_names.TRAINED
+            else _first_state(training or open_training(config))
+            for stage in stages
+        }
     like = (training or open_training(config)).state_shapes()
     with _store(workdir) as store:
-        epochs = {stage: stage_names.epoch_of(stage, store) for stage in stages}
+        epochs = stage_names.epochs_of(stages, store)
         states = {
             epoch: store.restore(epoch, like, seeds=config.seeds) for epoch in set(epochs.values())
         }
@@ -104,14 +122,20 @@ def _store(workdir: Path) -> CheckpointStore:
     )
 
 
-def _refuse_all_but_trained(folder: Path, stages: Sequence[str]) -> None:
-    others = [stage for stage in stages if stage != stage_names.TRAINED]
+def _refuse_unpacked(folder: Path, stages: Sequence[str]) -> None:
+    others = [s for s in stages if s not in (stage_names.INIT, stage_names.TRAINED)]
     if others:
         raise CheckpointError(
             f"{folder} holds the best networks of a run alone: expected --stage="
-            f"{stage_names.TRAINED}, got {', '.join(others)}; other stages are in the checkpoints "
-            "of a run"
+            f"{stage_names.TRAINED}, or {stage_names.INIT}, which is made anew from the seeds; got "
+            f"{', '.join(others)}. Other stages are in the checkpoints of a run"
         )
+
+
+def _first_state(training: ImageTraining) -> RunState:
+    """The networks before their first step, which their seeds determine."""
+    state = training.initial_state()
+    return dataclasses.replace(state, params=state.params.current)
 
 
 def _at_stage(state: RunState, stage: str) -> RunState:
@@ -149,21 +173,32 @@ def evaluator(training: ImageTraining) -> Evaluator:
     return evaluate
 
 
-def measure_run(workdir: Path, *, config: ConfigDict, stages: Sequence[str]) -> xr.Dataset:
-    """Test error and loss of every network of a run, as `cnnpool.results` lays it out.
+def measure_run(
+    workdir: Path,
+    config: ConfigDict,
+    stages: Sequence[str],
+    transforms: Sequence[str],
+    settings: Settings,
+) -> xr.Dataset:
+    """All that is measured of a run, as `cnnpool.results` lays it out.
+
+    D, G, R of every unit of every network, filter spectra, pooling budget, test error and loss.
 
     Args:
       workdir: of the run, or a folder that cnnpool.pack made.
       config: the run's, its `data.data_dir` possibly changed.
-      stages: "init", "trained", "last" or epochs.
+      stages: "init", "trained", "last", epochs, or "all" for every epoch that is kept.
+      transforms: names of `cnnpool.measuring.image_transforms`.
+      settings: of the measurement.
 
     Raises:
+      ValueError: if a transform is unknown, or images or a diffeomorphism are impossible.
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
       PackedError: if a packed folder is damaged.
       DataError: if the data is absent or damaged.
     """
     made_by = provenance.record()
-    record = measurement_record(workdir, config, stages)
+    record = measurement_record(workdir, config, stages, transforms, settings)
     trained_by = (workdir / "provenance.json").read_text()
     training = open_training(config)
     states = load_stages(workdir, config, stages, training=training)
@@ -179,10 +214,31 @@ def measure_run(workdir: Path, *, config: ConfigDict, stages: Sequence[str]) -> 
         "trained_by": trained_by,
         "data_source": training.data.source,
     }
-    return _dataset(config.seeds, states, found).assign_attrs(attributes | made_by)
+    networks = _networks(config.seeds, states)
+    names = image_transforms.parse(",".join(transforms), networks[0].variables.params)
+    arrays = image_sensitivities.measure(training, networks, names, settings)
+    errors = _errors(config.seeds, states, found)
+    return errors.assign(arrays).set_coords("depth").assign_attrs(attributes | made_by)
 
 
-def _dataset(
+def _networks(
+    seeds: Sequence[int], states: dict[str, RunState]
+) -> list[image_sensitivities.Network]:
+    """All networks one by one, seed by seed."""
+    held = {stage: jax.device_get(state.params) for stage, state in states.items()}
+    return [
+        image_sensitivities.Network(
+            seed,
+            stage,
+            untrained=states[stage].epoch == 0,
+            variables=jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[row]), held[stage]),
+        )
+        for row, seed in enumerate(seeds)
+        for stage in states
+    ]
+
+
+def _errors(
     seeds: Sequence[int], states: dict[str, RunState], found: dict[str, list[Evaluation]]
 ) -> xr.Dataset:
     def per_network(rows) -> tuple[tuple[str, ...], np.ndarray]:

@@ -33,7 +33,7 @@ def measurement_record(
       CheckpointError: if a stage's checkpoint is absent.
     """
     with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
-        epochs = {stage: stage_names.epoch_of(stage, store) for stage in stages}
+        epochs = stage_names.epochs_of(stages, store)
         networks = {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
     record = {
         "run": run_config.defining_fields(config),
@@ -54,8 +54,8 @@ def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dic
     like = net.stacked_shapes(len(config.seeds), runtime.seed_mesh(len(config.seeds)))
     with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
         states = {
-            stage: store.restore(stage_names.epoch_of(stage, store), like, seeds=config.seeds)
-            for stage in stages
+            stage: store.restore(epoch, like, seeds=config.seeds)
+            for stage, epoch in stage_names.epochs_of(stages, store).items()
         }
     for stage in {stage_names.TRAINED, stage_names.LAST} & states.keys():
         stage_names.refuse_unfinished(states[stage].progress, states[stage].epoch)
@@ -84,7 +84,7 @@ def measure_run(
     images = measuring.inputs(config, net)
     is_training = setup.is_training_image(config, net.data)
     params = {stage: jax.device_get(state.params) for stage, state in states.items()}
-    cells = list(itertools.product(enumerate(config.seeds), stages, transforms))
+    cells = list(itertools.product(enumerate(config.seeds), states, transforms))
     measured = {}
     bar = tqdm(
         cells, desc="measuring", unit="network", mininterval=0.5 if sys.stderr.isatty() else 30.0

@@ -4,22 +4,33 @@ from collections.abc import Sequence
 
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, Progress
 
-INIT, TRAINED, LAST = "init", "trained", "last"
+INIT, TRAINED, LAST, ALL = "init", "trained", "last", "all"
 
 
 def parse_stages(text: str) -> tuple[str, ...]:
-    """Stage names from a comma-separated list: init, trained, last, or epochs.
+    """Stage names from a comma-separated list: init, trained, last, all, or epochs.
 
     Raises:
       ValueError: if one is none of them.
     """
     names = tuple(name.strip() for name in text.split(","))
     for name in names:
-        if name not in (INIT, TRAINED, LAST) and not name.isdigit():
+        if name not in (INIT, TRAINED, LAST, ALL) and not name.isdigit():
             raise ValueError(
-                f"stage {name!r}: expected {INIT}, {TRAINED} or an epoch's number, or {LAST}"
+                f"stage {name!r}: expected {INIT}, {TRAINED}, {LAST}, {ALL} or an epoch's number"
             )
     return names
+
+
+def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:
+    """The epoch of every stage; "all" stands for every epoch that is kept, and "trained".
+
+    Raises:
+      CheckpointError: if a checkpoint is absent.
+    """
+    kept = [INIT if epoch == 0 else str(epoch) for epoch in store.epochs]
+    named = [name for stage in stages for name in ([*kept, TRAINED] if stage == ALL else [stage])]
+    return {stage: epoch_of(stage, store) for stage in named}
 
 
 def epoch_of(stage: str, store: CheckpointStore) -> int:

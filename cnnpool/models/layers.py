@@ -20,8 +20,8 @@ from cnnpool.models.product import product
 Activations = dict[str, Float[Array, "batch ..."]]
 Map = Float[Array, "batch height width channels"]
 
+MOMENTUM = 0.1  # weight of a batch in running statistics
 _EPSILON = 1e-5
-_MOMENTUM = 0.1
 _MAP_AXES = (0, 1, 2)
 
 
@@ -168,7 +168,7 @@ class BatchNorm(nn.Module):
         # Initialization must not depend on the images it is traced with.
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             old = running.value
-            running.value = ((1 - _MOMENTUM) * old + _MOMENTUM * batch).astype(old.dtype)
+            running.value = ((1 - MOMENTUM) * old + MOMENTUM * batch).astype(old.dtype)
 
 
 def _by_channel(vector: Float[Array, " channels"]) -> Float[Array, "1 1 1 channels"]:

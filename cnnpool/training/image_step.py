@@ -289,5 +289,5 @@ def over_networks(
         axis_names={runtime.SEED_AXIS},
         check_vma=False,
     )
-    options = runtime.compiler_options(mesh) | runtime.with_barriers(mesh)
+    options = runtime.compiler_options(mesh) | runtime.with_barriers(mesh.devices.flat[0].platform)
     return jax.jit(sharded, compiler_options=options)

@@ -1,0 +1,252 @@
+"""D, G, R of all units of VGG11-bn: this code, its bare forward passes, and plain PyTorch.
+
+    python -m benchmarks.measurement --out=benchmarks/measurement.md
+
+From the folder of the checkout. PyTorch (`pip install -e '.[benchmark]'`) may be absent. The
+PyTorch programs are what papers of this field use, written afresh: three forward passes that keep
+every unit, a Python loop over the diffeomorphisms of single images, and matrices of distances
+between all pairs of images; once in float32, once in float64.
+"""
+
+import argparse
+from pathlib import Path
+import statistics
+import sys
+import tempfile
+from typing import NamedTuple
+
+from tqdm import tqdm
+
+from benchmarks import machine
+from benchmarks.workers import Runner, Worker, alternate, with_spread
+
+NETWORK, SIDE, CHANNELS, CLASSES = "vgg11_bn", 32, 3, 10
+DELTA, CUTOFF = 1.0, 3
+OURS, FORWARD = "this code", "bare forward passes"
+FLOAT32, FLOAT64 = "PyTorch, float32", "PyTorch, float64"
+
+
+class Options(NamedTuple):
+    """What a worker is told: P, images in a batch, and the compilation cache's folder."""
+
+    images: int
+    batch: int
+    cache: str
+
+
+def random_images(count: int):
+    """Normalized images of random pixels; what they show costs no time."""
+    import jax
+
+    return jax.random.normal(jax.random.key(0), (count, SIDE, SIDE, CHANNELS))
+
+
+def network(options: Options):
+    """VGG11-bn at initialization, with frozen statistics, and its images."""
+    import jax
+
+    from cnnpool import models, runtime
+    from cnnpool.measuring.image_network import with_frozen_statistics
+    from cnnpool.training.image_step import Variables
+    from configs import cifar10
+
+    jax.config.update("jax_compilation_cache_dir", options.cache)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    runtime.one_cpu_device_per_core(1)
+    config = cifar10.get_config("paper").unlock()
+    config.model.name = NETWORK
+    model = models.build(config.model)
+    clean = random_images(options.images)
+    variables = Variables(**model.init(jax.random.key(1), clean[:1], train=False))
+    return model, with_frozen_statistics(model, variables, clean), clean
+
+
+def ours(options: Options) -> tuple[Runner, float]:
+    """Deformation, noise, moments of all units and their errors, as `cnnpool.eval` does it."""
+    import time
+
+    import jax
+
+    from cnnpool.diffeomorphisms import deform
+    from cnnpool.measuring.image_inputs import Inputs, noisy_images
+    from cnnpool.measuring.image_network import moments
+    from cnnpool.sensitivity import sensitivities
+
+    model, variables, clean = network(options)
+
+    def once(number: int) -> float:
+        key = jax.random.key(number)
+        keys = jax.random.split(key, len(clean))
+        deformed = deform(keys, clean, delta=DELTA, cutoff=CUTOFF, interpolation="bilinear")[None]
+        inputs = Inputs(clean, deformed, noisy_images(key, clean, deformed))
+        found = moments(
+            model, variables, "none", key, inputs, untrained=False, batch_size=options.batch
+        )
+        return sensitivities(found)["linear09"].R
+
+    began = time.perf_counter()
+    once(0)
+    seconds = time.perf_counter() - began
+    return lambda count: sum(once(number) for number in range(count)), seconds
+
+
+def forward(options: Options) -> tuple[Runner, float]:
+    """The outputs of three times P images and nothing else, in the same batches."""
+    import time
+
+    import jax
+    import jax.numpy as jnp
+
+    from cnnpool import runtime
+
+    model, variables, clean = network(options)
+
+    def outputs(variables, images):
+        return model.apply(variables._asdict(), images, train=False)[0]
+
+    def everything(variables, images):
+        return jax.lax.map(lambda batch: outputs(variables, batch), images)
+
+    size = max(n for n in range(1, options.batch + 1) if 3 * options.images % n == 0)
+    images = jnp.tile(clean, (3, 1, 1, 1)).reshape(-1, size, *clean.shape[1:])
+    run = jax.jit(everything, compiler_options=runtime.with_barriers("cpu"))
+    began = time.perf_counter()
+    jax.block_until_ready(run(variables, images))
+    seconds = time.perf_counter() - began
+    return lambda count: sum(float(run(variables, images).sum()) for _ in range(count)), seconds
+
+
+def pytorch(options: Options, *, double: bool) -> tuple[Runner, float]:
+    """The same numbers as the field's programs get them."""
+    import math
+
+    import torch
+
+    from tests.oracles import torch_networks
+
+    torch.set_num_threads(machine.cores())
+    torch.manual_seed(0)
+    dtype = torch.float64 if double else torch.float32
+    net = torch_networks.build(NETWORK, in_channels=CHANNELS, outputs=CLASSES).eval().to(dtype)
+    clean = torch.randn(options.images, CHANNELS, SIDE, SIDE, dtype=dtype)
+    temperature = 4 * DELTA**2 / (math.pi * SIDE**2 * math.log(CUTOFF))
+    modes = torch.arange(1, CUTOFF + 1, dtype=dtype)
+    sine = torch.sin(math.pi * torch.linspace(0, 1, SIDE, dtype=dtype)[:, None] * modes)
+    radius = modes[:, None] ** 2 + modes**2
+    size = torch.where(radius <= (CUTOFF + 0.5) ** 2, (temperature / radius).sqrt(), 0)
+    rows, columns = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
+
+    def field():
+        return SIDE * sine @ (size * torch.randn(CUTOFF, CUTOFF, dtype=dtype)) @ sine.T
+
+    def deformed(image):
+        y = (rows - field()).clamp(0, SIDE - 1)
+        x = (columns - field()).clamp(0, SIDE - 1)
+        top, left = y.floor().long(), x.floor().long()
+        bottom, right = (top + 1).clamp(max=SIDE - 1), (left + 1).clamp(max=SIDE - 1)
+        v, u = y - top, x - left
+        upper = image[:, top, left] * (1 - u) + image[:, top, right] * u
+        lower = image[:, bottom, left] * (1 - u) + image[:, bottom, right] * u
+        return upper * (1 - v) + lower * v
+
+    def units(images):
+        return torch_networks.units(net, images)[1]
+
+    def once() -> float:
+        moved = torch.stack([deformed(image) for image in clean])
+        noise = torch.randn_like(clean)
+        lengths = (moved - clean).flatten(1).norm(dim=1) / noise.flatten(1).norm(dim=1)
+        noisy = clean + noise * lengths[:, None, None, None]
+        at_rest, at_moved, at_noisy = units(clean), units(moved), units(noisy)
+        for name, rest in at_rest.items():
+            flat = rest.flatten(1)
+            pairs = torch.cdist(flat, flat).square().mean()
+            d = (at_moved[name].flatten(1) - flat).square().sum(1).mean() / pairs
+            g = (at_noisy[name].flatten(1) - flat).square().sum(1).mean() / pairs
+        return float(d / g)
+
+    def run(count: int) -> float:
+        with torch.no_grad():
+            return sum(once() for _ in range(count))
+
+    return run, 0.0
+
+
+def build(side: str, options: Options) -> tuple[Runner, float]:
+    """One side of the comparison and its seconds of compiling."""
+    if side in (FLOAT32, FLOAT64):
+        return pytorch(options, double=side == FLOAT64)
+    return {OURS: ours, FORWARD: forward}[side](options)
+
+
+def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, float], list]:
+    """Seconds of every turn, peak memory, and seconds to the first result, cold and warm."""
+    with tempfile.TemporaryDirectory() as cache:
+        options = Options(args.images, args.batch, cache)
+        first = [Worker(OURS, build, (OURS, options)) for _ in range(2)]
+        starts = [one.compile_seconds for one in first]
+        for one in first:
+            one.finish()
+        names = [OURS, FORWARD, *((FLOAT32, FLOAT64) if machine.has_torch() else ())]
+        seconds: dict[str, list[float]] = {name: [] for name in names}
+        memory = {}
+        workers = {name: Worker(name, build, (name, options)) for name in names}
+        turns = list(alternate(args.repeats, names))
+        for _, name in tqdm(turns, unit="turn"):
+            seconds[name].append(workers[name].seconds(1))
+        for name, worker in workers.items():
+            memory[name] = worker.finish()
+    return seconds, memory, starts
+
+
+def table(args: argparse.Namespace) -> str:
+    """The results as markdown."""
+    seconds, memory, starts = measure(args)
+    fastest = seconds[OURS]
+    lines = [
+        "# Sensitivities of all units of VGG11-bn",
+        "",
+        f"{machine.describe()}. P = {args.images} images, one diffeomorphism and one noise each, "
+        f"batches of {args.batch}.",
+        "",
+        f"Command: `{' '.join(['python -m benchmarks.measurement', *sys.argv[1:]])}`",
+        "",
+        f"Sides are processes that live side by side and take {args.repeats} turns; given are "
+        "medians (smallest to largest), and ratios of neighbouring turns. This code draws, "
+        "deforms, measures and computes standard errors of D, G, R of all units; the bare forward "
+        "passes return outputs only. Peak memory is that of the whole process.",
+        "",
+        "| program | seconds | over this code | peak memory, GiB |",
+        "|---|---|---|---|",
+    ]
+    for name, turns in seconds.items():
+        ratios = [b / a for a, b in zip(fastest, turns, strict=True)]
+        lines.append(
+            f"| {name} | {with_spread(turns, 2)} | {with_spread(ratios, 2)} | {memory[name]:.2f} |"
+        )
+    over = [a / b for a, b in zip(fastest, seconds[FORWARD], strict=True)]
+    lines += [
+        "",
+        f"This code takes {with_spread(over, 2)} times the bare forward passes. To its first "
+        f"result, compiling included, it takes {starts[0]:.1f} s, with a warm compilation cache "
+        f"{starts[1]:.1f} s; a measurement itself {statistics.median(fastest):.1f} s.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="markdown file to write")
+    parser.add_argument("--repeats", type=int, default=3, help="turns a side (%(default)s)")
+    parser.add_argument("--images", type=int, default=500, help="P (%(default)s)")
+    parser.add_argument("--batch", type=int, default=300, help="images at once (%(default)s)")
+    args = parser.parse_args()
+    text = table(args)
+    if args.out:
+        args.out.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

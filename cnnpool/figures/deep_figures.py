@@ -1,0 +1,91 @@
+"""The figures of deep networks: from result files to a picture, its data as CSV, and text."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from cnnpool.figures import (
+    delta_cutoff,
+    dynamics,
+    fig2,
+    fig3,
+    fig5,
+    fig6,
+    fig7,
+    fig8,
+    fig10,
+    networks,
+    noise,
+    style,
+)
+from cnnpool.figures.networks import Network
+from cnnpool.figures.series import Series, write_csv
+
+
+def _no_text(series: Sequence[Series]) -> str:
+    return ""
+
+
+class DeepFigure(NamedTuple):
+    """One figure.
+
+    Attributes:
+      series: the curves of the networks that it shows; ValueError if there are none.
+      draw: the picture of the curves.
+      markdown: numbers to print.
+    """
+
+    series: Callable[[Sequence[Network]], list[Series]]
+    draw: Callable[[Sequence[Series]], Figure]
+    markdown: Callable[[Sequence[Series]], str] = _no_text
+
+
+FIGURES = {
+    "fig2": DeepFigure(fig2.series, fig2.draw),
+    "fig3": DeepFigure(fig3.series, fig3.draw),
+    "fig5": DeepFigure(fig5.series, fig5.draw, fig5.markdown),
+    "fig6": DeepFigure(fig6.series, fig6.draw),
+    "fig7": DeepFigure(fig7.series, fig7.draw),
+    "fig8": DeepFigure(fig8.series, fig8.draw),
+    "fig10": DeepFigure(fig10.series, fig10.draw),
+    "noise": DeepFigure(noise.series, noise.draw, noise.markdown),
+    "delta_cutoff": DeepFigure(delta_cutoff.series, delta_cutoff.draw),
+    "dynamics": DeepFigure(dynamics.series, dynamics.draw),
+}
+
+
+def make(item: str, files: Sequence[Path], out: Path) -> str:
+    """Draws a figure and writes its curves beside it, `out` with the ending .csv.
+
+    Args:
+      item: a key of `FIGURES`.
+      files: result files, one a run; the figure chooses from their networks.
+      out: the picture.
+
+    Returns:
+      Which networks were drawn and which were not, and the figure's numbers.
+
+    Raises:
+      ValueError: if no file holds what the figure shows, or one lacks a stage or transform.
+    """
+    figure = FIGURES[item]
+    given = networks.read(files)
+    series = figure.series(given)
+    style.save(lambda: figure.draw(series), out)
+    write_csv(out.with_suffix(".csv"), item, series)
+    drawn = {(one.model, one.variant, one.data) for one in series}
+    ordered = networks.in_order(given)
+    lines = [_described(one) for one in ordered if one.identity in drawn]
+    others = [one.title for one in ordered if one.identity not in drawn]
+    lines += [f"not drawn: {'; '.join(others)}"] if others else []
+    return "\n\n".join(part for part in ("\n".join(lines), figure.markdown(series)) if part)
+
+
+def _described(network: Network) -> str:
+    seeds, epochs = network.dataset.sizes["seed"], network.config["training"]["epochs"]
+    return (
+        f"drawn: {network.title}, {seeds} network{'s' if seeds > 1 else ''}, {epochs} epochs; "
+        f"data: {network.dataset.attrs['data_source']}"
+    )

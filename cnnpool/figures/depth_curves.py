@@ -1,0 +1,103 @@
+"""Curves of D_k, G_k, R_k against relative depth k/K: Figures 2, 6 and 7.
+
+Full lines are the original networks, dashed ones those with shuffled channels, thin grey ones
+the networks at initialization, where that was measured. Bands are one standard error
+(`seed_average`). The input itself, k = 0, has R = 1 by construction and is not drawn.
+"""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.figure import Figure
+
+from cnnpool.figures import layers, panels, seed_average, style
+from cnnpool.figures import networks as measured
+from cnnpool.figures.networks import Network
+from cnnpool.figures.series import Series
+
+STAGES = ("trained",)
+TRANSFORMS = ("none", "channel_shuffle")
+INITIALIZATION = "initialization"
+CURVES = {
+    "original": ("trained", "none"),
+    "channels shuffled": ("trained", "channel_shuffle"),
+    INITIALIZATION: ("init", "none"),
+}
+LOOKS: dict[str, style.Look] = {
+    "original": {"linestyle": "-"},
+    "channels shuffled": {"linestyle": "--", "markerfacecolor": "white"},
+    INITIALIZATION: {"linestyle": "-", "linewidth": 0.7, "color": "0.7", "markersize": 2},
+}
+
+
+def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Series]:
+    """The curves of one network that were measured.
+
+    Args:
+      network: with the curves of `CURVES`, or some.
+      quantity: "D", "G" or "R".
+      panel: where they are drawn.
+    """
+    shown = layers.with_depth(network.at_nominal())
+    found = []
+    for curve, (stage, transform) in CURVES.items():
+        if network.has(stage, transform):
+            cell = shown.sel(stage=stage, transform=transform)
+            found.append(
+                network.series(
+                    panel,
+                    curve,
+                    x=layers.relative_depth(shown),
+                    y=seed_average.over_seeds(cell, quantity),
+                    points=shown["layer"].values,
+                )
+            )
+    return found
+
+
+def relative_sensitivity_series(networks: Sequence[Network], *, item: str) -> list[Series]:
+    """R_k of networks, a panel a data set.
+
+    Args:
+      networks: of one figure.
+      item: "Figure 2".
+
+    Raises:
+      ValueError: if a network lacks a curve, naming it.
+    """
+    measured.require(networks, item=item, stages=STAGES, transforms=TRANSFORMS)
+    return [
+        one
+        for network in networks
+        for one in series(network, "R", ("", style.data_label(network.data)))
+    ]
+
+
+def draw_relative_sensitivity(curves: Sequence[Series]) -> Figure:
+    """Figures 2 and 7: R_k against k/K, a panel a data set."""
+    return draw(curves, quantity_of=lambda panel: "R", sharey=True)
+
+
+def draw(
+    curves: Sequence[Series], *, quantity_of: Callable[[tuple[str, str]], str], sharey: bool
+) -> Figure:
+    """Draws curves against relative depth, panels by rows and columns.
+
+    Args:
+      curves: of `series`.
+      quantity_of: "D", "G" or "R", by panel.
+      sharey: whether all panels have one y axis.
+    """
+    figure, axes_of = panels.grid(curves, size=(2.9, 2.6), margin=1.7, sharex=True, sharey=sharey)
+    for one in sorted(curves, key=lambda one: list(CURVES).index(one.curve), reverse=True):
+        look = panels.network_look(one.model) | LOOKS[one.curve]
+        panels.line(axes_of[one.panel], one, look, band=one.curve != INITIALIZATION)
+    for panel, axes in axes_of.items():
+        if quantity_of(panel) == "R":
+            axes.axhline(1, **style.REFERENCE)
+        axes.set_xlim(0, 1.03)
+    panels.log_y(axes_of)
+    panels.title_rows(axes_of, lambda panel: f"${quantity_of(panel)}_k$")
+    panels.title_columns(axes_of)
+    panels.label_bottom(axes_of, "relative depth $k/K$")
+    panels.legend(figure, [*panels.network_handles(curves), *panels.curve_handles(LOOKS, curves)])
+    return figure

@@ -1,0 +1,51 @@
+"""Figure 5: test error against D_f, G_f and R_f of the output, networks on 2-D scale detection.
+
+The paper's: a wide range of architectures (the authors' programs: LeNet, AlexNet, five VGGs, three
+ResNets, EfficientNet-B0), xi = 14, g = 2, 1024 training images. The error correlates with D_f,
+anti-correlates with G_f, and correlates best with R_f.
+
+Ours: the networks that are given, one point each, with Pearson's r of the logarithms, Spearman's
+rho and their 95 % intervals.
+"""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from cnnpool.figures import error_scatter, panels, style
+from cnnpool.figures import networks as measured
+from cnnpool.figures.networks import Network
+from cnnpool.figures.series import Series
+
+ITEM = "Figure 5"
+
+
+def series(networks: Sequence[Network]) -> list[Series]:
+    """The points of the figure.
+
+    Raises:
+      ValueError: if there is no network on scale detection, or one was not measured trained.
+    """
+    chosen = measured.choose(
+        networks,
+        lambda one: one.data == measured.SCALE_DETECTION,
+        item=ITEM,
+        needs="networks on scale2d",
+    )
+    return error_scatter.series(chosen, item=ITEM, curve_of=lambda one: "trained")
+
+
+def draw(points: Sequence[Series]) -> Figure:
+    """Draws the figure, a colour and marker a network."""
+    handles = panels.network_handles(points)
+    for handle in handles:
+        handle.set_linestyle("none")
+    return error_scatter.draw(
+        points, color_of=lambda one: style.network(one.model).color, handles=handles
+    )
+
+
+def markdown(points: Sequence[Series]) -> str:
+    """The correlations as a table."""
+    rows = error_scatter.table_rows(points, "all, scale detection")
+    return "\n".join([error_scatter.TABLE_HEAD, *rows, "", error_scatter.remarks(points)]).strip()

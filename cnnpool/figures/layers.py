@@ -1,0 +1,44 @@
+"""Which layers of a network a figure shows: k = 1..K, one a convolution or linear layer."""
+
+from jaxtyping import Float
+import numpy as np
+import xarray as xr
+
+OUTPUT = "output"
+_SHARES_OF_DEPTH = (0.25, 0.5, 0.75)
+
+
+def with_depth(dataset: xr.Dataset) -> xr.Dataset:
+    """The units that figures plot, in forward order."""
+    return dataset.isel(layer=np.flatnonzero(dataset["depth"].notnull()))
+
+
+def output(dataset: xr.Dataset) -> xr.Dataset:
+    """The last layer, k = K."""
+    return dataset.isel(layer=int(np.nanargmax(dataset["depth"].values)))
+
+
+def relative_depth(dataset: xr.Dataset) -> Float[np.ndarray, " units"]:
+    """k/K of every unit; one between two points belongs to the next: conv03 to pool03."""
+    depth = dataset["depth"].values.astype(float)
+    for unit in range(len(depth) - 2, -1, -1):
+        if np.isnan(depth[unit]):
+            depth[unit] = depth[unit + 1]
+    return depth / np.nanmax(depth)
+
+
+def some(dataset: xr.Dataset) -> dict[str, xr.Dataset]:
+    """{title: layer}: those nearest to a quarter, half and three quarters of the depth, the output.
+
+    A shallow network has fewer.
+    """
+    layers = with_depth(dataset)
+    depth = layers["depth"].values
+    titles = {depth.max(): OUTPUT}
+    for share in reversed(_SHARES_OF_DEPTH):
+        nearest = float(depth[np.abs(depth - share * depth.max()).argmin()])
+        titles.setdefault(nearest, f"$k/K$ ≈ {share:g}")
+    return {
+        title: layers.isel(layer=int(np.flatnonzero(depth == k)[0]))
+        for k, title in sorted(titles.items())
+    }

@@ -1,0 +1,218 @@
+"""Measured deep networks, as figures see them: which network, on what data, what is missing."""
+
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+from functools import cached_property
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from cnnpool import results
+from cnnpool.figures import style
+from cnnpool.figures.seed_average import Average
+from cnnpool.figures.series import Series, of_averages
+
+SCALE_DETECTION = "scale2d"
+NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (protocol, section 1)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Network:
+    """All seeds of one network on one data set.
+
+    Attributes:
+      dataset: of one run (see `cnnpool.results`).
+      source: where it comes from, for messages.
+    """
+
+    dataset: xr.Dataset
+    source: str
+
+    @cached_property
+    def config(self) -> dict:
+        """The run's config."""
+        return json.loads(self.dataset.attrs["config"])
+
+    @property
+    def model(self) -> str:
+        """The network's name in the config."""
+        return self.config["model"]["name"]
+
+    @property
+    def data(self) -> str:
+        """The data set's name in the config."""
+        return self.config["data"]["name"]
+
+    @property
+    def image_noise(self) -> float:
+        """s, norm of the noise on every image of the training set; 0 for data without."""
+        data = self.config["data"]
+        return float(data["image_noise"]) if "image_noise" in data else 0.0
+
+    @property
+    def test_images(self) -> int | None:
+        """How many images the test error is measured on; None where the config says "all"."""
+        data = self.config["data"]
+        return (data["test_size"] or None) if "test_size" in data else None
+
+    @property
+    def variant(self) -> str:
+        """In what the network differs from the plain one of its name."""
+        model = self.config["model"]
+        narrow = "width_factor" in model and model["width_factor"] != 1
+        parts = [f"width {model['width_factor']:g}"] if narrow else []
+        parts += [f"noise {self.image_noise:g}"] if self.image_noise else []
+        return ", ".join(parts)
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What tells its series from those of others."""
+        return self.model, self.variant, self.data
+
+    @property
+    def title(self) -> str:
+        """Network and data set in words."""
+        variant = f", {self.variant}" if self.variant else ""
+        return f"{style.network(self.model).label}{variant}, {style.data_label(self.data)}"
+
+    @property
+    def has_displacements(self) -> bool:
+        """Whether D, G, R were measured at several displacements and cut-offs."""
+        return "delta" in self.dataset.dims
+
+    def at_nominal(self) -> xr.Dataset:
+        """The dataset at the displacement and cut-off that figures use, where it has several."""
+        return self.dataset.sel(NOMINAL) if self.has_displacements else self.dataset
+
+    def series(
+        self,
+        panel: tuple[str, str],
+        curve: str,
+        *,
+        x: Average | np.ndarray,
+        y: Average | np.ndarray,
+        points: Iterable[object] = (),
+    ) -> Series:
+        """A curve of this network; for the arguments see `of_averages`."""
+        return of_averages(panel, curve, self.identity, x=x, y=y, points=points)
+
+    def has(self, stage: str, transform: str) -> bool:
+        """Whether a curve was measured."""
+        return stage in self.dataset["stage"] and transform in self.dataset["transform"]
+
+
+def on_plain_images(network: Network) -> bool:
+    """Whether a network was trained on natural images without noise."""
+    return network.data not in (SCALE_DETECTION, "scale1d") and network.image_noise == 0
+
+
+def read(files: Sequence[Path]) -> list[Network]:
+    """All networks of result files.
+
+    Raises:
+      FileNotFoundError: if a file is not there.
+      cnnpool.results.ResultsError: if a file is no result file, or holds no D, G, R.
+    """
+    return [
+        Network(dataset, str(path) if name == "/" else f"{path}, network {name}")
+        for path in files
+        for name, dataset in results.read_networks(path).items()
+    ]
+
+
+def in_order(networks: Sequence[Network]) -> list[Network]:
+    """Sorts networks by data set and family, as the paper does."""
+    return sorted(
+        networks,
+        key=lambda one: (
+            style.data_order(one.data),
+            style.network_order(one.model),
+            one.image_noise,
+            one.title,
+        ),
+    )
+
+
+def choose(
+    networks: Sequence[Network], wanted: Callable[[Network], bool], *, item: str, needs: str
+) -> list[Network]:
+    """The networks that a figure shows.
+
+    Args:
+      networks: all that were given.
+      wanted: whether a figure shows one.
+      item: "Figure 2".
+      needs: which networks that are, in words.
+
+    Returns:
+      Those that are wanted, in the order of the paper.
+
+    Raises:
+      ValueError: if there is none, or one is there twice.
+    """
+    chosen = [network for network in networks if wanted(network)]
+    if not chosen:
+        given = "; ".join(f"{one.title} ({one.source})" for one in networks)
+        raise ValueError(f"{item} needs result files of {needs}; got {given or 'none'}")
+    by_title: dict[str, Network] = {}
+    for network in chosen:
+        other = by_title.setdefault(network.title, network)
+        if other is not network:
+            raise ValueError(
+                f"{item}: {network.title} is in {other.source} and in {network.source}; give one "
+                "file a run, all its stages and transforms measured in one call of cnnpool.eval"
+            )
+    return in_order(chosen)
+
+
+def require(
+    networks: Sequence[Network],
+    *,
+    item: str,
+    stages: Sequence[str],
+    transforms: Sequence[str] = ("none",),
+    variables: Sequence[str] = (),
+) -> None:
+    """Refuses networks that lack something, naming all that is missing and the cure.
+
+    Args:
+      networks: of a figure.
+      item: "Figure 2".
+      stages: needed.
+      transforms: needed at these stages.
+      variables: needed beside D, G, R.
+
+    Raises:
+      ValueError: saying what is missing of which network, and the command that measures it.
+    """
+    lines = []
+    for network in networks:
+        missing = _missing(network.dataset, "stage", stages)
+        missing += _missing(network.dataset, "transform", transforms)
+        missing += [f"variable {name}" for name in variables if name not in network.dataset]
+        if network.has_displacements:
+            for name, value in NOMINAL.items():
+                missing += _missing(network.dataset, name, [value])
+        if missing:
+            lines.append(f"{network.title} ({network.source}) lacks {', '.join(missing)}")
+    if lines:
+        raise ValueError(
+            f"{item}: {'; '.join(lines)}. Measure with `{command(stages, transforms)}`"
+        )
+
+
+def command(stages: Sequence[str], transforms: Sequence[str], *flags: str) -> str:
+    """The command that measures a run so."""
+    given = [f"--stage={','.join(stages)}", f"--transforms={','.join(transforms)}", *flags]
+    return f"python -m cnnpool.eval --workdir=RUN {' '.join(given)} --out=FILE"
+
+
+def _missing(dataset: xr.Dataset, dimension: str, wanted: Sequence) -> list[str]:
+    there = dataset[dimension].values
+    return [
+        f"{dimension} {value} (it has {', '.join(map(str, there))})"
+        for value in wanted
+        if value not in there
+    ]

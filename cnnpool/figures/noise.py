@@ -1,0 +1,75 @@
+"""Test error against D_f, G_f, R_f with and without white noise in the training set.
+
+The paper's abstract: the correlations of test error with the sensitivities "still hold when white
+noise is added to the images of the training set"; it shows no figure.
+
+Ours: networks on CIFAR-10, one point a network and noise level s (the norm of the noise on every
+normalized image, config.data.image_noise); the colour is s, the marker the network. Correlations
+over all points are the titles; those at each level are in the table that is printed. The error is
+measured under the noise of the training.
+"""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from cnnpool.figures import error_scatter, panels, style
+from cnnpool.figures import networks as measured
+from cnnpool.figures.networks import Network
+from cnnpool.figures.series import Series
+
+ITEM = "noise"
+DATA = "cifar10"
+
+
+def series(networks: Sequence[Network]) -> list[Series]:
+    """The points of the figure.
+
+    Raises:
+      ValueError: if no network has noise in its training set, or one was not measured trained.
+    """
+    chosen = measured.choose(
+        networks,
+        lambda one: one.data == DATA,
+        item=ITEM,
+        needs="networks on CIFAR-10 with and without noise (config.data.image_noise)",
+    )
+    if not any(one.image_noise for one in chosen):
+        raise ValueError(
+            f"{ITEM} needs a network with noise in its training set; train with "
+            "`python -m cnnpool.train --config=configs/cifar10.py --config.data.image_noise=10 "
+            "--workdir=RUN`"
+        )
+    ordered = sorted(chosen, key=lambda one: one.image_noise)
+    return error_scatter.series(ordered, item=ITEM, curve_of=_level)
+
+
+def _level(network: Network) -> str:
+    return f"$s$ = {network.image_noise:g}"
+
+
+def levels(points: Sequence[Series]) -> list[str]:
+    """The noise levels, ascending."""
+    return list(dict.fromkeys(one.curve for one in points))
+
+
+def draw(points: Sequence[Series]) -> Figure:
+    """Draws the figure, a colour a noise level, a marker a network."""
+    there = levels(points)
+    colors = dict(zip(there, style.sequence(len(there)), strict=True))
+    models = sorted({one.model for one in points}, key=style.network_order)
+    markers = [
+        panels.marker_handle(look.label, marker=look.marker, face="black")
+        for look in map(style.network, models)
+    ]
+    handles = [*markers, *panels.color_handles(colors)]
+    return error_scatter.draw(points, color_of=lambda one: colors[one.curve], handles=handles)
+
+
+def markdown(points: Sequence[Series]) -> str:
+    """The correlations over all points and at each noise level, as a table."""
+    rows = error_scatter.table_rows(points, "all")
+    for level in levels(points):
+        at_level = [one for one in points if one.curve == level]
+        rows += error_scatter.table_rows(at_level, level.replace("$", ""))
+    return "\n".join([error_scatter.TABLE_HEAD, *rows, "", error_scatter.remarks(points)]).strip()

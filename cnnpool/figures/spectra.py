@@ -1,0 +1,117 @@
+"""Filter spectra gamma_{k,l} against the number l of the frequency: Figures 3 and 10.
+
+A row is a network on a data set, a panel one of its convolutions k, all of a row with the same
+y axis. Dotted: initialization; solid: trained; the thin horizontal line is what PyTorch's random
+filters have in expectation, 1 / (3 fan-in) at every l. Bands are one standard error. The x axis
+goes from low to high frequencies; equal eigenvalues lambda of the Laplacian, which have no unique
+eigenvectors, share one tick.
+"""
+
+from collections.abc import Sequence
+import itertools
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+import numpy as np
+import xarray as xr
+
+from cnnpool.figures import networks as measured
+from cnnpool.figures import panels, seed_average, style
+from cnnpool.figures.networks import Network
+from cnnpool.figures.series import Series
+
+STAGES = ("init", "trained")
+VARIABLES = ("gamma", "gamma_se", "gamma_random", "eigenvalue", "filter_frequency")
+RANDOM = "random filters"
+CURVES = {"initialization": "init", "trained": "trained"}
+LOOKS: dict[str, style.Look] = {
+    "initialization": {"color": "black", "linestyle": ":"},
+    "trained": {"color": style.BLUE, "linestyle": "-", "marker": "o", "markersize": 2},
+    RANDOM: {"color": "0.7", "linestyle": "-", "linewidth": 0.8},
+}
+MOST_TICKS = 6  # that fit below one small panel
+
+
+def convolutions(dataset: xr.Dataset) -> list[str]:
+    """Units with filters of more than one pixel, in forward order."""
+    several = dataset["gamma"].isel(seed=0, stage=0, frequency=slice(1, None)).notnull()
+    return [str(name) for name in dataset["layer"].values[several.any("frequency")]]
+
+
+def series(networks: Sequence[Network], *, item: str) -> list[Series]:
+    """The spectra of all convolutions of networks.
+
+    Args:
+      networks: of one figure.
+      item: "Figure 3".
+
+    Raises:
+      ValueError: if a network lacks a stage or its spectra.
+    """
+    measured.require(networks, item=item, stages=STAGES, variables=VARIABLES)
+    return [
+        one
+        for network in networks
+        for k, unit in enumerate(convolutions(network.dataset), start=1)
+        for one in _layer_series(network, unit, (network.title, f"$k$ = {k}"))
+    ]
+
+
+def _layer_series(network: Network, unit: str, panel: tuple[str, str]) -> list[Series]:
+    layer = network.dataset[[*VARIABLES]].sel(layer=unit)
+    layer = layer.isel(frequency=np.flatnonzero(layer["eigenvalue"].notnull()))
+    number = layer["frequency"].values.astype(float)
+    points = tuple(f"{value:.6g}" for value in layer["eigenvalue"].values)
+    level = np.full(len(number), float(layer["gamma_random"]))
+    random = network.series(panel, RANDOM, x=number, y=level, points=points)
+    return [random] + [
+        network.series(
+            panel,
+            curve,
+            x=number,
+            y=seed_average.over_seeds(layer.sel(stage=stage), "gamma"),
+            points=points,
+        )
+        for curve, stage in CURVES.items()
+    ]
+
+
+def eigenvalue_ticks(eigenvalues: Sequence[str]) -> tuple[list[float], list[str]]:
+    """Where the ticks of a panel lie, and their labels.
+
+    Args:
+      eigenvalues: of l = 1, 2, ..., as text, ascending.
+
+    Returns:
+      One place for every run of equal eigenvalues, in its middle; and labels, some of them empty
+      where there are too many for a small panel.
+    """
+    places, labels, start = [], [], 1
+    for value, run in itertools.groupby(eigenvalues):
+        count = len(list(run))
+        places.append(start + (count - 1) / 2)
+        labels.append(f"{float(value):.2g}")
+        start += count
+    shown = np.linspace(0, len(labels) - 1, min(len(labels), MOST_TICKS)).round().astype(int)
+    return places, [label if i in shown else "" for i, label in enumerate(labels)]
+
+
+def draw(curves: Sequence[Series]) -> Figure:
+    """Draws spectra, a row a network, a column a convolution."""
+    figure, axes_of = panels.grid(curves, size=(1.15, 1.5), margin=1.5, sharey="row")
+    for one in curves:
+        panels.line(axes_of[one.panel], one, {"linewidth": 1.1} | LOOKS[one.curve])
+        if one.curve == RANDOM:
+            _set_ticks(axes_of[one.panel], one)
+    panels.log_y(axes_of)
+    panels.title_rows(axes_of, lambda panel: "")
+    panels.title_columns(axes_of)
+    figure.supylabel("$\\gamma_{k,l}$", fontsize=9)
+    figure.supxlabel("Laplacian eigenvalue $\\lambda_l$, low to high frequencies $l$", fontsize=9)
+    panels.legend(figure, panels.curve_handles(LOOKS, curves))
+    return figure
+
+
+def _set_ticks(axes: Axes, one: Series) -> None:
+    places, labels = eigenvalue_ticks(one.points or ())
+    axes.set_xticks(places, labels, fontsize=6)

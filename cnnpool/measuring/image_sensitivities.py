@@ -1,0 +1,246 @@
+"""Sensitivities and spectra of all networks of a deep run, as labelled arrays."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
+import sys
+import textwrap
+from typing import Any, NamedTuple
+import warnings
+
+import jax
+from jaxtyping import Float
+import numpy as np
+from tqdm import tqdm
+
+from cnnpool import results
+from cnnpool.diffeomorphisms import is_natural
+from cnnpool.measuring import image_network, image_spectra, image_transforms, units
+from cnnpool.measuring.image_inputs import deformations, measurement_keys
+from cnnpool.measuring.image_settings import Settings
+from cnnpool.pooling_budget import Share, spatial_share
+from cnnpool.sensitivity import ImageMoments, Sensitivity, sensitivities
+from cnnpool.training.image_setup import ImageTraining
+from cnnpool.training.image_step import Variables
+
+Moments = dict[str, ImageMoments]
+_SHUFFLED = tuple(f"{name}_shuffle_sd" for name in "DGR")
+_UNDEFINED = Share(float("nan"), float("nan"))
+
+
+class Network(NamedTuple):
+    """One network of a run.
+
+    Attributes:
+      seed: its seed.
+      stage: name of its stage.
+      untrained: whether no step was made, so that its running statistics mean nothing.
+      variables: its own.
+    """
+
+    seed: int
+    stage: str
+    untrained: bool
+    variables: Variables
+
+
+class Field(NamedTuple):
+    """What is measured of one network with one kind of diffeomorphism.
+
+    Attributes:
+      sensitivities: of every unit under every transform, mean over shuffles.
+      spread: standard deviations of D, G, R over shuffles; NaN for fewer than two.
+      share: spatial share of the fall of R from the first layer to the last.
+      layer_shares: of the fall from the layer in front, by unit.
+    """
+
+    sensitivities: dict[str, dict[str, Sensitivity]]
+    spread: dict[str, dict[str, Float[np.ndarray, "3"]]]
+    share: Share
+    layer_shares: dict[str, Share]
+
+
+def measure(
+    training: ImageTraining,
+    networks: Sequence[Network],
+    transforms: Sequence[str],
+    settings: Settings,
+) -> dict[str, tuple]:
+    """Variables and coordinates of a result file, as `cnnpool.results` describes them.
+
+    Args:
+      training: model and data of the run.
+      networks: of all seeds at all stages, seed by seed.
+      transforms: names that `image_transforms.parse` returned.
+      settings: of the measurement.
+    """
+    fields: list[list[Field]] = []
+    kinds: list[tuple[float, int]] = []
+    repeats = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
+    own = training.data.own_perturbations is not None
+    total = repeats * len(networks) * (1 if own else len(settings.fields))
+    with _progress_bar(total) as bar:
+        for delta, cutoff, inputs in deformations(training.data, settings):
+            kinds.append((delta, cutoff))
+            fields.append([])
+            for network in networks:
+                found = dict(
+                    _under_transforms(training, network, transforms, settings, inputs, bar)
+                )
+                fields[-1].append(_field(found))
+    arrays = _arrays(networks, transforms, kinds, fields)
+    if not own:
+        arrays["natural"] = natural_kinds(training.data.test.images.shape[1], settings)
+    return arrays | image_spectra.spectra(
+        [network.variables for network in networks],
+        arrays["layer"][1],
+        shape=tuple(len(axis) for axis in _axes(networks)),
+    )
+
+
+def _progress_bar(total: int) -> tqdm:
+    often = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc="measuring", unit="network", mininterval=often)
+
+
+def _under_transforms(
+    training: ImageTraining,
+    network: Network,
+    transforms: Sequence[str],
+    settings: Settings,
+    inputs: Any,
+    bar: tqdm,
+) -> Iterator[tuple[str, list[Moments]]]:
+    """The moments of one network under every transform, a list over shuffles."""
+    own = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
+    for transform in transforms:
+        random = image_transforms.is_random(transform)
+        moments = []
+        for number in range(settings.shuffles if random else 1):
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                moments.append(
+                    image_network.moments(
+                        training.recipe.model,
+                        network.variables,
+                        transform,
+                        jax.random.fold_in(own, number),
+                        inputs,
+                        untrained=network.untrained,
+                        batch_size=settings.batch_size,
+                    )
+                )
+            bar.update()
+            for warning in caught:
+                text = f"seed {network.seed}, {network.stage}, {transform}: {warning.message}"
+                bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
+        yield transform, moments
+
+
+def _field(found: Mapping[str, list[Moments]]) -> Field:
+    values, spread = {}, {}
+    for transform, shuffles in found.items():
+        each = [sensitivities(moments) for moments in shuffles]
+        values[transform] = {
+            unit: Sensitivity(*np.mean([one[unit] for one in each], axis=0).tolist())
+            for unit in each[0]
+        }
+        spread[transform] = {
+            unit: np.std([one[unit][:3] for one in each], axis=0, ddof=1)
+            if len(each) > 1
+            else np.full(3, np.nan)
+            for unit in each[0]
+        }
+    return Field(values, spread, *_budget(found))
+
+
+def _budget(found: Mapping[str, list[Moments]]) -> tuple[Share, dict[str, Share]]:
+    """Spatial shares, where the network was measured as it is and shuffled."""
+    if not {image_transforms.NONE, image_transforms.SHUFFLE} <= found.keys():
+        return _UNDEFINED, {}
+    (original,), shuffled = found[image_transforms.NONE], found[image_transforms.SHUFFLE]
+    layers = [
+        unit for unit, depth in zip(original, units.depths(list(original)), strict=True) if depth
+    ]
+
+    def between(first: str, last: str) -> Share:
+        pairs = [(moments[first], moments[last]) for moments in shuffled]
+        return spatial_share((original[first], original[last]), pairs)
+
+    steps = {last: between(first, last) for first, last in itertools.pairwise(layers)}
+    return between(layers[0], layers[-1]), steps
+
+
+def _arrays(
+    networks: Sequence[Network],
+    transforms: Sequence[str],
+    kinds: Sequence[tuple[float, int]],
+    fields: Sequence[Sequence[Field]],
+) -> dict[str, tuple]:
+    """Sensitivities and shares; the dimensions delta and cutoff are left out for own moves."""
+    seeds, stages = _axes(networks)
+    names = list(fields[0][0].sensitivities[transforms[0]])
+    deltas, cutoffs = (list(dict.fromkeys(values)) for values in zip(*kinds, strict=True))
+    own = bool(np.isnan(deltas[0]))
+    inner = () if own else ("delta", "cutoff")
+    shape = () if own else (len(deltas), len(cutoffs))
+
+    def gather(value, *between: str) -> tuple[tuple[str, ...], np.ndarray]:
+        """From (delta and cutoff, seed and stage, ...) to (seed, stage, ..., delta, cutoff)."""
+        cells = np.array([[value(one) for one in row] for row in fields], np.float64)
+        last = np.moveaxis(cells, 0, -1)
+        last = last.reshape(len(seeds), len(stages), *last.shape[1:-1], *shape)
+        return ("seed", "stage", *between, *inner), last
+
+    def by_unit(pick):
+        return gather(
+            lambda one: [[pick(one, t, unit) for unit in names] for t in transforms],
+            "transform",
+            "layer",
+        )
+
+    depths = [depth or np.nan for depth in units.depths(names)]
+    arrays: dict[str, tuple] = {
+        "layer": ("layer", names),
+        "depth": ("layer", np.array(depths, float)),
+        "transform": ("transform", list(transforms)),
+    }
+    for name in results.SENSITIVITIES:
+        arrays[name] = by_unit(lambda one, t, u, name=name: getattr(one.sensitivities[t][u], name))
+    for place, name in enumerate(_SHUFFLED):
+        arrays[name] = by_unit(lambda one, t, u, place=place: one.spread[t][u][place])
+    for name, part in (("spatial_share", "value"), ("spatial_share_se", "se")):
+        arrays[name] = gather(lambda one, part=part: getattr(one.share, part))
+        arrays[f"layer_{name}"] = gather(
+            lambda one, part=part: [
+                getattr(one.layer_shares.get(unit, _UNDEFINED), part) for unit in names
+            ],
+            "layer",
+        )
+    if not own:
+        arrays |= {"delta": ("delta", deltas), "cutoff": ("cutoff", cutoffs)}
+    return arrays
+
+
+def _axes(networks: Sequence[Network]) -> tuple[list[int], list[str]]:
+    seeds = list(dict.fromkeys(network.seed for network in networks))
+    return seeds, list(dict.fromkeys(network.stage for network in networks))
+
+
+def natural_kinds(size: int, settings: Settings) -> tuple[tuple[str, str], np.ndarray]:
+    """Whether the diffeomorphisms of every delta and cut-off are natural, with a warning if not.
+
+    Args:
+      size: of the images, pixels a side.
+      settings: with the deltas and cut-offs.
+    """
+    flags = [is_natural(delta, size=size, cutoff=cutoff) for delta, cutoff in settings.fields]
+    outside = [kind for kind, natural in zip(settings.fields, flags, strict=True) if not natural]
+    if outside:
+        kinds = ", ".join(f"delta {delta:g} at cut-off {cutoff}" for delta, cutoff in outside)
+        warnings.warn(
+            f"outside T_min..T_max, the temperatures of natural diffeomorphisms of {size} x {size} "
+            f"pixels: {kinds}. They are measured, and flagged in the result as not `natural`",
+            stacklevel=2,
+        )
+    shape = len(settings.deltas), len(settings.cutoffs)
+    return ("delta", "cutoff"), np.array(flags).reshape(shape)

@@ -1,0 +1,50 @@
+"""What a measurement of deep networks is made with."""
+
+import dataclasses
+import itertools
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Of images, diffeomorphisms, noise and shuffles; the defaults are the protocol's.
+
+    Attributes:
+      images: P, test images, drawn at random; all where there are fewer.
+      draws: diffeomorphisms and noises of each image.
+      deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
+      cutoffs: their cut-offs c.
+      interpolation: of deformed images: bilinear, nearest or gaussian.
+      shuffles: random channel shuffles of each network.
+      seed: of the choice of images and of all other randomness.
+      batch_size: images, deformed and noisy ones counted, whose activations are held at once.
+    """
+
+    images: int = 500
+    draws: int = 1
+    deltas: tuple[float, ...] = (1.0,)
+    cutoffs: tuple[int, ...] = (3,)
+    interpolation: str = "bilinear"
+    shuffles: int = 5
+    seed: int = 0
+    batch_size: int = 300
+
+    def __post_init__(self):
+        """Raises ValueError where a number is impossible."""
+        for field, least in {"images": 2, "draws": 1, "shuffles": 1, "batch_size": 1}.items():
+            if getattr(self, field) < least:
+                raise ValueError(f"--{field} must be at least {least}, got {getattr(self, field)}")
+        for field in ("deltas", "cutoffs"):
+            values = getattr(self, field)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"--{field} must be different numbers, got {values}")
+
+    @property
+    def fields(self) -> tuple[tuple[float, int], ...]:
+        """(delta, cutoff) of every kind of diffeomorphism."""
+        return tuple(itertools.product(self.deltas, self.cutoffs))
+
+    def record(self) -> dict:
+        """All that can change a number, more than by rounding."""
+        record = dataclasses.asdict(self)
+        del record["batch_size"]
+        return record

@@ -1,0 +1,81 @@
+"""What a measurement says, as text for a terminal."""
+
+import numpy as np
+import xarray as xr
+
+
+def layer_table(dataset: xr.Dataset) -> str:
+    """D, G, R of every layer, averaged over seeds, for each stage, transform and diffeomorphism.
+
+    The error is the standard error over seeds, or the mean one over images for a
+    single seed. Of deep networks one unit a layer is listed, as figures plot them.
+    """
+    lines = []
+    seeds = dataset.sizes["seed"]
+    shown = dataset
+    if "depth" in dataset.coords and "spatial_share" in dataset:
+        shown = dataset.isel(layer=dataset["depth"].notnull().values)
+    for kind, part in _diffeomorphisms(shown):
+        for stage in part["stage"].values:
+            for transform in part["transform"].values:
+                cell = part.sel(stage=stage, transform=transform)
+                error = f"test error {float(cell['test_error'].mean()):.2%}"
+                known = transform == "none" or "transform" in part["test_error"].dims
+                about = f"{seeds} seeds" + (f", {error}" if known else "")
+                lines.append(f"\n{stage}, {transform}{kind} ({about})")
+                lines.append(f"{'layer':24s}" + "".join(f"{n:>12s} ± se     " for n in "DGR"))
+                for layer in part["layer"].values:
+                    row = cell.sel(layer=layer)
+                    lines.append(f"{layer:24s}" + "".join(_mean_and_error(row, n) for n in "DGR"))
+    return "\n".join(lines).strip()
+
+
+def _diffeomorphisms(dataset: xr.Dataset):
+    """(words, part) of every delta and cut-off."""
+    if "delta" not in dataset.dims:
+        yield "", dataset
+        return
+    for delta in dataset["delta"].values:
+        for cutoff in dataset["cutoff"].values:
+            part = dataset.sel(delta=delta, cutoff=cutoff)
+            doubt = "" if bool(part["natural"]) else ", not natural: out of T_min..T_max"
+            yield f", delta {delta:g}, cut-off {cutoff}{doubt}", part
+
+
+def _mean_and_error(row: xr.Dataset, name: str) -> str:
+    values = row[name].values
+    if len(values) > 1:
+        error = values.std(ddof=1) / np.sqrt(len(values))
+    else:
+        error = float(row[f"{name}_se"].mean())
+    return f"{values.mean():12.4g} ± {error:<7.2g}"
+
+
+def budget_table(dataset: xr.Dataset) -> str:
+    """The spatial share of the fall of R, a line a seed, stage and diffeomorphism."""
+    lines = [f"{'stage':10s}{'seed':>6s}   spatial share of the fall of log R (the rest: channels)"]
+    for kind, part in _diffeomorphisms(dataset):
+        for stage in part["stage"].values:
+            for seed in part["seed"].values:
+                cell = part.sel(stage=stage, seed=seed)
+                share, error = float(cell["spatial_share"]), float(cell["spatial_share_se"])
+                text = (
+                    "undefined: R does not fall by more than two standard errors"
+                    if np.isnan(share)
+                    else f"{share:.3f} ± {error:.3f}"
+                )
+                lines.append(f"{stage:10s}{seed:>6d}   {text}{kind}")
+    return "\n".join(lines)
+
+
+def error_table(dataset: xr.Dataset) -> str:
+    """Test error and loss of every network, a line a seed and stage."""
+    lines = [f"{'stage':10s}{'seed':>6s}{'test error':>12s}{'test loss':>12s}{'best epoch':>12s}"]
+    for stage in dataset["stage"].values:
+        for seed in dataset["seed"].values:
+            cell = dataset.sel(stage=stage, seed=seed)
+            best = "-" if cell["best_epoch"].isnull() else f"{int(cell['best_epoch'])}"
+            dead = "" if cell["dead_epoch"].isnull() else f"  dead: epoch {int(cell['dead_epoch'])}"
+            error, loss = float(cell["test_error"]), float(cell["test_loss"])
+            lines.append(f"{stage:10s}{seed:>6d}{error:>12.2%}{loss:>12.4g}{best:>12s}{dead}")
+    return "\n".join(lines)

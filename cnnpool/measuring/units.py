@@ -1,0 +1,32 @@
+"""Which units of a deep network are its layers, and how deep they are."""
+
+from collections.abc import Sequence
+import re
+
+_SIDE_BRANCH = re.compile(r"(?:.*/)?(?:shortcut|squeeze|excite)_")
+_STARTS_LAYER = re.compile(r"(?:.*/)?[^/]*(?:conv|linear)[^/]*")
+_IDENTITY = re.compile(r"(?:.*/)?drop(?:out|_connect)[^/]*")
+
+
+def depths(units: Sequence[str]) -> list[int | None]:
+    """k of the units that figures plot, None of the others.
+
+    One point a convolution or linear layer, k = 1..K: its last unit, after activation, pooling
+    and the addition of a shortcut, in front of the next such layer (protocol, section 3).
+    Convolutions of shortcuts and of squeeze-excite lie beside the main path and are not counted;
+    dropout does nothing in inference.
+
+    Args:
+      units: names in forward order.
+    """
+    main = [
+        name for name in units if not (_SIDE_BRANCH.fullmatch(name) or _SIDE_BRANCH.match(name))
+    ]
+    last_units: list[str] = []
+    for name in main:
+        if _STARTS_LAYER.fullmatch(name):
+            last_units.append(name)
+        elif last_units and not _IDENTITY.fullmatch(name):
+            last_units[-1] = name
+    order = {name: k for k, name in enumerate(last_units, start=1)}
+    return [order.get(name) for name in units]

@@ -1,0 +1,132 @@
+"""Measurements of deep networks: their images, frozen statistics, and D, G, R by the oracle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnpool import eval as evaluation
+from cnnpool import results, run_config
+from cnnpool.measuring import image_inputs, image_network, image_run
+from cnnpool.measuring.image_settings import Settings
+from tests import deep_runs
+from tests.oracles import sensitivity as oracle
+
+
+@pytest.fixture(scope="module")
+def vgg(tmp_path_factory):
+    """Working directory of two narrow VGG11-bn, their training's setup and states."""
+    workdir, _ = deep_runs.vgg(tmp_path_factory.getbasetemp())
+    config = run_config.load(workdir, data_dir=deep_runs.moved_data(workdir))
+    training = image_run.open_training(config)
+    return (
+        workdir,
+        training,
+        image_run.load_stages(workdir, config, ["init", "trained"], training=training),
+    )
+
+
+def network(vgg, stage, row=0):
+    return jax.tree.map(lambda a: jnp.asarray(a)[row], jax.device_get(vgg[2][stage].params))
+
+
+@pytest.fixture(scope="module")
+def measured(vgg, tmp_path_factory):
+    out = tmp_path_factory.mktemp("deep") / "vgg.nc"
+    settings = {"images": 30, "draws": 2, "deltas": (1.0, 3.0), "shuffles": 2, "batch_size": 75}
+    with pytest.warns(UserWarning, match=r"outside T_min..T_max.*delta 3 at cut-off 10"):
+        evaluation.evaluate(
+            vgg[0],
+            out,
+            stages=("init", "trained"),
+            transforms=("none", "channel_shuffle", "channel_shuffle:conv03"),
+            settings=settings | {"cutoffs": (3, 10)},
+            data_dir=deep_runs.moved_data(vgg[0]),
+        )
+    return results.read(out), Settings(**settings, cutoffs=(3, 10))
+
+
+def test_noise_has_the_length_of_the_deformation_image_by_image(vgg):
+    settings = Settings(images=20, draws=2)
+    for delta, cutoff, inputs in image_inputs.deformations(vgg[1].data, settings):
+        assert (delta, cutoff) == (1.0, 3)
+        lengths = [
+            np.linalg.norm((changed - inputs.clean[None]).reshape(2, 20, -1), axis=-1)
+            for changed in (inputs.deformed, inputs.noisy)
+        ]
+        np.testing.assert_allclose(*lengths, rtol=1e-5)
+        assert (lengths[0] > 0).all()
+        assert (inputs.deformed[0] != inputs.deformed[1]).any()
+
+
+def test_noise_of_the_training_set_is_drawn_once_and_then_deformed(vgg):
+    settings = Settings(images=20)
+    once, again = (image_inputs.clean_images(vgg[1].data, settings) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    chosen = image_inputs.chosen_images(settings, len(vgg[1].data.test.labels))
+    plain = vgg[1].data.test.images[chosen]
+    assert vgg[1].config.data.image_noise > 0
+    assert np.corrcoef(np.ravel(once), np.ravel(plain))[0, 1] < 0.99, "there is no noise: void"
+
+
+def test_fewer_images_are_the_first_of_more():
+    few, many = (image_inputs.chosen_images(Settings(images=n), 64) for n in (10, 40))
+    np.testing.assert_array_equal(few, many[:10])
+    assert len(image_inputs.chosen_images(Settings(), 64)) == len(set(many.tolist())) + 24
+
+
+def test_frozen_statistics_are_those_of_the_clean_images(vgg):
+    model, clean = vgg[1].recipe.model, image_inputs.clean_images(vgg[1].data, Settings(images=40))
+    frozen = image_network.with_frozen_statistics(model, network(vgg, "init"), clean)
+    units = image_network.features(model, frozen)(clean)
+    for k in range(1, 9):
+        values = np.asarray(units[f"bn{k:02d}"], np.float64)
+        values = values.reshape(-1, values.shape[-1])
+        # The statistics were taken with biased variances in front and are used with unbiased
+        # ones: a factor of sqrt(1 - 1/160) a layer where maps are smallest.
+        np.testing.assert_allclose(values.mean(0), 0, atol=0.01)
+        np.testing.assert_allclose(values.std(0), 1, rtol=0.015)
+    running = image_network.features(model, network(vgg, "init"))(clean)
+    assert abs(float(running["bn01"].mean())) > 1e-2, "the running statistics would do: void"
+
+
+@pytest.mark.parametrize("unit", ["relu01", "bn04", "linear09"])
+def test_sensitivities_are_those_of_all_pairs(vgg, measured, unit):
+    dataset, settings = measured
+    model, variables = vgg[1].recipe.model, network(vgg, "trained", row=1)
+    features = jax.jit(image_network.features(model, variables))
+    delta, cutoff, inputs = list(image_inputs.deformations(vgg[1].data, settings))[2]
+
+    def run(images):
+        return np.asarray(features(images)[unit], np.float64)
+
+    clean = run(inputs.clean)
+    deformed, noisy = (np.stack([run(d) for d in a]) for a in (inputs.deformed, inputs.noisy))
+    expected = oracle.all_pairs_sensitivity(clean, deformed, noisy)
+    cell = dataset.sel(
+        seed=3, stage="trained", transform="none", layer=unit, delta=delta, cutoff=cutoff
+    )
+    np.testing.assert_allclose([cell[name] for name in "DGR"], expected, rtol=1e-4)
+    errors = oracle.jackknife_errors(clean, deformed, noisy)
+    found = [cell[f"{name}_se"] for name in "DGR"]
+    # A sketch of relu01 with batches of 15 images; 30 images know a standard error to 13 %.
+    np.testing.assert_allclose(found, errors, rtol=0.05)
+
+
+def test_what_a_file_holds(measured):
+    dataset, _ = measured
+    assert dataset["R"].dims == ("seed", "stage", "transform", "layer", "delta", "cutoff")
+    assert dataset["natural"].values.tolist() == [[True, True], [True, False]]
+    assert dataset["depth"].sel(layer=["pool01", "linear09"]).values.tolist() == [1, 9]
+    assert dataset["depth"].sel(layer=["conv01", "bn01", "relu01"]).isnull().all()
+    assert dataset["gamma"].sizes["frequency"] == 9
+    assert dataset["gamma"].sel(layer="conv05").notnull().all()
+    assert dataset["gamma"].sel(layer="relu05").isnull().all()
+    init = dataset["gamma"].sel(stage="init", layer="conv05").mean(("seed", "frequency"))
+    np.testing.assert_allclose(init, dataset["gamma_random"].sel(layer="conv05"), rtol=0.1)
+    alone = dataset["R"].sel(transform="channel_shuffle:conv03")
+    whole = dataset["R"].sel(transform="none")
+    same = (alone == whole).all(("seed", "stage", "delta", "cutoff"))
+    assert bool(same.sel(layer="pool02"))
+    assert not bool(same.sel(layer="relu03"))
+    assert dataset["spatial_share"].dims == ("seed", "stage", "delta", "cutoff")

@@ -1,0 +1,110 @@
+"""Transforms of deep networks by name."""
+
+import functools
+
+from flax.traverse_util import flatten_dict
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnpool import models
+from cnnpool.measuring import image_transforms as transforms
+from cnnpool.training.image_step import Variables
+from configs import cifar10
+
+
+@functools.cache
+def network(name):
+    config = cifar10.get_config("paper").unlock()
+    config.model.name = name
+    if name.startswith(("vgg", "resnet")):
+        config.model.width_factor = 0.1
+    model = models.build(config.model)
+    shapes = jax.eval_shape(
+        functools.partial(model.init, train=False), jax.random.key(1), jnp.zeros((1, 32, 32, 3))
+    )
+    random = np.random.default_rng(0)
+    made = jax.tree.map(lambda a: jnp.asarray(random.random(a.shape), jnp.float32), shapes)
+    return Variables(made["params"], made.get("batch_stats", {}))
+
+
+def changed(name, variables, seed=0):
+    new = transforms.transform_variables(name, variables, jax.random.key(seed))
+    before, after = (flatten_dict(v._asdict(), sep="/") for v in (variables, new))
+    assert before.keys() == after.keys()
+    return {path for path in before if (before[path] != after[path]).any()}
+
+
+def kernels(variables, *, main_only=False):
+    paths = flatten_dict(variables.params, sep="/")
+    return {
+        f"params/{path}"
+        for path in paths
+        if "conv" in path and path.endswith("kernel") and not (main_only and "shortcut" in path)
+    }
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "resnet18", "efficientnet_b0"])
+def test_a_shuffle_changes_every_convolution_but_the_first_and_nothing_else(name):
+    variables = network(name)
+    found = changed("channel_shuffle", variables)
+    wanted = kernels(variables) - {"params/conv01/kernel"}
+    if name == "resnet18":
+        assert any("shortcut_conv" in path for path in found)
+    if name == "efficientnet_b0":
+        assert sum("depthwise_conv" in path for path in found) == 16
+        assert sum("excite_conv" in path for path in found) == 16
+    assert found == wanted
+
+
+def test_the_image_channels_are_shuffled_where_asked_for():
+    variables = network("vgg11_bn")
+    both = changed("channel_shuffle_image", variables) - changed("channel_shuffle", variables)
+    # One of six permutations of three channels changes nothing: with this key it does change.
+    assert both == {"params/conv01/kernel"}
+
+
+def test_a_layer_is_shuffled_alone_and_as_it_is_among_all():
+    variables = network("vgg11_bn")
+    key = jax.random.key(0)
+    assert changed("channel_shuffle:conv03", variables) == {"params/conv03/kernel"}
+    alone = transforms.transform_variables("channel_shuffle:conv03", variables, key)
+    all_of_them = transforms.transform_variables("channel_shuffle", variables, key)
+    np.testing.assert_array_equal(
+        alone.params["conv03"]["kernel"], all_of_them.params["conv03"]["kernel"]
+    )
+
+
+def test_mean_filters_average_four_batch_norm_vectors_and_spare_linear_layers():
+    variables = network("vgg11_bn")
+    new = transforms.transform_variables("mean_channel_filters", variables, jax.random.key(0))
+    for collection, name in (
+        ("params", "scale"),
+        ("params", "bias"),
+        ("batch_stats", "mean"),
+        ("batch_stats", "var"),
+    ):
+        vector = getattr(new, collection)["bn03"][name]
+        old = getattr(variables, collection)["bn03"][name]
+        np.testing.assert_allclose(vector, np.full(len(old), np.mean(old)), rtol=1e-6)
+    assert jnp.ptp(new.params["conv03"]["kernel"], axis=(2, 3)).max() == 0
+    image_kernel = new.params["conv01"]["kernel"]
+    assert jnp.ptp(image_kernel, axis=3).max() == 0
+    assert (jnp.ptp(image_kernel, axis=2) > 0).all(), "image channels must stay apart"
+    np.testing.assert_array_equal(
+        new.params["linear09"]["kernel"], variables.params["linear09"]["kernel"]
+    )
+
+
+def test_names_are_parsed_against_the_network():
+    params = network("vgg11_bn").params
+    each = transforms.parse("none, channel_shuffle_each", params)
+    assert each == ("none", *(f"channel_shuffle:conv{k:02d}" for k in range(2, 9)))
+    assert transforms.parse("none,none", params) == ("none",)
+    with pytest.raises(ValueError, match="expected one of none, channel_shuffle"):
+        transforms.parse("shuffle", params)
+    with pytest.raises(ValueError, match=r"'channel_shuffle:conv99': expected a convolution"):
+        transforms.parse("channel_shuffle:conv99", params)
+    with pytest.raises(ValueError, match="matches no parameter"):
+        transforms.parse("channel_shuffle", network("fully_connected_2").params)

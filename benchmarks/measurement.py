@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="markdown file to write")
     parser.add_argument("--repeats", type=int, default=3, help="turns a side (%(default)s)")
     parser.add_argument("--images", type=int, default=500, help="P (%(default)s)")
-    parser.add_argument("--batch", type=int, default=300, help="images at once (%(default)s)")
+    parser.add_argument("--batch", type=int, default=150, help="images at once (%(default)s)")
     args = parser.parse_args()
     text = table(args)
     if args.out:

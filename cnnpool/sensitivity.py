@@ -10,6 +10,7 @@ and a few projections.
 """
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import math
 from typing import Any, NamedTuple
@@ -106,18 +107,21 @@ def image_moments(
         features = jax.tree_util.Partial(features)
     copies = 1 + len(deformed) + len(noisy)
     size = min(max(1, batch_size // copies), len(clean))
-    names = layer_names(features, clean)
     stream = _compiled_stream(tuple(sorted((compiler_options or {}).items())))
-    moments = jax.device_get(stream(features, clean, deformed, noisy, batch_size=size))
-    wide = functools.partial(jax.tree.map, lambda a: np.asarray(a, np.float64))
-    return {name: ImageMoments(*wide(moments[name])) for name in names}
+    found = jax.device_get(stream(features, clean, deformed, noisy, batch_size=size))
+    return {
+        name: ImageMoments(*(np.asarray(a, np.float64) for a in layer))
+        for name, layer in zip(found.names, found.layers, strict=True)
+    }
 
 
-def layer_names(features: Features, images: Float[Array, "images *shape"]) -> list[str]:
-    """Names of the activations in forward order (JAX would return a dict sorted by key)."""
-    names: list[str] = []
-    jax.eval_shape(lambda x: names.extend(features(x)), images[:1])
-    return names
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=["names"])
+@dataclasses.dataclass
+class _InForwardOrder:
+    """What a compiled program says of every layer; JAX would return a dict sorted by key."""
+
+    names: tuple[str, ...]
+    layers: list[tuple[Array, Array, Array, Array]]
 
 
 @functools.cache
@@ -147,32 +151,47 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
     def of_batch(references, batch):
         rows, w, first = batch
         stacked = jnp.concatenate([clean[rows][None], jnp.take(changed, rows, axis=1)])
-        found = features(stacked.reshape(-1, *clean.shape[1:]))
+        # Without the barrier, what makes a unit is repeated in everything that reads it.
+        found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
         flat = {name: f.reshape(len(stacked), batch_size, -1) for name, f in found.items()}
         references = {
-            name: jnp.where(first, f[0].mean(0), references[name]) for name, f in flat.items()
+            name: jnp.where(first, _sum_over_images(f[0], w) / w.sum(), references[name])
+            for name, f in flat.items()
         }
         kept, sums = {}, {}
         for name, f in flat.items():
-            base, away = f[0], f[0] - references[name][None]
-            squared = jnp.square(f[1:] - base[None]).sum(-1)
+            squared = jnp.square(f - f[:1]).sum(-1)[1:]
+            away = lax.optimization_barrier(f[0] - references[name][None])
             kept[name] = _Batch(
                 squared[: len(deformed)].mean(0),
                 squared[len(deformed) :].mean(0),
                 jnp.square(away).sum(-1),
                 _sketch(away),
             )
-            sums[name] = (away * w[:, None]).sum(0)
+            sums[name] = _sum_over_images(away, w)
         return references, (kept, sums)
 
-    one = jax.eval_shape(features, clean[:1])
+    names: list[str] = []
+
+    def note_names(images):
+        found = features(images)
+        names.extend(found)
+        return found
+
+    one = jax.eval_shape(note_names, clean[:1])
     nothing = {name: jnp.zeros(math.prod(f.shape[1:]), f.dtype) for name, f in one.items()}
     batches_of = (index, weight, jnp.arange(batches) == 0)
     references, (kept, sums) = lax.scan(of_batch, nothing, batches_of)
     rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:images], kept)
-    return {
-        name: _moments(rows[name], references[name], sums[name].sum(0) / images) for name in kept
-    }
+    layers = [_moments(rows[n], references[n], sums[n].sum(0) / images) for n in names]
+    return _InForwardOrder(tuple(names), layers)
+
+
+def _sum_over_images(
+    values: Float[Array, "batch entries"], weights: Float[Array, " batch"]
+) -> Float[Array, " entries"]:
+    """sum_i w_i v_i as a matrix product: on a CPU ten times faster than a sum over rows."""
+    return lax.dot(weights[None], values, precision="highest")[0]
 
 
 def _moments(rows: _Batch, reference: Array, shift: Array) -> tuple[Array, Array, Array, Array]:

@@ -47,8 +47,10 @@ def units(model: str) -> tuple[list[str], list[float], list[int]]:
 
 def learned(stage: str, epochs: int) -> float:
     """How much of training is done, 0 to 1."""
-    return {"init": 0.0, "trained": 1.0, "last": 1.0}.get(stage) or (
-        int(stage) / epochs if stage.isdigit() else float(stage != "init")
+    return (
+        {"init": 0.0, "trained": 1.0, "last": 1.0}[stage]
+        if stage.isalpha()
+        else (int(stage) / epochs)
     )
 
 
@@ -58,8 +60,9 @@ def relative_sensitivity(share: np.ndarray, stage: str, transform: str, epochs: 
     return 10 ** (-slope * share * learned(stage, epochs))
 
 
-def noise_sensitivity(share: np.ndarray, stage: str, epochs: int) -> np.ndarray:
-    """G at relative depth k/K."""
+def noise_sensitivity(share: np.ndarray, stage: str, transform: str, epochs: int) -> np.ndarray:
+    """G at relative depth k/K; shuffles leave it."""
+    del transform
     return 0.01 * (1 + share * learned(stage, epochs))
 
 
@@ -98,40 +101,43 @@ def network(
     spread = 1 + 0.1 * (np.arange(seeds) - (seeds - 1) / 2)
     share = np.array(depth) / np.nanmax(depth)
     inner = () if data == "scale2d" else ("delta", "cutoff")
-    dims = ("seed", "stage", "transform", "layer")
-    variables: dict = {}
-    g, r = (np.empty((len(stages), len(transforms), len(names))) for _ in "GR")
-    for i, stage in enumerate(stages):
-        for j, transform in enumerate(transforms):
-            g[i, j] = noise_sensitivity(share, stage, epochs) / factor**0.5
-            r[i, j] = factor * relative_sensitivity(share, stage, transform, epochs)
-    values = {"D": r * g, "G": g, "R": r}
-    for name, one in values.items():
-        whole = np.where(np.isnan(share), WRONG, one) * spread[:, None, None, None]
-        if inner:
-            fields = np.power.outer(np.array(deltas), 0.1)[:, None] * (np.array(cutoffs) / 3) ** 0.2
-            whole = whole[..., None, None] * (fields if name != "G" else np.ones_like(fields))
-        shuffled = np.array([np.nan if t == "none" else SHUFFLE_SPREAD for t in transforms])
-        shuffled = shuffled.reshape(-1, *(1,) * (1 + len(inner)))
-        variables[name] = ((*dims, *inner), whole)
-        variables[f"{name}_se"] = ((*dims, *inner), whole * IMAGE_ERROR)
-        variables[f"{name}_shuffle_sd"] = ((*dims, *inner), whole * shuffled)
-    variables |= _spectra(names, sizes, stages, spread, epochs) if any(sizes) else {}
-    variables |= _errors(stages, spread, test_error, epochs)
-    coordinates = {
+    coordinates: dict = {
         "seed": np.arange(seeds),
         "stage": list(stages),
         "transform": list(transforms),
         "layer": names,
         "depth": ("layer", np.array(depth)),
     }
+    variables = _errors(stages, spread, test_error, epochs)
+    fields = np.ones(())
     if inner:
+        coordinates |= {"delta": list(deltas), "cutoff": list(cutoffs)}
         natural = [[0.5 <= d <= 32 / (np.pi * c) for c in cutoffs] for d in deltas]
         variables["natural"] = (inner, np.array(natural))
-        coordinates |= {"delta": list(deltas), "cutoff": list(cutoffs)}
-    return xr.Dataset(
-        variables, coordinates, _attributes(model, data, image_noise, width_factor, epochs)
+        fields = np.multiply.outer(np.power(deltas, 0.1), (np.array(cutoffs) / 3) ** 0.2)
+    g, r = (
+        [[one(share, stage, transform, epochs) for transform in transforms] for stage in stages]
+        for one in (noise_sensitivity, relative_sensitivity)
     )
+    g, r = np.array(g) / factor**0.5, np.array(r) * factor
+    for name, nominal in {"D": r * g, "G": g, "R": r}.items():
+        nominal = np.where(np.isnan(share), WRONG, nominal) * spread[:, None, None, None]
+        values = np.multiply.outer(nominal, np.ones_like(fields) if name == "G" else fields)
+        variables |= _with_errors(name, values, inner, transforms)
+    if any(sizes):
+        variables |= _spectra(names, sizes, stages, spread, epochs)
+    attributes = _attributes(model, data, image_noise, width_factor, epochs)
+    return xr.Dataset(variables, coordinates, attributes)
+
+
+def _with_errors(name, values, inner, transforms) -> dict:
+    dims = (*results.DIMENSIONS, *inner)
+    sd = np.array([np.nan if transform == "none" else SHUFFLE_SPREAD for transform in transforms])
+    return {
+        name: (dims, values),
+        f"{name}_se": (dims, values * IMAGE_ERROR),
+        f"{name}_shuffle_sd": (dims, values * sd.reshape(-1, *(1,) * (1 + len(inner)))),
+    }
 
 
 def trained_frequency(k: int) -> float:

@@ -1,5 +1,7 @@
-"""Figure 4 and Table 1 from a made-up measurement with known answers."""
+"""Figure 4 and Table 1 from a made-up measurement with known answers, and the command."""
 
+import csv
+from pathlib import Path
 import subprocess
 import sys
 
@@ -9,7 +11,8 @@ import xarray as xr
 
 from cnnpool import results
 from cnnpool.figures import __main__ as figures
-from cnnpool.figures import fig4, style, table1
+from cnnpool.figures import deep_figures, fig4, style, table1
+from tests import deep_results
 
 K, SEEDS = 12, 3
 
@@ -98,6 +101,112 @@ def test_command_reads_files_and_writes(dataset, tmp_path):
     assert "+1.100 ± 0.058" in figures.make("fig4", files, tmp_path / "fig4.png")
     assert figures.make("table1", files, tmp_path / "t.md") == (tmp_path / "t.md").read_text()
     assert (tmp_path / "fig4.png").exists()
+
+
+def rows_of(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_numbers_of_figure_4_lie_beside_it(dataset, tmp_path):
+    results.write(tmp_path / "a.nc", dataset)
+    figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "fig4.svg")
+    rows = rows_of(tmp_path / "fig4.csv")
+    assert {row["panel"] for row in rows} == {"D", "G", "A"}
+    trained = [row for row in rows if (row["panel"], row["curve"]) == ("G", "trained")]
+    assert [row["point"] for row in trained] == [f"relu{k:02d}" for k in range(1, K + 1)]
+    size = np.sqrt(12 * 2 / 3)
+    values = [size ** (1 + seed / 10) for seed in range(SEEDS)]
+    assert float(trained[-1]["x"]) == pytest.approx(size)
+    assert float(trained[-1]["y"]) == pytest.approx(np.mean(values))
+    assert float(trained[-1]["y_se"]) == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
+    exact = [row for row in rows if (row["panel"], row["curve"]) == ("D", fig4.EXACT)]
+    assert float(exact[0]["y"]) == pytest.approx((2 / 3) ** -0.75)
+
+
+SHOWN = {
+    "fig2": ["vgg11-cifar10"],
+    "fig3": ["vgg11-cifar10", "vgg11-scale2d"],
+    "fig5": ["vgg11-scale2d", "lenet-scale2d"],
+    "fig6": ["vgg11-scale2d", "lenet-scale2d"],
+    "fig7": ["lenet-cifar10"],
+    "fig8": ["vgg11-cifar10", "lenet-scale2d", "lenet-cifar10", "vgg11-scale2d"],
+    "fig10": ["lenet-cifar10", "lenet-scale2d"],
+    "noise": ["vgg11-cifar10", "vgg11, noise 10-cifar10", "lenet-cifar10"],
+    "delta_cutoff": ["vgg11-cifar10"],
+    "dynamics": ["vgg11-cifar10"],
+}
+
+
+@pytest.fixture(scope="module")
+def deep_files(tmp_path_factory):
+    """One file a run."""
+    sweep = {"deltas": [0.3, 1.0], "stages": ["init", "10", "trained"]}
+    runs = [
+        deep_results.network("vgg11", "cifar10", **sweep),
+        deep_results.network("vgg11", "cifar10", image_noise=10.0, test_error=0.2),
+        deep_results.network("lenet", "cifar10"),
+        deep_results.network("vgg11", "scale2d"),
+        deep_results.network("lenet", "scale2d"),
+    ]
+    folder = tmp_path_factory.mktemp("deep")
+    paths = [folder / f"{number}.nc" for number in range(len(runs))]
+    for path, run in zip(paths, runs, strict=True):
+        results.write(path, run)
+    return paths
+
+
+@pytest.mark.parametrize("item", SHOWN)
+def test_every_deep_figure_is_made_from_all_files(item, deep_files, tmp_path):
+    text = figures.make(item, deep_files, tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    rows = rows_of(tmp_path / "a.csv")
+    assert {row["figure"] for row in rows} == {item}
+    assert {f"{row['network']}-{row['data']}" for row in rows} == set(SHOWN[item])
+    assert text.count("drawn: ") - text.count("not drawn: ") == len(SHOWN[item])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.png"]
+
+
+def test_every_deep_figure_is_tried():
+    assert set(SHOWN) == set(deep_figures.FIGURES)
+
+
+def test_what_was_drawn_is_said_with_epochs_and_data(deep_files, tmp_path):
+    text = figures.make("fig7", deep_files, tmp_path / "a.png")
+    assert text.splitlines() == [
+        "drawn: LeNet, CIFAR-10, 3 networks, 100 epochs; data: made-up cifar10",
+        "not drawn: VGG11, CIFAR-10; VGG11, noise 10, CIFAR-10; LeNet, scale detection; "
+        "VGG11, scale detection",
+    ]
+    assert "| all, scale detection | R_f | 2 |" in figures.make(
+        "fig5", deep_files, tmp_path / "a.png"
+    )
+
+
+def test_the_format_comes_from_the_flag_or_the_ending():
+    def path(name, picture_format=None):
+        return figures.picture_path("fig2", Path(name), picture_format).name
+
+    assert path("a/fig2") == "fig2.png"
+    assert path("a/fig2", "svg") == "fig2.svg"
+    assert path("a/fig2.pdf") == path("a/fig2.pdf", "pdf") == "fig2.pdf"
+    with pytest.raises(ValueError, match=r"one of the endings \.svg; got a/fig2\.png"):
+        path("a/fig2.png", "svg")
+    with pytest.raises(ValueError, match=r"endings \.png, \.pdf, \.svg; got None"):
+        figures.picture_path("fig2", None, None)
+
+
+def test_the_command_writes_the_format(deep_files, tmp_path, capsys):
+    out = tmp_path / "fig7"
+    arguments = ["fig7", "--results", *map(str, deep_files), f"--out={out}", "--format=svg"]
+    figures.main(arguments)
+    assert (tmp_path / "fig7.svg").read_text().startswith("<?xml")
+    printed = capsys.readouterr().out
+    assert printed.startswith("drawn: LeNet, CIFAR-10")
+    assert printed.endswith(f"\nin {out}.svg\n")
+    with pytest.raises(SystemExit):
+        figures.main(["table1", "--results=a.nc", "--format=svg"])
+    assert "table1 is no picture; leave out --format=svg" in capsys.readouterr().err
 
 
 def test_what_is_missing_is_said(dataset, tmp_path):

@@ -75,27 +75,22 @@ TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
 ITEMS = (*PICTURES, *TEXTS)
 
 
-def make(
-    item: str, files: Sequence[Path], out: Path | None, *, picture_format: str | None = None
-) -> str:
+def make(item: str, files: Sequence[Path], out: Path | None) -> str:
     """Makes one item.
 
     Args:
       item: of `ITEMS`.
       files: result files; of the report its verdicts.json.
-      out: where to; a table may be printed only.
-      picture_format: of `FORMATS`; None: by the ending of `out`, or png if it has none.
+      out: where to, a picture's with its ending; a table may be printed only.
 
     Returns:
       Text to print: which networks were drawn, slopes, correlations, the table.
 
     Raises:
-      ValueError: if a file does not hold what the item needs, or `out` and the format do not agree.
+      ValueError: if a file does not hold what the item needs, or `out` is no picture's name.
     """
     if item in PICTURES:
-        return PICTURES[item](files, picture_path(item, out, picture_format))
-    if picture_format is not None:
-        raise ValueError(f"{item} is no picture; leave out --format={picture_format}")
+        return PICTURES[item](files, picture_path(item, out, None))
     return TEXTS[item](files, out)
 
 
@@ -124,9 +119,14 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="picture (png, pdf, svg), markdown or html file")
     parser.add_argument("--format", choices=FORMATS, help="of a picture (the ending of --out; png)")
     args = parser.parse_args(argv)
-    print(make(args.item, args.results, args.out, picture_format=args.format))
-    if args.out is not None:
-        print(f"\nin {args.out.parent}: {args.out.name}")
+    out = args.out
+    if args.item in PICTURES:
+        out = picture_path(args.item, out, args.format)
+    elif args.format is not None:
+        parser.error(f"{args.item} is no picture; leave out --format={args.format}")
+    print(make(args.item, args.results, out))
+    if out is not None:
+        print(f"\nin {out}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
             f"{measured.command([STAGE], [TRANSFORM], '--deltas=0.3,1,3 --cutoffs=3,10')}`)"
         ),
     )
-    measured.require(chosen, item=ITEM, stages=[STAGE], transforms=[TRANSFORM])
+    measured.require(chosen, item=ITEM, stages=[STAGE], transforms=[TRANSFORM], at_nominal=False)
     return [one for network in chosen for one in _network_series(network)]
 
 

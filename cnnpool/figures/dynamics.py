@@ -46,7 +46,9 @@ def series(networks: Sequence[Network]) -> list[Series]:
             f"{measured.command(['all'], [TRANSFORM])}`)"
         ),
     )
-    measured.require(chosen, item=ITEM, stages=[], transforms=[TRANSFORM])
+    for network in chosen:
+        stages = [*epochs(network.dataset).values()]
+        measured.require([network], item=ITEM, stages=stages, transforms=[TRANSFORM])
     return [one for network in chosen for one in _network_series(network)]
 
 

@@ -101,7 +101,9 @@ def remarks(points: Sequence[Series]) -> str:
             "a test image"
         )
     if absent:
-        parts.append(f"{len(absent)} of {len(networks)} networks left out, without logarithm")
+        parts.append(
+            f"{len(absent)} of {len(networks)} networks left out where there is no logarithm"
+        )
     return "; ".join(parts)
 
 

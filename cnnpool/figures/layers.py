@@ -34,11 +34,10 @@ def some(dataset: xr.Dataset) -> dict[str, xr.Dataset]:
     """
     layers = with_depth(dataset)
     depth = layers["depth"].values
-    titles = {depth.max(): OUTPUT}
-    for share in reversed(_SHARES_OF_DEPTH):
-        nearest = float(depth[np.abs(depth - share * depth.max()).argmin()])
-        titles.setdefault(nearest, f"$k/K$ ≈ {share:g}")
-    return {
-        title: layers.isel(layer=int(np.flatnonzero(depth == k)[0]))
-        for k, title in sorted(titles.items())
-    }
+    share = depth / depth.max()
+    chosen = {depth.argmax(): OUTPUT}
+    for wanted in _SHARES_OF_DEPTH:
+        place = np.abs(share - wanted).argmin()
+        title = min(_SHARES_OF_DEPTH, key=lambda one: abs(one - share[place]))
+        chosen.setdefault(place, f"$k/K$ ≈ {title:g}")
+    return {title: layers.isel(layer=int(place)) for place, title in sorted(chosen.items())}

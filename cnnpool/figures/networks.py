@@ -46,6 +46,11 @@ class Network:
         return self.config["data"]["name"]
 
     @property
+    def is_deep(self) -> bool:
+        """Whether this is no simple CNN on a ring, of Figure 4."""
+        return self.data != "scale1d"
+
+    @property
     def image_noise(self) -> float:
         """s, norm of the noise on every image of the training set; 0 for data without."""
         data = self.config["data"]
@@ -105,7 +110,7 @@ class Network:
 
 def on_plain_images(network: Network) -> bool:
     """Whether a network was trained on natural images without noise."""
-    return network.data not in (SCALE_DETECTION, "scale1d") and network.image_noise == 0
+    return network.data != SCALE_DETECTION and network.image_noise == 0
 
 
 def read(files: Sequence[Path]) -> list[Network]:
@@ -152,7 +157,7 @@ def choose(
     Raises:
       ValueError: if there is none, or one is there twice.
     """
-    chosen = [network for network in networks if wanted(network)]
+    chosen = [network for network in networks if network.is_deep and wanted(network)]
     if not chosen:
         given = "; ".join(f"{one.title} ({one.source})" for one in networks)
         raise ValueError(f"{item} needs result files of {needs}; got {given or 'none'}")
@@ -174,6 +179,7 @@ def require(
     stages: Sequence[str],
     transforms: Sequence[str] = ("none",),
     variables: Sequence[str] = (),
+    at_nominal: bool = True,
 ) -> None:
     """Refuses networks that lack something, naming all that is missing and the cure.
 
@@ -183,6 +189,7 @@ def require(
       stages: needed.
       transforms: needed at these stages.
       variables: needed beside D, G, R.
+      at_nominal: whether they are shown at the nominal displacement and cut-off.
 
     Raises:
       ValueError: saying what is missing of which network, and the command that measures it.
@@ -192,7 +199,7 @@ def require(
         missing = _missing(network.dataset, "stage", stages)
         missing += _missing(network.dataset, "transform", transforms)
         missing += [f"variable {name}" for name in variables if name not in network.dataset]
-        if network.has_displacements:
+        if at_nominal and network.has_displacements:
             for name, value in NOMINAL.items():
                 missing += _missing(network.dataset, name, [value])
         if missing:

@@ -89,7 +89,7 @@ def rows(figure: str, series: Series) -> list[tuple]:
     size = len(series.x)
     panel = ", ".join(part for part in series.panel if part)
     network = f"{series.model}, {series.variant}" if series.variant else series.model
-    head = (figure, panel, series.curve, network, series.data)
+    head = (figure, _plain(panel), _plain(series.curve), network, series.data)
     empty = ("",) * size
     columns = (
         series.points or empty,
@@ -97,6 +97,10 @@ def rows(figure: str, series: Series) -> list[tuple]:
         empty if series.seeds is None else tuple(int(count) for count in series.seeds),
     )
     return [(*head, *cells) for cells in zip(*columns, strict=True)]
+
+
+def _plain(label: str) -> str:
+    return label.replace("$", "")
 
 
 def _cells(values: np.ndarray | None, size: int) -> tuple[str, ...]:

@@ -10,7 +10,6 @@ eigenvectors, share one tick.
 from collections.abc import Sequence
 import itertools
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 import xarray as xr
@@ -29,13 +28,13 @@ LOOKS: dict[str, style.Look] = {
     "trained": {"color": style.BLUE, "linestyle": "-", "marker": "o", "markersize": 2},
     RANDOM: {"color": "0.7", "linestyle": "-", "linewidth": 0.8},
 }
-MOST_TICKS = 6  # that fit below one small panel
+MOST_TICKS, SHORT = 4, 6  # labels that fit below a small panel: of several digits, of one
 
 
 def convolutions(dataset: xr.Dataset) -> list[str]:
     """Units with filters of more than one pixel, in forward order."""
-    several = dataset["gamma"].isel(seed=0, stage=0, frequency=slice(1, None)).notnull()
-    return [str(name) for name in dataset["layer"].values[several.any("frequency")]]
+    several = dataset["eigenvalue"].isel(frequency=slice(1, None)).notnull().any("frequency")
+    return [str(name) for name in dataset["layer"].values[several]]
 
 
 def series(networks: Sequence[Network], *, item: str) -> list[Series]:
@@ -92,26 +91,24 @@ def eigenvalue_ticks(eigenvalues: Sequence[str]) -> tuple[list[float], list[str]
         places.append(start + (count - 1) / 2)
         labels.append(f"{float(value):.2g}")
         start += count
-    shown = np.linspace(0, len(labels) - 1, min(len(labels), MOST_TICKS)).round().astype(int)
+    count = len(labels) if len(labels) <= SHORT else MOST_TICKS
+    shown = np.linspace(0, len(labels) - 1, count).round().astype(int)
     return places, [label if i in shown else "" for i, label in enumerate(labels)]
 
 
 def draw(curves: Sequence[Series]) -> Figure:
     """Draws spectra, a row a network, a column a convolution."""
-    figure, axes_of = panels.grid(curves, size=(1.15, 1.5), margin=1.5, sharey="row")
+    figure, axes_of = panels.grid(curves, size=(1.2, 1.5), margin=1.5, sharey="row")
     for one in curves:
         panels.line(axes_of[one.panel], one, {"linewidth": 1.1} | LOOKS[one.curve])
         if one.curve == RANDOM:
-            _set_ticks(axes_of[one.panel], one)
+            axes_of[one.panel].set_xticks(*eigenvalue_ticks(one.points or ()))
     panels.log_y(axes_of)
+    for axes in axes_of.values():
+        axes.tick_params(which="both", labelsize=6.5)
     panels.title_rows(axes_of, lambda panel: "")
     panels.title_columns(axes_of)
     figure.supylabel("$\\gamma_{k,l}$", fontsize=9)
     figure.supxlabel("Laplacian eigenvalue $\\lambda_l$, low to high frequencies $l$", fontsize=9)
     panels.legend(figure, panels.curve_handles(LOOKS, curves))
     return figure
-
-
-def _set_ticks(axes: Axes, one: Series) -> None:
-    places, labels = eigenvalue_ticks(one.points or ())
-    axes.set_xticks(places, labels, fontsize=6)

@@ -49,12 +49,12 @@ class NetworkLook(NamedTuple):
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 GREY, BLUE, VERMILION, PURPLE = "#8C8C8C", "#0072B2", "#D55E00", "#CC79A7"
-SIMPLE, VGG, RESIDUAL = "LeNet, AlexNet", "VGG", "ResNet, EfficientNet"
+SIMPLE, VGG, RESIDUAL = "AlexNet, LeNet", "VGG", "ResNet, EfficientNet"
 FULLY_CONNECTED = "fully connected"
 
 NETWORKS = {
-    "lenet": NetworkLook("LeNet", SIMPLE, BLACK, "p"),
     "alexnet": NetworkLook("AlexNet", SIMPLE, VERMILION, "h"),
+    "lenet": NetworkLook("LeNet", SIMPLE, BLACK, "p"),
     "vgg11": NetworkLook("VGG11", VGG, BLUE, "o"),
     "vgg11_bn": NetworkLook("VGG11-bn", VGG, ORANGE, "s"),
     "vgg13": NetworkLook("VGG13", VGG, SKY, "^"),
@@ -88,28 +88,28 @@ RC: dict[str, Any] = {
 }
 
 
-def plain_log_ticks(axis: Axis) -> None:
-    """Labels a logarithmic axis at 1, 2 and 5 times powers of ten, without exponents."""
-    for set_locator, set_formatter, digits in (
+def plain_log_ticks(axis: Axis, digits: tuple[float, ...] = (2.0, 5.0)) -> None:
+    """Labels a logarithmic axis at powers of ten and `digits` times these, without exponents."""
+    for set_locator, set_formatter, labelled in (
         (axis.set_major_locator, axis.set_major_formatter, (1.0,)),
-        (axis.set_minor_locator, axis.set_minor_formatter, (2.0, 5.0)),
+        (axis.set_minor_locator, axis.set_minor_formatter, digits),
     ):
-        set_locator(LogLocator(subs=digits))
+        set_locator(LogLocator(subs=labelled))
         set_formatter(StrMethodFormatter("{x:g}"))
 
 
 def readable_log_ticks(axis: Axis) -> None:
-    """Labels a logarithmic axis by what it spans: decades, 1-2-5 steps, or round numbers."""
+    """Labels a logarithmic axis by what it spans: decades, digits of decades, or round numbers."""
     low, high = axis.get_view_interval()
     decades = np.log10(high / low)
     if decades > 2:
         axis.set_major_locator(LogLocator(numticks=6))
         axis.set_major_formatter(LogFormatterSciNotation())
         axis.set_minor_formatter(NullFormatter())
-    elif decades > 0.7:
-        plain_log_ticks(axis)
+    elif decades > 0.4:
+        plain_log_ticks(axis, (2.0, 5.0) if decades > 1 else (2.0, 3.0, 5.0))
     else:
-        axis.set_major_locator(MaxNLocator(4))
+        axis.set_major_locator(MaxNLocator(3))
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_locator(NullLocator())
 

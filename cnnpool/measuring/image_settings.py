@@ -26,7 +26,7 @@ class Settings:
     interpolation: str = "bilinear"
     shuffles: int = 5
     seed: int = 0
-    batch_size: int = 300
+    batch_size: int = 150
 
     def __post_init__(self):
         """Raises ValueError where a number is impossible."""

@@ -109,8 +109,9 @@ def image_moments(
     size = min(max(1, batch_size // copies), len(clean))
     stream = _compiled_stream(tuple(sorted((compiler_options or {}).items())))
     found = jax.device_get(stream(features, clean, deformed, noisy, batch_size=size))
+    wide = functools.partial(jax.tree.map, lambda a: np.asarray(a, np.float64))
     return {
-        name: ImageMoments(*(np.asarray(a, np.float64) for a in layer))
+        name: ImageMoments(*wide(layer))
         for name, layer in zip(found.names, found.layers, strict=True)
     }
 
@@ -118,10 +119,10 @@ def image_moments(
 @functools.partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=["names"])
 @dataclasses.dataclass
 class _InForwardOrder:
-    """What a compiled program says of every layer; JAX would return a dict sorted by key."""
+    """Arrays of every layer out of a compiled program; JAX would sort a dict by its keys."""
 
     names: tuple[str, ...]
-    layers: list[tuple[Array, Array, Array, Array]]
+    layers: Any
 
 
 @functools.cache

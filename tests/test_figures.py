@@ -230,3 +230,11 @@ def test_figures_import_neither_jax_nor_models():
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
+
+
+def test_results_of_deep_networks_are_refused(tmp_path):
+    path = tmp_path / "vgg.nc"
+    results.write(path, deep_results.network("vgg11"))
+    for item in ("fig4", "table1"):
+        with pytest.raises(ValueError, match=r"of simple CNNs on a ring.* got .*vgg\.nc"):
+            figures.make(item, [path], tmp_path / "a.png")

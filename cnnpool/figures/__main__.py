@@ -61,7 +61,13 @@ def _report(files: Sequence[Path], out: Path | None) -> str:
 
 
 def _one_run(files: Sequence[Path]) -> xr.Dataset:
-    return results.merge_stages([results.read(path) for path in files])
+    dataset = results.merge_stages([results.read(path) for path in files])
+    if "mean_filter" not in dataset:
+        raise ValueError(
+            f"fig4 and table1 are of simple CNNs on a ring, runs of configs/scale1d.py; got "
+            f"{', '.join(map(str, files))}, of a deep network"
+        )
+    return dataset
 
 
 PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {

@@ -1,10 +1,10 @@
 r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pooling budget, errors.
 
-    python -m cnnpool.eval --workdir=runs/vgg --stage=init,trained \\
+    python -m cnnpool.eval --workdir=runs/vgg --stage=init,trained \
         --transforms=none,channel_shuffle --out=vgg.nc
     python -m cnnpool.eval --workdir=runs/vgg --stage=all --out=dynamics.nc
     python -m cnnpool.eval --workdir=runs/vgg --deltas=0.1,0.3,1,3 --cutoffs=3,10 --out=deltas.nc
-    python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \\
+    python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \
         --transforms=none,channel_shuffle,mean_channel_activations --out=a.nc
 
 Writes netCDF (see `cnnpool.results`) and prints tables. If the output exists and holds this very
@@ -121,11 +121,15 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     default = Settings()
     group = parser.add_argument_group("measurement (deep networks; of simple CNNs --draws alone)")
     flags: dict[str, dict[str, Any]] = {
-        "images": {"type": int, "help": "P, test images at most"},
+        "images": {"type": int, "help": "P, test images"},
         "draws": {"type": int, "help": "diffeomorphisms and noises an image"},
         "deltas": {"type": _numbers(float), "help": "nominal displacements, pixels, 0.1,0.3,1"},
         "cutoffs": {"type": _numbers(int), "help": "cut-offs c of diffeomorphisms, 3,10"},
         "interpolation": {"choices": sorted(INTERPOLATIONS), "help": "of deformed images"},
+        "image_noise": {
+            "action": argparse.BooleanOptionalAction,
+            "help": "measure on images with the noise of the training set, if it has some",
+        },
         "shuffles": {"type": int, "help": "random channel shuffles a network"},
         "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
         "batch_size": {"type": int, "help": "images whose activations are held at once"},
@@ -173,7 +177,9 @@ def main(argv: Sequence[str]) -> None:
     )
     print(tables.layer_table(dataset))
     if run_config.is_deep(config):
-        print(f"\n{tables.error_table(dataset)}\n\n{tables.budget_table(dataset)}")
+        print(f"\n{tables.error_table(dataset)}")
+    if "spatial_share" in dataset:
+        print(f"\n{tables.budget_table(dataset)}")
     print(f"\nin {args.out}")
 
 

@@ -12,7 +12,8 @@ max-entropy diffeomorphisms, and `natural` over them; every deep network has
 - `depth` on `layer`: k of the units that figures plot, one a convolution or linear layer;
 - `D_shuffle_sd`, `G_shuffle_sd`, `R_shuffle_sd`, the spread over random shuffles;
 - `spatial_share` over (seed, stage), the pooling budget (`cnnpool.pooling_budget`), and
-  `layer_spatial_share`, both with `_se`; NaN where R does not fall;
+  `layer_spatial_share`, both with `_se`; NaN where R does not fall. Only where networks were
+  measured both as they are and with shuffled channels;
 - `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
   `filter_frequency`: the spectra of its filters (`cnnpool.filter_spectrum`);
 - `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.

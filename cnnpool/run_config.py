@@ -8,6 +8,8 @@ from ml_collections import ConfigDict
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
 
+_DATA_SOURCE = "data_source.txt"
+
 
 def defining_fields(config: ConfigDict) -> dict:
     """The fields of a config that change a parameter of the trained networks.
@@ -141,11 +143,17 @@ def claim_data(workdir: Path, source: str) -> None:
     Raises:
       ConfigMismatchError: if the run there was started on other data.
     """
-    path = workdir / "data_source.txt"
+    refuse_other_data(workdir, source)
+    path = workdir / _DATA_SOURCE
+    write_atomically(path, lambda beside: beside.write_text(f"{source}\n"))
+
+
+def refuse_other_data(workdir: Path, source: str) -> None:
+    """Raises ConfigMismatchError if a run was started on other data than `source`."""
+    path = workdir / _DATA_SOURCE
     known = path.read_text().strip() if path.exists() else source
     if known != source:
         raise ConfigMismatchError(
             f"the run in {workdir} was started on other data: {known}; got {source}. Give "
             "data.data_dir the folder of those data, or take another --workdir"
         )
-    write_atomically(path, lambda beside: beside.write_text(f"{source}\n"))

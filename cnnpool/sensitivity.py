@@ -6,7 +6,7 @@ For any function from inputs to named activations, of any network or none:
     print(sensitivities(moments)["relu03"].D)
 
 Activations are streamed: kept are two means a layer, and of an image and layer three numbers
-and a few projections.
+and at most `SKETCH` projections.
 """
 
 from collections.abc import Callable, Mapping
@@ -149,8 +149,8 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
     index, weight = jnp.minimum(number, images - 1), (number < images).astype(clean.dtype)
     changed = jnp.concatenate([deformed, noisy])
 
-    def of_batch(references, batch):
-        rows, w, first = batch
+    def of_batch(carry, batch):
+        (references, sums), (rows, w, first) = carry, batch
         stacked = jnp.concatenate([clean[rows][None], jnp.take(changed, rows, axis=1)])
         # Without the barrier, what makes a unit is repeated in everything that reads it.
         found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
@@ -159,7 +159,7 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
             name: jnp.where(first, _sum_over_images(f[0], w) / w.sum(), references[name])
             for name, f in flat.items()
         }
-        kept, sums = {}, {}
+        kept = {}
         for name, f in flat.items():
             squared = jnp.square(f - f[:1]).sum(-1)[1:]
             away = lax.optimization_barrier(f[0] - references[name][None])
@@ -169,8 +169,8 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
                 jnp.square(away).sum(-1),
                 _sketch(away),
             )
-            sums[name] = _sum_over_images(away, w)
-        return references, (kept, sums)
+            sums = sums | {name: sums[name] + _sum_over_images(away, w)}
+        return (references, sums), kept
 
     names: list[str] = []
 
@@ -182,9 +182,9 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
     one = jax.eval_shape(note_names, clean[:1])
     nothing = {name: jnp.zeros(math.prod(f.shape[1:]), f.dtype) for name, f in one.items()}
     batches_of = (index, weight, jnp.arange(batches) == 0)
-    references, (kept, sums) = lax.scan(of_batch, nothing, batches_of)
+    (references, sums), kept = lax.scan(of_batch, (nothing, nothing), batches_of)
     rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:images], kept)
-    layers = [_moments(rows[n], references[n], sums[n].sum(0) / images) for n in names]
+    layers = [_moments(rows[name], references[name], sums[name] / images) for name in names]
     return _InForwardOrder(tuple(names), layers)
 
 

@@ -1,120 +1,175 @@
 """Makes the figures of deep networks: trains what is missing, measures, draws."""
 
 from collections.abc import Sequence
+import dataclasses
+import json
 from pathlib import Path
 
-from cnnpool import run_config, runtime
+from ml_collections import ConfigDict
+
+from cnnpool import results, run_config, runtime
+from cnnpool.atomic_write import write_atomically
 from cnnpool.data.images import DataError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
+from cnnpool.measuring.image_settings import Settings
+from cnnpool.run_config import ConfigMismatchError
 from cnnpool.training import image_loop, packed
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.loop import checkpoint_directory
+from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
 from launch.deep_runs import CIFAR10, ITEMS, Run
 
 STAGES, TRANSFORMS = ("init", "trained"), ("none", "channel_shuffle")
-PACKED = Path("results/checkpoints")
+LEFT_OUT = (DataError, TrainingDivergedError)
 
 
-def trained_networks(run: Run, preset: str, *, runs: Path) -> Path:
-    """Where the trained networks of a run are, which is trained if they are nowhere.
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where things are.
 
-    Looked for, in this order, are the whole protocol's run and packed networks and, for the preset
-    "cpu", the shortened one's.
+    Attributes:
+      runs: working directories of trainings.
+      measurements: a result file a network, shared by all items.
+      checkpoints: packed networks.
+      data_dir: TFDS's folder; None: TFDS_DATA_DIR.
+    """
+
+    runs: Path
+    measurements: Path
+    checkpoints: Path = Path("results/checkpoints")
+    data_dir: str | None = None
+
+
+def measured(run: Run, preset: str, places: Places, *, overwrite: bool) -> Path:
+    """The file of a network's measurement; trains and measures what is missing.
+
+    Taken is, of the whole protocol first and then, for the preset "cpu", of the shortened one: a
+    measurement that is there, whether or not its networks are; a finished run; packed networks.
 
     Args:
       run: which networks.
       preset: "paper" or "cpu".
-      runs: the folder of all runs.
+      places: where to look.
+      overwrite: measure again.
+
+    Raises:
+      ConfigMismatchError: if what is there comes from another config.
+      DataError: if the data is absent or damaged.
+      TrainingDivergedError: if the training ends without a network.
     """
-    names = list(dict.fromkeys([run.name("paper"), run.name(preset)]))
-    for name in names:
-        if _is_finished(runs / name):
-            return runs / name
-        if packed.is_packed(PACKED / name):
-            return PACKED / name
-    workdir = runs / run.name(preset)
-    config = run.config(preset)
+    presets = list(dict.fromkeys(["paper", preset]))
+    for known in presets:
+        name, config = run.name(known), run.config(known)
+        file = places.measurements / f"{name}.nc"
+        if file.is_file() and not overwrite:
+            _refuse_other_measurement(file, config, exact=preset == "paper")
+            return file
+        for folder in (places.runs / name, places.checkpoints / name):
+            if _has_trained_networks(folder):
+                found = run_config.load(folder).to_dict()
+                _refuse_other_config(folder, found, config, exact=preset == "paper")
+                return _measure(folder, file, run, places)
+    return _train_and_measure(run, preset, places)
+
+
+def _train_and_measure(run: Run, preset: str, places: Places) -> Path:
+    workdir, config = places.runs / run.name(preset), run.config(preset)
+    if run.data == CIFAR10:
+        config = run_config.with_data_dir(config, places.data_dir).lock()
     print(f"training {len(config.seeds)} x {run.model} on {run.data} in {workdir}")
     runtime.use_compilation_cache()
     image_loop.train(config, workdir)
-    return workdir
+    return _measure(workdir, places.measurements / f"{workdir.name}.nc", run, places)
 
 
-def _is_finished(workdir: Path) -> bool:
-    directory = checkpoint_directory(workdir)
-    if not directory.exists():
-        return False
-    epochs = run_config.load(workdir).training.epochs
-    with CheckpointStore(directory, read_only=True, progress_type=ImageProgress) as store:
-        return epochs in store.epochs
-
-
-def measured(
-    run: Run, preset: str, *, runs: Path, measurements: Path, data_dir: str | None, overwrite: bool
-) -> Path:
-    """The file of a run's measurement, which is made if it is not there."""
-    workdir = trained_networks(run, preset, runs=runs)
-    file = measurements / f"{workdir.name}.nc"
-    print(f"measuring {workdir} into {file}")
+def _measure(folder: Path, file: Path, run: Run, places: Places) -> Path:
+    print(f"measuring {folder} into {file}")
     evaluate(
-        workdir,
+        folder,
         file,
         stages=STAGES,
         transforms=TRANSFORMS,
-        overwrite=overwrite,
-        data_dir=data_dir if run.data == CIFAR10 else None,
+        overwrite=True,
+        data_dir=places.data_dir if run.data == CIFAR10 else None,
     )
     return file
 
 
+def _has_trained_networks(folder: Path) -> bool:
+    if packed.is_packed(folder):
+        return True
+    directory = checkpoint_directory(folder)
+    if not directory.exists():
+        return False
+    epochs = run_config.load(folder).training.epochs
+    with CheckpointStore(directory, read_only=True, progress_type=ImageProgress) as store:
+        return epochs in store.epochs
+
+
+def _refuse_other_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) -> None:
+    """Raises ConfigMismatchError if networks are not those of a run.
+
+    Any number of initializations will do, unless `exact`.
+    """
+    theirs = run_config.defining_fields(run_config.from_dict(found))
+    ours = run_config.defining_fields(wanted)
+    if not exact:
+        ours["seeds"] = theirs["seeds"]
+    changed = run_config.differences(theirs, ours)
+    if changed:
+        raise ConfigMismatchError(
+            f"{where} holds networks of another config; there -> asked for:\n  "
+            + "\n  ".join(changed)
+            + "\nRename it, or give another --runs or --measurements."
+        )
+
+
+def _refuse_other_measurement(file: Path, wanted: ConfigDict, *, exact: bool) -> None:
+    attributes = results.read(file).attrs
+    _refuse_other_config(file, json.loads(attributes["config"]), wanted, exact=exact)
+    record = json.loads(attributes["measurement"])
+    asked = {
+        "transforms": list(TRANSFORMS),
+        "settings": json.loads(json.dumps(Settings().record())),
+    }
+    changed = run_config.differences({key: record.get(key) for key in asked}, asked)
+    if changed:
+        raise FileExistsError(
+            f"{file} exists, with another measurement; there -> asked for: {', '.join(changed)}; "
+            "give --overwrite to replace it"
+        )
+
+
 def reproduce(
-    item: str,
-    preset: str,
-    *,
-    runs: Path,
-    measurements: Path,
-    out: Path,
-    data_dir: str | None,
-    overwrite: bool,
+    item: str, preset: str, places: Places, *, picture: Path, overwrite: bool
 ) -> Sequence[Path]:
-    """One figure; networks whose data is not there are left out and named.
+    """One figure, and what it says as text in ITEM.md beside it.
+
+    Networks whose data is not there, or whose training diverges, are left out and named.
 
     Args:
       item: a key of `launch.deep_runs.ITEMS`.
       preset: "paper" or "cpu".
-      runs: holds the working directories.
-      measurements: gets a file a network, shared by all items.
-      out: the picture.
-      data_dir: TFDS's folder.
-      overwrite: replace files that hold another measurement.
+      places: where to look and to write.
+      picture: to draw.
+      overwrite: measure again.
 
     Returns:
       The files that the figure was drawn from.
 
     Raises:
-      DataError: if no network's data is there.
+      DataError: if there is no network.
     """
     files, missing = [], []
     for run in ITEMS[item]:
         try:
-            files.append(
-                measured(
-                    run,
-                    preset,
-                    runs=runs,
-                    measurements=measurements,
-                    data_dir=data_dir,
-                    overwrite=overwrite,
-                )
-            )
-        except DataError as error:
-            missing.append(f"{run.name(preset)}: {error}")
+            files.append(measured(run, preset, places, overwrite=overwrite))
+        except LEFT_OUT as error:
+            missing.append(f"left out {run.name(preset)}: {error}")
     if not files:
         raise DataError("\n".join(missing))
-    print(f"drawing {out}")
-    figures.make(item, files, out)
-    for text in missing:
-        print(f"left out {text}")
+    text = "\n\n".join([figures.make(item, files, picture), *missing])
+    write_atomically(picture.with_suffix(".md"), lambda path: path.write_text(f"{text}\n"))
+    print(text)
     return files

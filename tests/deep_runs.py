@@ -8,6 +8,8 @@ import numpy as np
 from cnnpool.training import image_loop
 from configs import cifar10, scale2d
 
+MEASUREMENT = {"images": 24, "shuffles": 2}  # of 64 test images
+
 
 def _shorten(config):
     config.training.epochs, config.training.batch_size = 2, 32

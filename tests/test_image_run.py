@@ -12,7 +12,8 @@ from cnnpool import export, results, run_config
 from cnnpool.data.images import DataError
 from cnnpool.measuring import image_run
 from cnnpool.measuring.run import load_stages
-from cnnpool.training.checkpoints import CheckpointError
+from cnnpool.training.checkpoints import CheckpointError, RunState
+from cnnpool.training.image_progress import ImageProgress
 from tests import deep_runs
 
 
@@ -35,6 +36,7 @@ def measured(vgg, tmp_path_factory):
         out,
         stages=("init", "1", "trained", "last"),
         transforms=("none",),
+        settings=deep_runs.MEASUREMENT,
         data_dir=deep_runs.moved_data(vgg[0]),
     )
     return out, results.read(out)
@@ -78,7 +80,11 @@ def test_coordinates_and_what_travels_with_the_numbers(measured, vgg):
 
 def test_the_same_measurement_is_taken_and_another_refused(measured, vgg):
     out, before = measured[0], measured[0].stat().st_mtime_ns
-    asked = {"stages": ("init", "1", "trained", "last"), "transforms": ("none",)}
+    asked = {
+        "stages": ("init", "1", "trained", "last"),
+        "transforms": ("none",),
+        "settings": deep_runs.MEASUREMENT,
+    }
     # The data is not read again: this run's stored data_dir is gone.
     again = evaluation.evaluate(vgg[0], out, **asked)
     assert again.identical(measured[1])
@@ -98,6 +104,8 @@ def test_impossible_settings_are_refused(lenet, tmp_path):
         ({"images": 1}, "--images must be at least 2, got 1"),
         ({"shuffles": 0}, "--shuffles must be at least 1"),
         ({"deltas": (1.0, 1.0)}, "--deltas must be different numbers"),
+        ({"images": 65}, r"--images=65 \(P\) is more than the 64 test images"),
+        ({"images": 24, "deltas": (2.0,)}, "moves of its active pixels: leave out --deltas"),
     ):
         with pytest.raises(ValueError, match=message):
             evaluation.evaluate(
@@ -107,6 +115,48 @@ def test_impossible_settings_are_refused(lenet, tmp_path):
                 transforms=("none",),
                 settings=settings,
             )
+
+
+def test_networks_are_measured_on_their_own_data_alone(vgg, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    deep_runs.save_arrays(other)
+    np.save(other / "images.npy", 255 - np.load(other / "images.npy"))
+    with pytest.raises(run_config.ConfigMismatchError, match="was started on other data"):
+        evaluation.evaluate(
+            vgg[0],
+            tmp_path / "a.nc",
+            stages=("trained",),
+            transforms=("none",),
+            settings=deep_runs.MEASUREMENT,
+            data_dir=str(other),
+        )
+
+
+def test_an_unknown_transform_is_refused_with_the_known_ones(lenet, tmp_path):
+    with pytest.raises(ValueError, match="transform 'chanel_shuffle': expected one of none,"):
+        evaluation.evaluate(
+            lenet[0],
+            tmp_path / "a.nc",
+            stages=("trained",),
+            transforms=("chanel_shuffle",),
+            settings=deep_runs.MEASUREMENT,
+        )
+
+
+def test_without_shuffled_networks_there_is_no_budget(measured):
+    assert "spatial_share" not in measured[1]
+
+
+def test_dead_is_what_was_dead_at_the_stage():
+    progress = [
+        ImageProgress(0, 9, best_epoch=3, best_error=0.1, dead_epoch=5),
+        ImageProgress(1, 9, best_epoch=6, best_error=0.1, dead_epoch=5),
+        ImageProgress(2, 9, best_epoch=6, best_error=0.1),
+    ]
+    state = RunState(9, None, tuple(progress), 0.0)
+    assert image_run.network_dead_epochs(state, "trained") == [None, 5, None]
+    assert image_run.network_dead_epochs(state, "last") == [5, 5, None]
 
 
 def test_drawn_data_has_no_folder(lenet, tmp_path):
@@ -124,6 +174,7 @@ def test_the_command_prints_layers_errors_and_budget(lenet, tmp_path, capsys):
             "--stage=init,trained",
             "--transforms=none,channel_shuffle",
             "--shuffles=2",
+            "--images=24",
             f"--out={out}",
         ]
     )

@@ -1,5 +1,7 @@
 """Measurements of deep networks: their images, frozen statistics, and D, G, R by the oracle."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 from cnnpool import eval as evaluation
 from cnnpool import results, run_config
+from cnnpool.data.images import Split
 from cnnpool.measuring import image_inputs, image_network, image_run
 from cnnpool.measuring.image_settings import Settings
 from tests import deep_runs
@@ -66,13 +69,35 @@ def test_noise_of_the_training_set_is_drawn_once_and_then_deformed(vgg):
     chosen = image_inputs.chosen_images(settings, len(vgg[1].data.test.labels))
     plain = vgg[1].data.test.images[chosen]
     assert vgg[1].config.data.image_noise > 0
-    assert np.corrcoef(np.ravel(once), np.ravel(plain))[0, 1] < 0.99, "there is no noise: void"
+    clean = image_inputs.clean_images(vgg[1].data, Settings(images=20, image_noise=False))
+
+    def correlation(images):
+        return np.corrcoef(np.ravel(images), np.ravel(plain))[0, 1]
+
+    assert correlation(clean) > 0.9999
+    assert correlation(once) < 0.99
+
+
+@pytest.mark.parametrize(
+    ("images", "settings", "message"),
+    [
+        (np.ones((30, 8, 8, 1)), {}, "all 20 images are the same"),
+        (np.random.default_rng(0).random((30, 8, 6, 1)), {}, "of square images, got 8 x 6"),
+        (np.random.default_rng(0).random((30, 8, 8, 1)), {"deltas": (0.0,)}, "delta > 0"),
+        (np.random.default_rng(0).random((30, 8, 8, 1)), {"cutoffs": (1,)}, "cut-off of 2 or more"),
+    ],
+)
+def test_impossible_measurements_are_refused_at_once(vgg, images, settings, message):
+    split = Split(jnp.asarray(images, jnp.float32), jnp.zeros(30, jnp.int32))
+    data = dataclasses.replace(vgg[1].data, test=split)
+    with pytest.raises(ValueError, match=message):
+        image_inputs.check(data, Settings(images=20, **settings))
 
 
 def test_fewer_images_are_the_first_of_more():
     few, many = (image_inputs.chosen_images(Settings(images=n), 64) for n in (10, 40))
     np.testing.assert_array_equal(few, many[:10])
-    assert len(image_inputs.chosen_images(Settings(), 64)) == len(set(many.tolist())) + 24
+    assert len(set(many.tolist())) == 40
 
 
 def test_frozen_statistics_are_those_of_the_clean_images(vgg):

@@ -86,7 +86,7 @@ def test_nothing_names_the_machine_it_was_made_on(packed_once, vgg):
 
 def test_a_folder_is_evaluated_like_a_run(packed_once, vgg, tmp_path):
     out, data = tmp_path / "a.nc", f"--data_dir={deep_runs.moved_data(vgg[0])}"
-    evaluation.main([f"--workdir={packed_once}", f"--out={out}", data])
+    evaluation.main([f"--workdir={packed_once}", f"--out={out}", data, "--images=24"])
     dataset = results.read(out)
     rows = json.loads((packed_once / "summary.json").read_text())["seeds"]
     expected = [np.float32(row["packed_test_error"]) for row in rows]
@@ -94,7 +94,7 @@ def test_a_folder_is_evaluated_like_a_run(packed_once, vgg, tmp_path):
     np.testing.assert_array_equal(dataset["best_epoch"].sel(stage="trained"), [1, 1])
     assert json.loads(dataset.attrs["trained_by"])
     before = out.stat().st_mtime_ns
-    evaluation.main([f"--workdir={packed_once}", f"--out={out}"])
+    evaluation.main([f"--workdir={packed_once}", f"--out={out}", "--images=24"])
     assert out.stat().st_mtime_ns == before
 
 

@@ -1,6 +1,7 @@
 """The images that deep networks are measured on: clean, deformed, and with noise."""
 
 from collections.abc import Iterator
+import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, Key
 import numpy as np
 
-from cnnpool.data.images import ImageData
-from cnnpool.diffeomorphisms import deform
+from cnnpool.data.images import ImageData, StandardizedImages
+from cnnpool.diffeomorphisms import deform, temperature
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.noise import matched_noise
 
@@ -48,11 +49,42 @@ class Inputs(NamedTuple):
     noisy: Float[Array, "draws images height width channels"]
 
 
-def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
-    """Which of `count` test images are measured on, all if there are no more than asked for.
+def check(data: ImageData, settings: Settings) -> None:
+    """Refuses a measurement that is impossible on the data, before anything is computed.
 
-    Fewer images are the first of more.
+    Raises:
+      ValueError: if there are too few images, they are not square or all the same, or a
+        diffeomorphism is impossible or not the data's own.
     """
+    images = data.test.images[chosen_images(settings, len(data.test.labels))]
+    if bool((images == images[:1]).all()):
+        raise ValueError(
+            f"all {len(images)} images are the same: D, G and R compare different ones; check the "
+            "data, or take more of them with --images"
+        )
+    if data.own_perturbations is not None:
+        settings.refuse_unused()
+        return
+    height, width = images.shape[1:3]
+    if height != width:
+        raise ValueError(
+            f"diffeomorphisms are of square images, got {height} x {width} pixels; crop the images"
+        )
+    for delta, cutoff in settings.fields:
+        temperature(delta, size=height, cutoff=cutoff)
+
+
+def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
+    """Which of `count` test images are measured on; fewer are the first of more.
+
+    Raises:
+      ValueError: if there are not that many.
+    """
+    if settings.images > count:
+        raise ValueError(
+            f"--images={settings.images} (P) is more than the {count} test images that there are; "
+            f"give --images={count} or fewer"
+        )
     order = jax.random.permutation(measurement_keys(settings.seed).choice, count)
     return np.asarray(order[: settings.images])
 
@@ -60,6 +92,8 @@ def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
 def clean_images(data: ImageData, settings: Settings) -> Float[Array, "images h w channels"]:
     """The chosen test images, normalized; noise of the training set is drawn once, here."""
     chosen = chosen_images(settings, len(data.test.labels))
+    if isinstance(data, StandardizedImages) and not settings.image_noise:
+        data = dataclasses.replace(data, image_noise=0.0)
     return data.normalize(measurement_keys(settings.seed).image_noise, data.test.images[chosen])
 
 

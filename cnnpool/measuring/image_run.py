@@ -14,7 +14,7 @@ import xarray as xr
 
 from cnnpool import provenance, results, run_config
 from cnnpool.data.images import DataError
-from cnnpool.measuring import image_sensitivities, image_transforms
+from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.training import image_setup, packed
@@ -24,6 +24,7 @@ from cnnpool.training.image_setup import ImageTraining
 from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, Variables
 from cnnpool.training.loop import checkpoint_directory
 
+VERSION = 1  # of what is measured: raised where the same settings give other numbers
 Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 
 
@@ -69,6 +70,7 @@ def measurement_record(
             epochs = stage_names.epochs_of(stages, store)
             networks = {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
     record = {
+        "version": VERSION,
         "run": run_config.defining_fields(config),
         "networks": networks,
         "transforms": list(transforms),
@@ -152,6 +154,16 @@ def network_epochs(state: RunState, stage: str) -> list[int]:
     return [state.epoch] * len(state.progress)
 
 
+def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
+    """The epoch since which each network of a stage says the same of every image, if it does."""
+    return [
+        one.dead_epoch if one.dead_epoch is not None and one.dead_epoch <= epoch else None
+        for one, epoch in zip(
+            cast(Sequence[Any], state.progress), network_epochs(state, stage), strict=True
+        )
+    ]
+
+
 def evaluator(training: ImageTraining) -> Evaluator:
     """A function of stacked networks and their epochs: loss and error of each on the test images.
 
@@ -201,7 +213,11 @@ def measure_run(
     record = measurement_record(workdir, config, stages, transforms, settings)
     trained_by = (workdir / "provenance.json").read_text()
     training = open_training(config)
+    _refuse_other_data(workdir, training.data.source)
+    image_inputs.check(training.data, settings)
     states = load_stages(workdir, config, stages, training=training)
+    networks = _networks(config.seeds, states)
+    names = image_transforms.parse(",".join(transforms), networks[0].variables.params)
     evaluate = evaluator(training)
     found = {
         stage: evaluate(state.params, network_epochs(state, stage))
@@ -214,11 +230,17 @@ def measure_run(
         "trained_by": trained_by,
         "data_source": training.data.source,
     }
-    networks = _networks(config.seeds, states)
-    names = image_transforms.parse(",".join(transforms), networks[0].variables.params)
     arrays = image_sensitivities.measure(training, networks, names, settings)
     errors = _errors(config.seeds, states, found)
     return errors.assign(arrays).set_coords("depth").assign_attrs(attributes | made_by)
+
+
+def _refuse_other_data(workdir: Path, source: str) -> None:
+    """Raises ConfigMismatchError if the networks were trained on other data."""
+    if packed.is_packed(workdir):
+        packed.refuse_other_data(workdir, source)
+    else:
+        run_config.refuse_other_data(workdir, source)
 
 
 def _networks(
@@ -251,7 +273,9 @@ def _errors(
         "test_error": per_network([[one.error for one in row] for row in found.values()]),
         "test_loss": per_network([[one.loss for one in row] for row in found.values()]),
         "best_epoch": of_progress("best_epoch"),
-        "dead_epoch": of_progress("dead_epoch"),
+        "dead_epoch": per_network(
+            [network_dead_epochs(state, stage) for stage, state in states.items()]
+        ),
         "epoch": ("stage", [state.epoch for state in states.values()]),
         "training_seconds": ("stage", [state.seconds for state in states.values()]),
     }

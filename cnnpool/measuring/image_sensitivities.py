@@ -86,7 +86,7 @@ def measure(
                 found = dict(
                     _under_transforms(training, network, transforms, settings, inputs, bar)
                 )
-                fields[-1].append(_field(found))
+                fields[-1].append(_field(network, found))
     arrays = _arrays(networks, transforms, kinds, fields)
     if not own:
         arrays["natural"] = natural_kinds(training.data.test.images.shape[1], settings)
@@ -116,30 +116,30 @@ def _under_transforms(
         random = image_transforms.is_random(transform)
         moments = []
         for number in range(settings.shuffles if random else 1):
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                moments.append(
-                    image_network.moments(
-                        training.recipe.model,
-                        network.variables,
-                        transform,
-                        jax.random.fold_in(own, number),
-                        inputs,
-                        untrained=network.untrained,
-                        batch_size=settings.batch_size,
-                    )
+            moments.append(
+                image_network.moments(
+                    training.recipe.model,
+                    network.variables,
+                    transform,
+                    jax.random.fold_in(own, number),
+                    inputs,
+                    untrained=network.untrained,
+                    batch_size=settings.batch_size,
                 )
+            )
             bar.update()
-            for warning in caught:
-                text = f"seed {network.seed}, {network.stage}, {transform}: {warning.message}"
-                bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
         yield transform, moments
 
 
-def _field(found: Mapping[str, list[Moments]]) -> Field:
+def _field(network: Network, found: Mapping[str, list[Moments]]) -> Field:
     values, spread = {}, {}
     for transform, shuffles in found.items():
-        each = [sensitivities(moments) for moments in shuffles]
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            each = [sensitivities(moments) for moments in shuffles]
+        for text in dict.fromkeys(str(warning.message) for warning in caught):
+            text = f"seed {network.seed}, {network.stage}, {transform}: {text}"
+            tqdm.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
         values[transform] = {
             unit: Sensitivity(*np.mean([one[unit] for one in each], axis=0).tolist())
             for unit in each[0]
@@ -208,7 +208,10 @@ def _arrays(
         arrays[name] = by_unit(lambda one, t, u, name=name: getattr(one.sensitivities[t][u], name))
     for place, name in enumerate(_SHUFFLED):
         arrays[name] = by_unit(lambda one, t, u, place=place: one.spread[t][u][place])
-    for name, part in (("spatial_share", "value"), ("spatial_share_se", "se")):
+    has_budget = {image_transforms.NONE, image_transforms.SHUFFLE} <= set(transforms)
+    for name, part in (
+        (("spatial_share", "value"), ("spatial_share_se", "se")) if has_budget else ()
+    ):
         arrays[name] = gather(lambda one, part=part: getattr(one.share, part))
         arrays[f"layer_{name}"] = gather(
             lambda one, part=part: [

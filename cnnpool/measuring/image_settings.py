@@ -9,11 +9,12 @@ class Settings:
     """Of images, diffeomorphisms, noise and shuffles; the defaults are the protocol's.
 
     Attributes:
-      images: P, test images, drawn at random; all where there are fewer.
+      images: P, test images, drawn at random.
       draws: diffeomorphisms and noises of each image.
       deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
       cutoffs: their cut-offs c.
       interpolation: of deformed images: bilinear, nearest or gaussian.
+      image_noise: whether images carry the noise of the training set, where it has some.
       shuffles: random channel shuffles of each network.
       seed: of the choice of images and of all other randomness.
       batch_size: images, deformed and noisy ones counted, whose activations are held at once.
@@ -24,6 +25,7 @@ class Settings:
     deltas: tuple[float, ...] = (1.0,)
     cutoffs: tuple[int, ...] = (3,)
     interpolation: str = "bilinear"
+    image_noise: bool = True
     shuffles: int = 5
     seed: int = 0
     batch_size: int = 150
@@ -37,6 +39,16 @@ class Settings:
             values = getattr(self, field)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"--{field} must be different numbers, got {values}")
+
+    def refuse_unused(self) -> None:
+        """Raises ValueError if diffeomorphisms are chosen for data that has its own."""
+        default = Settings()
+        for field in ("deltas", "cutoffs", "interpolation"):
+            if getattr(self, field) != getattr(default, field):
+                raise ValueError(
+                    f"--{field} is of max-entropy diffeomorphisms; this data has a diffeomorphism "
+                    f"of its own, moves of its active pixels: leave out --{field}"
+                )
 
     @property
     def fields(self) -> tuple[tuple[float, int], ...]:

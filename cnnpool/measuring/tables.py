@@ -13,7 +13,7 @@ def layer_table(dataset: xr.Dataset) -> str:
     lines = []
     seeds = dataset.sizes["seed"]
     shown = dataset
-    if "depth" in dataset.coords and "spatial_share" in dataset:
+    if "test_loss" in dataset:
         shown = dataset.isel(layer=dataset["depth"].notnull().values)
     for kind, part in _diffeomorphisms(shown):
         for stage in part["stage"].values:

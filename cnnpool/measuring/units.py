@@ -19,9 +19,7 @@ def depths(units: Sequence[str]) -> list[int | None]:
     Args:
       units: names in forward order.
     """
-    main = [
-        name for name in units if not (_SIDE_BRANCH.fullmatch(name) or _SIDE_BRANCH.match(name))
-    ]
+    main = [name for name in units if not _SIDE_BRANCH.match(name)]
     last_units: list[str] = []
     for name in main:
         if _STARTS_LAYER.fullmatch(name):

@@ -175,6 +175,16 @@ def networks_checksum(folder: Path) -> str:
     return _summary(folder)["networks_sha256"]
 
 
+def refuse_other_data(folder: Path, source: str) -> None:
+    """Raises PackedError if the networks of a folder were trained on other data than `source`."""
+    known = _summary(folder)["data_source"]
+    if known != source:
+        raise PackedError(
+            f"the networks in {folder} were trained on other data: {known}; got {source}. Give "
+            "--data_dir the folder of those data"
+        )
+
+
 def load(folder: Path, config: ConfigDict) -> RunState:
     """The best networks of a folder; `params` is `Variables` in float32, the seed axis first.
 
@@ -210,7 +220,7 @@ def _summary(folder: Path) -> dict[str, Any]:
         summary = json.loads(path.read_text())
         for row in summary["seeds"]:
             _progress(row)
-        for key in ("epoch", "training_seconds", "image_shape", "networks_sha256"):
+        for key in ("epoch", "training_seconds", "image_shape", "data_source", "networks_sha256"):
             summary[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PackedError(

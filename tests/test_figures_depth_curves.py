@@ -102,6 +102,21 @@ def test_networks_have_their_own_colours_markers_and_legend_entries():
     ]
 
 
+@pytest.mark.parametrize(
+    ("seeds", "title"),
+    [
+        ([1, 1], "± se over images ($n$ = 1)"),
+        ([5, 5], "mean over 5 seeds, ± se"),
+        ([3, 5], "mean over 3 or 5 seeds, ± se"),
+        ([5, 1], "mean over 5 seeds, ± se\n± se over images ($n$ = 1)"),
+    ],
+)
+def test_the_legend_says_what_the_bands_are(seeds, title):
+    given = [network(m, seeds=n) for m, n in zip(("lenet", "alexnet"), seeds, strict=True)]
+    legend = fig7.draw(fig7.series(given)).legends[0]
+    assert legend.get_title().get_text() == title
+
+
 def test_looks_of_networks_differ():
     looks = [(look.color, look.marker) for look in style.NETWORKS.values()]
     assert len(set(looks)) == len(looks)

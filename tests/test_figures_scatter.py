@@ -1,13 +1,18 @@
 """Figure 5 and the noise figure: test error against D, G, R of the output."""
 
+import csv
+
 import numpy as np
 import pytest
 
 from cnnpool.figures import error_scatter, fig5, noise, style
 from cnnpool.figures.networks import Network
+from cnnpool.figures.series import write_csv
 from tests import deep_results
 
 FACTORS = {"lenet": 0.5, "alexnet": 1.5, "vgg11": 0.7, "vgg11_bn": 0.3, "vgg13_bn": 0.2}
+
+BY_IMAGES = "± se over images ($n$ = 1)"
 
 
 def network(model, data="scale2d", **fields):
@@ -61,42 +66,154 @@ def test_one_point_a_network_in_its_colour_on_log_axes():
 def test_the_correlations_of_a_power_law_are_one():
     points = fig5.series(five())
     for quantity, sign in (("D", 1), ("G", -1), ("R", 1)):
-        pearson, spearman = error_scatter.correlations(points, quantity)
         # LeNet and AlexNet share no depth with the VGGs, but the output's R, G are the same.
-        assert pearson.value == pytest.approx(sign)
-        assert spearman.value == pytest.approx(sign)
-    assert "| all, scale detection | G_f | 5 | -1.00 | -1.00 |" in fig5.markdown(points)
+        for found in error_scatter.correlations(points, quantity, unit=error_scatter.NETWORKS):
+            assert found[:3] == pytest.approx((sign,) * 3)
+    minus = "-1.00 [-1.00, -1.00]"
+    text = fig5.markdown(points)
+    assert f"| all, scale detection | G_f | 5 | 5 networks | {minus} | {minus} |" in text
     titles = [axes.get_title() for axes in fig5.draw(points).axes]
-    assert titles == [f"$r$: {one}\n$\\rho$: {one}" for one in ("+1.00", "-1.00", "+1.00")]
+    plus = minus.replace("-", "+")
+    assert titles == [f"$r$: {one}\n$\\rho$: {one}" for one in (plus, minus, plus)]
 
 
-def test_a_network_without_errors_is_drawn_hollow_at_half_a_test_image():
+@pytest.mark.parametrize("quantity", ["D", "G", "R", "test_error"])
+def test_both_coordinates_are_means_over_the_seeds_in_which_all_is_finite(quantity):
+    given = five()
+    cell = {"seed": 0, "stage": "trained"}
+    if quantity != "test_error":
+        cell |= {"layer": "linear05", "transform": "none"}
+    given[0].dataset[quantity].loc[cell] = np.nan
+    points = [one for one in fig5.series(given) if one.model == "lenet"]
+    # Of the factors 0.9, 1, 1.1 of seeds 0, 1, 2 the last two are left: mean 1.05, error 0.05.
+    r, g = 0.5 * 10**-1.5, 0.02 / 0.5**0.5
+    for one, value in zip(points, (r * g, g, r), strict=True):
+        np.testing.assert_allclose(one.x, [1.05 * value])
+        np.testing.assert_allclose(one.x_se, [0.05 * value])
+        np.testing.assert_allclose(one.y, [1.05 * 0.1 * 0.25])
+        np.testing.assert_allclose(one.y_se, [0.05 * 0.1 * 0.25])
+        assert list(one.seeds) == [2]
+    assert error_scatter.remarks(points) == []
+
+
+def left_out_networks():
+    """Without test error; with a dead output in every seed; with R = 0."""
     perfect = network("resnet18", factor=0.1, test_error=0.0)
-    points = fig5.series([*five(), perfect])
+    dead = network("fully_connected_2")
+    dead.dataset["G"].loc[{"layer": "linear09"}] = np.nan
+    blind = network("vgg16")
+    blind.dataset["R"].loc[{"layer": "linear09"}] = 0.0
+    return [perfect, dead, blind]
+
+
+REMARKS = [
+    "left out, no test error: ResNet18",
+    "left out, dead in every seed: fully connected, 2",
+    "left out, D, G or R is 0: VGG16",
+]
+
+
+def test_networks_without_error_or_life_are_left_out_and_named():
+    given = [*five(), *left_out_networks()]
+    points = fig5.series(given)
+    assert sorted(error_scatter.remarks(points)) == sorted(REMARKS)
     figure = fig5.draw(points)
-    floor = 0.5 / 4096
-    (place,) = [place for place in markers(figure.axes[2]) if place[1] == floor]
-    assert place[0] == pytest.approx(0.1 * 10**-1.5)
-    assert markers(figure.axes[2])[place].get_markerfacecolor() == "white"
-    text = "1 of 6 networks without test error, drawn hollow at half a test image"
-    assert figure.get_suptitle() == text
-    assert fig5.markdown(points).endswith(text)
-    assert error_scatter.correlations(points, "R")[0].points == 6
-    (row,) = [one for one in points if one.model == "resnet18" and one.panel[1] == "R"]
-    assert row.points == ("no test error",)
+    without = fig5.draw(fig5.series(five()))
+    for axes, same in zip(figure.axes, without.axes, strict=True):
+        assert markers(axes).keys() == markers(same).keys()
+        assert axes.get_title() == same.get_title()
+    note, *others = figure.get_supxlabel().split("\n")
+    assert note == without.get_supxlabel() == "95 % intervals: bootstrap over networks"
+    assert others == error_scatter.remarks(points)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert len(labels) == 5
+    text = fig5.markdown(points)
+    assert text.endswith("\n\n".join(error_scatter.remarks(points)))
+    assert "| all, scale detection | R_f | 5 | 5 networks | +1.00" in text
+    row = next(one for one in points if one.model == "resnet18" and one.panel[1] == "R")
+    assert (row.points, list(row.y)) == (("no test error",), [0.0])
+    np.testing.assert_allclose(row.x, [0.1 * 10**-1.5])
 
 
-def test_what_has_no_logarithm_is_left_out_and_said():
-    of_unknown_size = network("resnet18", "cifar10", test_error=0.0)
-    dead = network("lenet", "cifar10")
-    dead.dataset["G"].loc[{"layer": "linear05"}] = np.nan
-    given = [of_unknown_size, dead, network("vgg11", "cifar10", image_noise=1.0, factor=0.5)]
-    points = noise.series(given)
+def test_a_figure_without_any_point_is_drawn(tmp_path):
+    points = fig5.series(left_out_networks())
+    style.save(lambda: fig5.draw(points), tmp_path / "a.png")
+    assert [len(markers(axes)) for axes in fig5.draw(points).axes] == [0, 0, 0]
+    assert "| R_f | 0 | 0 networks | undefined | undefined |" in fig5.markdown(points)
+
+
+def test_a_long_list_of_networks_is_wrapped():
+    given = [network(model, test_error=0.0) for model in style.NETWORKS]
+    lines = fig5.draw(fig5.series(given)).get_supxlabel().split("\n")
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= error_scatter.NOTE_WIDTH
+
+
+def test_points_know_how_long_their_networks_were_trained(tmp_path):
+    points = fig5.series([network("lenet", epochs=30), network("vgg11", epochs=100)])
+    write_csv(tmp_path / "a.csv", "fig5", points)
+    with (tmp_path / "a.csv").open() as file:
+        found = {row["network"]: row["epochs"] for row in csv.DictReader(file)}
+    assert found == {"lenet": "30", "vgg11": "100"}
+
+
+@pytest.mark.parametrize(("seeds", "title"), [(1, BY_IMAGES), (3, "mean over 3 seeds, ± se")])
+def test_the_legend_says_what_is_averaged(seeds, title):
+    figure = fig5.draw(fig5.series(five(seeds=seeds)))
+    assert figure.legends[0].get_title().get_text() == title
+
+
+def noisy(models, levels=(0.0, 1.0, 10.0)):
+    """Networks whose error is a power of their R times the same noise at every level."""
+    scatter = dict(zip(FACTORS, (1.0, 0.4, 2.0, 0.7, 1.5), strict=True))
+    return [
+        network(
+            model,
+            "cifar10",
+            image_noise=level,
+            factor=FACTORS[model],
+            test_error=0.1 * FACTORS[model] * scatter[model],
+        )
+        for level in levels
+        for model in models
+    ]
+
+
+def row_of(text, start):
+    return next(line for line in text.split("\n") if line.startswith(start)).split(" | ")
+
+
+def test_noise_levels_of_an_architecture_are_drawn_together_where_there_are_four():
+    points = noise.series(noisy(FACTORS))
+    text = noise.markdown(points)
+    found, level = row_of(text, "| all | R_f"), row_of(text, "| s = 1 | R_f")
+    assert found[2:4] == ["15", "5 architectures"]
+    assert level[2:4] == ["5", "5 architectures"]
+    # Three equal points an architecture are no further evidence.
+    assert found[4:] == level[4:]
+    assert "; none for fewer than 4" in text
     figure = noise.draw(points)
-    assert figure.get_suptitle() == "2 of 3 networks left out where there is no logarithm"
-    assert [len(markers(axes)) for axes in figure.axes] == [2, 1, 2]
-    assert error_scatter.correlations(points, "R")[0].points == 2
-    assert "| all | R_f | 2 | undefined | undefined |" in noise.markdown(points)
+    assert figure.get_supxlabel() == "95 % intervals: bootstrap over architectures"
+    assert figure.axes[2].get_title().split("\n")[0] == f"$r$: {found[4]}"
+
+
+def test_networks_are_drawn_one_by_one_where_architectures_are_few():
+    models = list(FACTORS)[:4]
+    given = noisy(models)
+    for one in given:
+        if one.model == models[0]:
+            one.dataset["test_error"][:] = 0.0
+    points = noise.series(given)
+    text = noise.markdown(points)
+    found = row_of(text, "| all | R_f")
+    assert found[2:4] == ["9", "9 networks"]
+    assert "[" in found[4]
+    assert row_of(text, "| s = 1 | R_f")[2:4] == ["3", "3 networks"]
+    assert "[" not in row_of(text, "| s = 1 | R_f")[4]
+    assert noise.draw(points).get_supxlabel() == (
+        "95 % intervals: bootstrap over networks\n"
+        "left out, no test error: LeNet; LeNet, noise 1; LeNet, noise 10"
+    )
 
 
 def test_noise_levels_are_colours_and_networks_markers():
@@ -121,5 +238,6 @@ def test_noise_levels_are_colours_and_networks_markers():
         style.network(model).marker for model in FACTORS
     }
     text = noise.markdown(points)
-    assert "| s = 10 | D_f | 5 | +1.00 | +1.00 |" in text
-    assert "| all | G_f | 10 | -1.00" in text
+    one = "+1.00 [+1.00, +1.00]"
+    assert f"| s = 10 | D_f | 5 | 5 architectures | {one} | {one} |" in text
+    assert "| all | G_f | 10 | 5 architectures | -1.00" in text

@@ -51,6 +51,19 @@ def test_dead_networks_are_left_out_and_counted():
     np.testing.assert_array_equal(found.seeds, [2, 1, 0])
 
 
+def test_only_seeds_in_which_all_is_finite_are_kept():
+    given = cell([[1, 10], [2, np.nan], [3, 30], [4, 40]])
+    given["G"] = given["R"].transpose("layer", "seed") * 0 + 1
+    given["error"] = ("seed", [0.1, 0.2, np.inf, 0.4])
+    np.testing.assert_array_equal(
+        seed_average.where_finite(given, ["R", "G", "error"])["R"], [[1, 10], [4, 40]]
+    )
+    assert seed_average.where_finite(given, ["error"])["error"].values.tolist() == [0.1, 0.2, 0.4]
+    none = seed_average.where_finite(given.assign(R=given["R"] * np.nan), ["R", "error"])
+    found = seed_average.over_seeds(none, "error")
+    assert (np.isnan(found.mean), np.isnan(found.se), found.seeds) == (True, True, 0)
+
+
 def test_the_axis_of_seeds_may_lie_anywhere():
     dataset = cell([[1, 10], [3, 20]]).transpose("layer", "seed")
     np.testing.assert_array_equal(seed_average.over_seeds(dataset, "R").mean, [2, 15])
@@ -69,6 +82,7 @@ def test_the_table_has_a_line_a_point_and_empty_cells_for_what_is_unknown(tmp_pa
         y_se=np.array([np.nan, 0.3]),
         seeds=np.array([5, 4]),
         points=("a", "b"),
+        epochs=30,
     )
     bare = Series(("", ""), "c", "m", "", "d", x=np.array([1.0]), y=np.array([2.0]))
     write_csv(tmp_path / "new" / "a.csv", "fig2", [full, bare])
@@ -76,8 +90,8 @@ def test_the_table_has_a_line_a_point_and_empty_cells_for_what_is_unknown(tmp_pa
         rows = list(csv.reader(file))
     assert tuple(rows[0]) == COLUMNS
     assert [",".join(row[:1] + row[2:]) for row in rows[1:]] == [
-        "fig2,trained,vgg11, noise 10,cifar10,a,0.123456,1e-09,0.1,,5",
-        "fig2,trained,vgg11, noise 10,cifar10,b,1,,0.2,0.3,4",
-        "fig2,c,m,d,,1,2,,,",
+        "fig2,trained,vgg11, noise 10,cifar10,30,a,0.123456,1e-09,0.1,,5",
+        "fig2,trained,vgg11, noise 10,cifar10,30,b,1,,0.2,0.3,4",
+        "fig2,c,m,d,,,1,2,,,",
     ]
     assert [row[1] for row in rows[1:]] == ["row, k = 1", "row, k = 1", ""]

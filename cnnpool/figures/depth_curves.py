@@ -99,5 +99,6 @@ def draw(
     panels.title_rows(axes_of, lambda panel: f"${quantity_of(panel)}_k$")
     panels.title_columns(axes_of)
     panels.label_bottom(axes_of, "relative depth $k/K$")
-    panels.legend(figure, [*panels.network_handles(curves), *panels.curve_handles(LOOKS, curves)])
+    handles = [*panels.network_handles(curves), *panels.curve_handles(LOOKS, curves)]
+    panels.legend(figure, handles, title=panels.band_title(curves))
     return figure

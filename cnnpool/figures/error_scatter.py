@@ -1,12 +1,14 @@
 """Test error against D_f, G_f, R_f of the output, on log-log axes: Figure 5 and noise.
 
-One point a network: means over its seeds, error bars of one standard error. A network without any
-test error is drawn at half a test image, hollow, and counts there in the correlations; where the
-number of test images is unknown it is left out, as is every point without logarithms.
+One point a network: means over the seeds in which D, G, R and the error are finite, error bars of
+one standard error. Networks without any test error, and those whose output is dead in every seed,
+have no place on these axes: they are left out of the picture and the correlations, and listed by
+name. The intervals of the correlations come from resampling networks, or whole architectures.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+import textwrap
+from typing import Any, NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,21 +20,43 @@ from cnnpool.correlation import Correlation
 from cnnpool.figures import layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
 from cnnpool.figures.networks import Network
-from cnnpool.figures.series import Series
+from cnnpool.figures.seed_average import Average
+from cnnpool.figures.series import Series, of_averages
 
 QUANTITIES = ("D", "G", "R")
+ERROR = "test_error"
 STAGE, TRANSFORM = "trained", "none"
-NO_ERROR = "no test error"
+DEAD, NO_ERROR, NO_LOGARITHM = "dead in every seed", "no test error", "D, G or R is 0"
+RESAMPLING_SEED = 0
+NOTE_WIDTH = 130  # characters below three panels
 TABLE_HEAD = (
-    "| networks | test error against | points | Pearson's r of logarithms [95 %] "
-    "| Spearman's rho [95 %] |\n|---|---|---|---|---|"
+    "| networks | test error against | points | resampled | Pearson's r of logarithms [95 %] "
+    "| Spearman's rho [95 %] |\n|---|---|---|---|---|---|"
 )
+
+
+class Unit(NamedTuple):
+    """What the bootstrap draws.
+
+    Attributes:
+      plural: its name: "networks".
+      of: which one a point belongs to.
+    """
+
+    plural: str
+    of: Callable[[Series], Hashable]
+
+
+NETWORKS = Unit("networks", lambda one: (one.model, one.variant))
+ARCHITECTURES = Unit("architectures", lambda one: one.model)
 
 
 def series(
     networks: Sequence[Network], *, item: str, curve_of: Callable[[Network], str]
 ) -> list[Series]:
     """The points of all networks: for each of D, G, R a series of one point a network.
+
+    What a point is says why it is not drawn: `DEAD`, `NO_ERROR` or `NO_LOGARITHM`; None if it is.
 
     Args:
       networks: of one figure.
@@ -43,72 +67,114 @@ def series(
       ValueError: if a network was not measured after training.
     """
     measured.require(networks, item=item, stages=[STAGE], transforms=[TRANSFORM])
-    return [_point(one, name, curve_of(one)) for name in QUANTITIES for one in networks]
+    averages = [_averages(one) for one in networks]
+    return [
+        of_averages(
+            ("", name),
+            curve_of(one),
+            one.identity,
+            x=found[name],
+            y=found[ERROR],
+            points=_why_left_out(found),
+            epochs=one.config["training"]["epochs"],
+        )
+        for name in QUANTITIES
+        for one, found in zip(networks, averages, strict=True)
+    ]
 
 
-def _point(network: Network, quantity: str, curve: str) -> Series:
+def _averages(network: Network) -> dict[str, Average]:
+    """D, G, R and test error of the output, all over the same seeds."""
     cell = layers.output(network.at_nominal()).sel(stage=STAGE, transform=TRANSFORM)
-    cell = cell.expand_dims("point")
-    error = seed_average.over_seeds(cell, "test_error")
-    perfect = bool(error.mean[0] == 0)
-    if perfect:
-        images = network.test_images
-        error = error._replace(mean=np.array([np.nan if images is None else 0.5 / images]))
-    return network.series(
-        ("", quantity),
-        curve,
-        x=seed_average.over_seeds(cell, quantity),
-        y=error,
-        points=[NO_ERROR] if perfect else [],
+    names = (*QUANTITIES, ERROR)
+    alive = seed_average.where_finite(cell.expand_dims("point"), names)
+    return {name: seed_average.over_seeds(alive, name) for name in names}
+
+
+def _why_left_out(found: dict[str, Average]) -> list[str]:
+    if found[ERROR].seeds[0] == 0:
+        return [DEAD]
+    if found[ERROR].mean[0] == 0:
+        return [NO_ERROR]
+    if any(found[name].mean[0] <= 0 for name in QUANTITIES):
+        return [NO_LOGARITHM]
+    return []
+
+
+def drawn(points: Sequence[Series]) -> list[Series]:
+    """The points that are drawn and count in the correlations."""
+    return [one for one in points if one.points is None]
+
+
+def correlations(
+    points: Sequence[Series], quantity: str, *, unit: Unit
+) -> tuple[Correlation, Correlation]:
+    """Pearson's r of the logarithms and Spearman's rho of test error and D_f, G_f or R_f.
+
+    Args:
+      points: of `series`.
+      quantity: "D", "G" or "R".
+      unit: what the bootstrap draws.
+    """
+    chosen = [one for one in drawn(points) if one.panel[1] == quantity]
+    x, y = (np.array([getattr(one, axis)[0] for one in chosen]) for axis in "xy")
+    units = [unit.of(one) for one in chosen]
+    return (
+        correlation.log_pearson(x, y, seed=RESAMPLING_SEED, units=units),
+        correlation.spearman(x, y, seed=RESAMPLING_SEED, units=units),
     )
 
 
-def is_drawable(point: Series) -> bool:
-    """Whether both coordinates of a point have logarithms."""
-    return bool(point.x[0] > 0 and point.y[0] > 0)
-
-
-def correlations(points: Sequence[Series], quantity: str) -> tuple[Correlation, Correlation]:
-    """Pearson's r of the logarithms and Spearman's rho of test error and D_f, G_f or R_f."""
-    chosen = [one for one in points if one.panel[1] == quantity and is_drawable(one)]
-    x, y = (np.array([getattr(one, axis)[0] for one in chosen]) for axis in "xy")
-    return correlation.log_pearson(x, y), correlation.spearman(x, y)
-
-
-def table_rows(points: Sequence[Series], kind: str) -> list[str]:
+def table_rows(points: Sequence[Series], kind: str, *, unit: Unit) -> list[str]:
     """Correlations with D, G and R as rows below `TABLE_HEAD`.
 
     Args:
       points: of several networks.
       kind: which networks these are, in words.
+      unit: what the bootstrap draws.
     """
+    drawable = {unit.of(one) for one in drawn(points)}
     rows = []
     for quantity in QUANTITIES:
-        pearson, spearman = correlations(points, quantity)
-        rows.append(f"| {kind} | {quantity}_f | {pearson.points} | {pearson} | {spearman} |")
+        pearson, spearman = correlations(points, quantity, unit=unit)
+        rows.append(
+            f"| {kind} | {quantity}_f | {pearson.points} | {len(drawable)} {unit.plural} "
+            f"| {pearson} | {spearman} |"
+        )
     return rows
 
 
-def remarks(points: Sequence[Series]) -> str:
-    """What has no place on logarithmic axes, and what became of it; "" if nothing."""
-    networks = {(one.model, one.variant) for one in points}
-    absent = {(one.model, one.variant) for one in points if not is_drawable(one)}
-    perfect = {(one.model, one.variant) for one in points if one.points == (NO_ERROR,)} - absent
-    parts = []
-    if perfect:
-        parts.append(
-            f"{len(perfect)} of {len(networks)} networks without test error, drawn hollow at half "
-            "a test image"
-        )
-    if absent:
-        parts.append(
-            f"{len(absent)} of {len(networks)} networks left out where there is no logarithm"
-        )
-    return "; ".join(parts)
+def remarks(points: Sequence[Series]) -> list[str]:
+    """A line for every reason to leave networks out, naming them."""
+    names: dict[str, dict[str, None]] = {}  # by reason, without repetition and in order
+    for one in points:
+        for reason in one.points or ():
+            name = panels.network_label(one.model, one.variant, set())
+            names.setdefault(reason, {})[name] = None
+    return [f"left out, {reason}: {'; '.join(found)}" for reason, found in names.items()]
+
+
+def markdown(rows: Sequence[str], points: Sequence[Series]) -> str:
+    """The table of correlations, how their intervals were made, and what is left out.
+
+    Args:
+      rows: of `table_rows`.
+      points: of all networks.
+    """
+    intervals = (
+        f"95 % intervals: percentiles of {correlation.RESAMPLES} bootstrap resamples of the units "
+        f"in column `resampled`; none for fewer than {correlation.LEAST_UNITS}"
+    )
+    lines = [intervals, *remarks(points)]
+    return "\n\n".join(["\n".join([TABLE_HEAD, *rows]), *lines])
 
 
 def draw(
-    points: Sequence[Series], *, color_of: Callable[[Series], Any], handles: Sequence[Line2D]
+    points: Sequence[Series],
+    *,
+    color_of: Callable[[Series], Any],
+    handles: Sequence[Line2D],
+    unit: Unit,
 ) -> Figure:
     """Draws test error against D, G, R, with correlation coefficients as titles.
 
@@ -116,36 +182,34 @@ def draw(
       points: of `series`.
       color_of: the colour of a point.
       handles: of the legend.
+      unit: what the bootstrap draws.
     """
     figure, axes_of = panels.grid(points, size=(2.5, 2.9), margin=1.6, sharey=True)
-    for one in filter(is_drawable, points):
+    for one in drawn(points):
         _draw_point(axes_of[one.panel], one, color_of(one))
     panels.log_y(axes_of)
     for panel, axes in axes_of.items():
-        pearson, spearman = correlations(points, panel[1])
+        pearson, spearman = correlations(points, panel[1], unit=unit)
         axes.set(xscale="log", xlabel=f"${panel[1]}_f$")
         axes.set_title(f"$r$: {pearson}\n$\\rho$: {spearman}", fontsize=8)
         style.readable_log_ticks(axes.xaxis)
     axes_of[points[0].panel].set_ylabel("test error")
-    if remarks(points):
-        figure.suptitle(remarks(points), fontsize=8)
-    panels.legend(figure, handles)
+    notes = [f"95 % intervals: bootstrap over {unit.plural}", *remarks(points)]
+    wrapped = [textwrap.fill(note, NOTE_WIDTH) for note in notes]
+    figure.supxlabel("\n".join(wrapped), fontsize=7.5)
+    panels.legend(figure, handles, title=panels.band_title(drawn(points)))
     return figure
 
 
 def _draw_point(axes: Axes, point: Series, color: Any) -> None:
-    perfect = point.points == (NO_ERROR,)
-    if perfect:
-        axes.axhline(point.y[0], **style.FLOOR)
     axes.errorbar(
         point.x,
         point.y,
         xerr=point.x_se,
-        yerr=None if perfect else point.y_se,
+        yerr=point.y_se,
         color=color,
         marker=style.network(point.model).marker,
         markersize=6,
-        markerfacecolor="white" if perfect else color,
         linestyle="none",
         elinewidth=0.8,
     )

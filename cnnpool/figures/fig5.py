@@ -5,7 +5,7 @@ ResNets, EfficientNet-B0), xi = 14, g = 2, 1024 training images. The error corre
 anti-correlates with G_f, and correlates best with R_f.
 
 Ours: the networks that are given, one point each, with Pearson's r of the logarithms, Spearman's
-rho and their 95 % intervals.
+rho and their 95 % intervals by resampling networks.
 """
 
 from collections.abc import Sequence
@@ -37,15 +37,18 @@ def series(networks: Sequence[Network]) -> list[Series]:
 
 def draw(points: Sequence[Series]) -> Figure:
     """Draws the figure, a colour and marker a network."""
-    handles = panels.network_handles(points)
+    handles = panels.network_handles(error_scatter.drawn(points))
     for handle in handles:
         handle.set_linestyle("none")
     return error_scatter.draw(
-        points, color_of=lambda one: style.network(one.model).color, handles=handles
+        points,
+        color_of=lambda one: style.network(one.model).color,
+        handles=handles,
+        unit=error_scatter.NETWORKS,
     )
 
 
 def markdown(points: Sequence[Series]) -> str:
-    """The correlations as a table."""
-    rows = error_scatter.table_rows(points, "all, scale detection")
-    return "\n".join([error_scatter.TABLE_HEAD, *rows, "", error_scatter.remarks(points)]).strip()
+    """The correlations as a table, and which networks are left out."""
+    rows = error_scatter.table_rows(points, "all, scale detection", unit=error_scatter.NETWORKS)
+    return error_scatter.markdown(rows, points)

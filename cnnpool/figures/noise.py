@@ -5,14 +5,17 @@ noise is added to the images of the training set"; it shows no figure.
 
 Ours: networks on CIFAR-10, one point a network and noise level s (the norm of the noise on every
 normalized image, config.data.image_noise); the colour is s, the marker the network. Correlations
-over all points are the titles; those at each level are in the table that is printed. The error is
-measured under the noise of the training.
+over all points are the titles; those at each level are in the table that is printed. Noise levels
+of one architecture are not independent: the bootstrap draws whole architectures, with all their
+levels and widths, or single networks where there are too few architectures. The error is measured
+under the noise of the training.
 """
 
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
+from cnnpool import correlation
 from cnnpool.figures import error_scatter, panels, style
 from cnnpool.figures import networks as measured
 from cnnpool.figures.networks import Network
@@ -53,23 +56,33 @@ def levels(points: Sequence[Series]) -> list[str]:
     return list(dict.fromkeys(one.curve for one in points))
 
 
+def unit(points: Sequence[Series]) -> error_scatter.Unit:
+    """What the bootstrap draws: architectures, or networks if there are too few of them."""
+    architectures = {one.model for one in error_scatter.drawn(points)}
+    enough = len(architectures) >= correlation.LEAST_UNITS
+    return error_scatter.ARCHITECTURES if enough else error_scatter.NETWORKS
+
+
 def draw(points: Sequence[Series]) -> Figure:
     """Draws the figure, a colour a noise level, a marker a network."""
-    there = levels(points)
+    shown = error_scatter.drawn(points)
+    there = levels(shown)
     colors = dict(zip(there, style.sequence(len(there)), strict=True))
-    models = sorted({one.model for one in points}, key=style.network_order)
+    models = sorted({one.model for one in shown}, key=style.network_order)
     markers = [
         panels.marker_handle(look.label, marker=look.marker, face="black")
         for look in map(style.network, models)
     ]
     handles = [*markers, *panels.color_handles(colors)]
-    return error_scatter.draw(points, color_of=lambda one: colors[one.curve], handles=handles)
+    return error_scatter.draw(
+        points, color_of=lambda one: colors[one.curve], handles=handles, unit=unit(points)
+    )
 
 
 def markdown(points: Sequence[Series]) -> str:
     """The correlations over all points and at each noise level, as a table."""
-    rows = error_scatter.table_rows(points, "all")
+    rows = error_scatter.table_rows(points, "all", unit=unit(points))
     for level in levels(points):
         at_level = [one for one in points if one.curve == level]
-        rows += error_scatter.table_rows(at_level, level.replace("$", ""))
-    return "\n".join([error_scatter.TABLE_HEAD, *rows, "", error_scatter.remarks(points)]).strip()
+        rows += error_scatter.table_rows(at_level, level.replace("$", ""), unit=unit(at_level))
+    return error_scatter.markdown(rows, points)

@@ -13,6 +13,7 @@ from cnnpool.figures.series import Series
 
 Panels = dict[tuple[str, str], Axes]
 
+ANY_BAND = "mean over seeds, ± se\n($n$ = 1: over images or filters)"
 LEAST_SHARE_OF_MEAN = 1e-2  # where mean - se is not positive, a band on log axes ends here
 
 
@@ -150,12 +151,37 @@ def marker_handle(label: str, *, marker: str, face: str) -> Line2D:
     )
 
 
-def legend(figure: Figure, handles: Sequence[Line2D]) -> None:
-    """Puts a legend at the right of all panels, where it covers nothing."""
+def band_title(series: Iterable[Series]) -> str:
+    """What curves and their bands are, by how many networks were averaged.
+
+    Of several networks mean and standard error are over seeds, of a single one the error is over
+    images (`seed_average`).
+    """
+    counts = {
+        int(one.seeds.max()) for one in series if one.seeds is not None and one.seeds.max() > 0
+    }
+    several = sorted(counts - {1})
+    parts = []
+    if several:
+        numbers = " or ".join(map(str, several))
+        parts.append(f"mean over {numbers} seeds, ± se")
+    if 1 in counts:
+        parts.append("± se over images ($n$ = 1)")
+    return "\n".join(parts)
+
+
+def legend(figure: Figure, handles: Sequence[Line2D], *, title: str = ANY_BAND) -> None:
+    """Puts a legend at the right of all panels, where it covers nothing.
+
+    Args:
+      figure: to get it.
+      handles: its entries.
+      title: what curves and bands are, see `band_title`.
+    """
     figure.legend(
         handles=handles,
         loc="outside right upper",
-        title="mean over seeds, ± se",
+        title=title,
         title_fontsize=7.5,
         alignment="left",
     )

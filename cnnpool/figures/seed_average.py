@@ -1,5 +1,6 @@
 """The mean over the networks of a run, and its standard error."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,23 @@ class Average(NamedTuple):
     mean: np.ndarray
     se: np.ndarray
     seeds: np.ndarray
+
+
+def where_finite(cell: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """The seeds in which all of some variables are finite everywhere; there may be none.
+
+    Averages of these variables are then over the same networks, and can be plotted against each
+    other.
+
+    Args:
+      cell: a dataset at one stage and transform.
+      names: of variables over seed and other dimensions.
+    """
+    kept = np.ones(cell.sizes["seed"], bool)
+    for name in names:
+        values = cell[name].transpose("seed", ...).values
+        kept &= np.isfinite(values).reshape(len(kept), -1).all(1)
+    return cell.isel(seed=np.flatnonzero(kept))
 
 
 def over_seeds(cell: xr.Dataset, name: str) -> Average:

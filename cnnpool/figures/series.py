@@ -16,7 +16,7 @@ from cnnpool.atomic_write import write_atomically
 from cnnpool.figures.seed_average import Average
 
 COLUMNS = (
-    *("figure", "panel", "curve", "network", "data", "point"),
+    *("figure", "panel", "curve", "network", "data", "epochs", "point"),
     *("x", "y", "x_se", "y_se", "seeds"),
 )
 
@@ -37,6 +37,7 @@ class Series:
       y_se: standard errors of y, NaN where unknown; None for none.
       seeds: networks averaged at every point; None where nothing is averaged.
       points: what each point is: a layer's unit, an eigenvalue; None for nothing.
+      epochs: how long the network was trained, by its config; None for what is not said.
     """
 
     panel: tuple[str, str]
@@ -50,6 +51,7 @@ class Series:
     y_se: Float[np.ndarray, " points"] | None = None
     seeds: Int[np.ndarray, " points"] | None = None
     points: tuple[str, ...] | None = None
+    epochs: int | None = None
 
 
 def of_averages(
@@ -60,6 +62,7 @@ def of_averages(
     x: Average | np.ndarray,
     y: Average | np.ndarray,
     points: Iterable[object] = (),
+    epochs: int | None = None,
 ) -> Series:
     """A series of numbers or of averages over seeds.
 
@@ -70,6 +73,7 @@ def of_averages(
       x: numbers, or averages with standard errors.
       y: likewise; the numbers of seeds are its.
       points: what every point is; nothing if empty.
+      epochs: how long the network was trained, by its config.
     """
     return Series(
         panel,
@@ -81,6 +85,7 @@ def of_averages(
         y_se=y.se if isinstance(y, Average) else None,
         seeds=y.seeds if isinstance(y, Average) else None,
         points=tuple(map(str, points)) or None,
+        epochs=epochs,
     )
 
 
@@ -89,7 +94,8 @@ def rows(figure: str, series: Series) -> list[tuple]:
     size = len(series.x)
     panel = ", ".join(part for part in series.panel if part)
     network = f"{series.model}, {series.variant}" if series.variant else series.model
-    head = (figure, _plain(panel), _plain(series.curve), network, series.data)
+    epochs = "" if series.epochs is None else series.epochs
+    head = (figure, _plain(panel), _plain(series.curve), network, series.data, epochs)
     empty = ("",) * size
     columns = (
         series.points or empty,

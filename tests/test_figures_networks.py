@@ -16,10 +16,9 @@ def network(*args, **fields):
 
 def test_names_come_from_the_config():
     plain = network("vgg11_bn", "cifar10")
-    assert (plain.title, plain.variant, plain.test_images) == ("VGG11-bn, CIFAR-10", "", None)
+    assert (plain.title, plain.variant) == ("VGG11-bn, CIFAR-10", "")
     other = network("lenet", "cifar10", image_noise=10.0, width_factor=0.5)
     assert other.title == "LeNet, width 0.5, noise 10, CIFAR-10"
-    assert network("resnet18", "scale2d").test_images == 4096
     assert network("my_net", "arrays").title == "my_net, own images"
 
 

@@ -88,7 +88,8 @@ def draw(curves: Sequence[Series]) -> Figure:
         panels.marker_handle(label, marker="o", face=face)
         for label, face in ((NATURAL, "black"), (UNNATURAL, "white"))
     ]
-    panels.legend(figure, [*panels.color_handles(colors), *dots])
+    title = panels.band_title(curves)
+    panels.legend(figure, [*panels.color_handles(colors), *dots], title=title)
     return figure
 
 

@@ -86,5 +86,5 @@ def draw(curves: Sequence[Series]) -> Figure:
     panels.log_y(axes_of)
     panels.title_rows(axes_of, lambda panel: panel[1])
     panels.label_bottom(axes_of, "epoch")
-    panels.legend(figure, panels.color_handles(colors))
+    panels.legend(figure, panels.color_handles(colors), title=panels.band_title(curves))
     return figure

@@ -57,12 +57,6 @@ class Network:
         return float(data["image_noise"]) if "image_noise" in data else 0.0
 
     @property
-    def test_images(self) -> int | None:
-        """How many images the test error is measured on; None where the config says "all"."""
-        data = self.config["data"]
-        return (data["test_size"] or None) if "test_size" in data else None
-
-    @property
     def variant(self) -> str:
         """In what the network differs from the plain one of its name."""
         model = self.config["model"]
@@ -101,7 +95,8 @@ class Network:
         points: Iterable[object] = (),
     ) -> Series:
         """A curve of this network; for the arguments see `of_averages`."""
-        return of_averages(panel, curve, self.identity, x=x, y=y, points=points)
+        epochs = self.config["training"]["epochs"]
+        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, epochs=epochs)
 
     def has(self, stage: str, transform: str) -> bool:
         """Whether a curve was measured."""

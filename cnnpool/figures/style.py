@@ -27,7 +27,6 @@ TRAINED_DOTTED: Look = {"color": "tab:blue", "linestyle": ":", "marker": "s", "m
 THEORY: Look = {"color": "black", "linestyle": "--", "linewidth": 1}
 GUIDE: Look = {"color": "tab:red", "linestyle": "-", "linewidth": 0.7}
 REFERENCE: Look = {"color": "0.3", "linestyle": "-", "linewidth": 0.6, "zorder": 0}
-FLOOR: Look = {"color": "0.5", "linestyle": ":", "linewidth": 0.8, "zorder": 0}
 BAND_ALPHA = 0.25
 
 

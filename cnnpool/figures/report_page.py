@@ -17,7 +17,8 @@ table { border-collapse: collapse; font-size: .9rem; }
 th, td { border-bottom: 1px solid #ccc; padding: .35rem .9rem .35rem 0; text-align: left;
          vertical-align: top; }
 td { min-width: 7rem; }
-pre { background: #f4f4f4; padding: .6rem; white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
+pre { background: #f4f4f4; padding: .6rem; font-size: .85rem;
+      white-space: pre-wrap; overflow-wrap: anywhere; }
 .verdict { display: inline-block; padding: 0 .5rem; border: 1px solid; border-radius: .3rem;
            font-size: .85rem; font-weight: 600; white-space: nowrap; }
 .reproduced { color: #00573d; background: #e8f5ef; }

@@ -27,7 +27,7 @@ def run(*arguments, cwd=ROOT):
     ("command", "words"),
     [
         ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
-        ("cnnpool.eval", ["--transforms", "mean_channel_filters", "--overwrite", "a line a layer"]),
+        ("cnnpool.eval", ["--transforms", "mean_channel_filters", "--overwrite", "pooling budget"]),
         ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),

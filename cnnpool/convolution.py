@@ -2,7 +2,7 @@
 
 GPUs and TPUs keep XLA's own. On a CPU, XLA's convolutions are slow, their gradients above
 all (openxla/xla#34273), so there a convolution becomes matrix products over tiles of the
-image. `cpu_algorithm` chooses which; benchmarks/convolution.md has the measurements.
+image. `cpu_algorithm` chooses which; `python -m benchmarks.convolution` measures all of them.
 """
 
 from collections.abc import Callable

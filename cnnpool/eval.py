@@ -128,7 +128,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
         "interpolation": {"choices": sorted(INTERPOLATIONS), "help": "of deformed images"},
         "image_noise": {
             "action": argparse.BooleanOptionalAction,
-            "help": "measure on images with the noise of the training set, if it has some",
+            "help": "measure, errors too, under the noise of the training set, if it has some",
         },
         "shuffles": {"type": int, "help": "random channel shuffles a network"},
         "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},

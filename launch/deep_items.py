@@ -12,15 +12,14 @@ from cnnpool.atomic_write import write_atomically
 from cnnpool.data.images import DataError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.stages import INIT, TRAINED
 from cnnpool.run_config import ConfigMismatchError
 from cnnpool.training import image_loop, packed
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
-from launch.deep_runs import CIFAR10, ITEMS, Run
+from launch.deep_runs import BOTH, CIFAR10, ITEMS, Measurement, Run
 
-STAGES, TRANSFORMS = ("init", "trained"), ("none", "channel_shuffle")
 LEFT_OUT = (DataError, TrainingDivergedError)
 
 
@@ -41,16 +40,24 @@ class Places:
     data_dir: str | None = None
 
 
-def measured(run: Run, preset: str, places: Places, *, overwrite: bool) -> Path:
+def measured(
+    run: Run,
+    presets: Sequence[str],
+    places: Places,
+    *,
+    measurement: Measurement = BOTH,
+    overwrite: bool,
+) -> Path:
     """The file of a network's measurement; trains and measures what is missing.
 
-    Taken is, of the whole protocol first and then, for the preset "cpu", of the shortened one: a
-    measurement that is there, whether or not its networks are; a finished run; packed networks.
+    Taken is, by the first preset for which there is one: a measurement that is there, whether or
+    not its networks are; a finished run; packed networks. Else the last preset is trained.
 
     Args:
       run: which networks.
-      preset: "paper" or "cpu".
+      presets: "paper", "cpu", or both, the better first.
       places: where to look.
+      measurement: how.
       overwrite: measure again.
 
     Raises:
@@ -58,47 +65,53 @@ def measured(run: Run, preset: str, places: Places, *, overwrite: bool) -> Path:
       DataError: if the data is absent or damaged.
       TrainingDivergedError: if the training ends without a network.
     """
-    presets = list(dict.fromkeys(["paper", preset]))
-    for known in presets:
-        name, config = run.name(known), run.config(known)
-        file = places.measurements / f"{name}.nc"
+    exact = presets[-1] == "paper"
+    for preset in presets:
+        name, config = run.name(preset), run.config(preset)
+        file = _file(name, measurement, places)
         if file.is_file() and not overwrite:
-            _refuse_other_measurement(file, config, exact=preset == "paper")
+            _refuse_other_measurement(file, config, measurement, exact=exact)
             return file
         for folder in (places.runs / name, places.checkpoints / name):
-            if _has_trained_networks(folder):
+            if _has_trained_networks(folder, measurement):
                 found = run_config.load(folder).to_dict()
-                _refuse_other_config(folder, found, config, exact=preset == "paper")
-                return _measure(folder, file, run, places)
-    return _train_and_measure(run, preset, places)
+                _refuse_other_config(folder, found, config, exact=exact)
+                return _measure(folder, file, run, measurement, places)
+    workdir = places.runs / run.name(presets[-1])
+    _train(run, run.config(presets[-1]), workdir, places)
+    return _measure(workdir, _file(workdir.name, measurement, places), run, measurement, places)
 
 
-def _train_and_measure(run: Run, preset: str, places: Places) -> Path:
-    workdir, config = places.runs / run.name(preset), run.config(preset)
+def _file(name: str, measurement: Measurement, places: Places) -> Path:
+    parts = [name, measurement.name] if measurement.name else [name]
+    return places.measurements / f"{'-'.join(parts)}.nc"
+
+
+def _train(run: Run, config: ConfigDict, workdir: Path, places: Places) -> None:
     if run.data == CIFAR10:
         config = run_config.with_data_dir(config, places.data_dir).lock()
     print(f"training {len(config.seeds)} x {run.model} on {run.data} in {workdir}")
     runtime.use_compilation_cache()
     image_loop.train(config, workdir)
-    return _measure(workdir, places.measurements / f"{workdir.name}.nc", run, places)
 
 
-def _measure(folder: Path, file: Path, run: Run, places: Places) -> Path:
+def _measure(folder: Path, file: Path, run: Run, measurement: Measurement, places: Places) -> Path:
     print(f"measuring {folder} into {file}")
     evaluate(
         folder,
         file,
-        stages=STAGES,
-        transforms=TRANSFORMS,
+        stages=measurement.stages,
+        transforms=measurement.transforms,
+        settings=dict(measurement.settings),
         overwrite=True,
         data_dir=places.data_dir if run.data == CIFAR10 else None,
     )
     return file
 
 
-def _has_trained_networks(folder: Path) -> bool:
+def _has_trained_networks(folder: Path, measurement: Measurement) -> bool:
     if packed.is_packed(folder):
-        return True
+        return {INIT, TRAINED}.issuperset(measurement.stages)
     directory = checkpoint_directory(folder)
     if not directory.exists():
         return False
@@ -125,14 +138,13 @@ def _refuse_other_config(where: Path, found: dict, wanted: ConfigDict, *, exact:
         )
 
 
-def _refuse_other_measurement(file: Path, wanted: ConfigDict, *, exact: bool) -> None:
+def _refuse_other_measurement(
+    file: Path, wanted: ConfigDict, measurement: Measurement, *, exact: bool
+) -> None:
     attributes = results.read(file).attrs
     _refuse_other_config(file, json.loads(attributes["config"]), wanted, exact=exact)
     record = json.loads(attributes["measurement"])
-    asked = {
-        "transforms": list(TRANSFORMS),
-        "settings": json.loads(json.dumps(Settings().record())),
-    }
+    asked = json.loads(json.dumps(measurement.record()))
     changed = run_config.differences({key: record.get(key) for key in asked}, asked)
     if changed:
         raise FileExistsError(
@@ -162,9 +174,12 @@ def reproduce(
       DataError: if there is no network.
     """
     files, missing = [], []
-    for run in ITEMS[item]:
+    presets = ITEMS[item].presets(preset)
+    for run, measurement in ITEMS[item].chosen(preset):
         try:
-            files.append(measured(run, preset, places, overwrite=overwrite))
+            files.append(
+                measured(run, presets, places, measurement=measurement, overwrite=overwrite)
+            )
         except LEFT_OUT as error:
             missing.append(f"left out {run.name(preset)}: {error}")
     if not files:

@@ -1,14 +1,16 @@
-"""The runs of deep networks that the items of the paper need.
+"""The runs of deep networks that the items of the paper need, and how they are measured.
 
 A run is one network on one data set, several seeds. Its folder is DATA-MODEL for the whole
-protocol and DATA-MODEL-cpu for the shortened one.
+protocol and DATA-MODEL-cpu for the shortened one, with width and noise in between.
 """
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 from ml_collections import ConfigDict
 
+from cnnpool.measuring.image_settings import Settings
 from configs import cifar10, scale2d
 
 CIFAR10, SCALE2D = "cifar10", "scale2d"
@@ -25,9 +27,12 @@ SCALE2D_NETWORKS = (
     "resnet50",
     "efficientnet_b0",
 )
+NARROW = 0.25  # width_factor of Figure 5 on a CPU
 NOISES = (0.0, 0.01, 0.1, 1.0, 10.0, 30.0, 100.0)
+CPU_NOISES = (0.0, 10.0, 30.0, 100.0)
 PAPER_SEEDS = {CIFAR10: 5, SCALE2D: 10}
-CPU_SEEDS = {"lenet": 3, "alexnet": 3}  # of the others one
+CPU_SEEDS = {"lenet": 3, "alexnet": 3}  # of narrow networks also 3, of the others one
+KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 160)  # of trainings, for `dynamics`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +42,21 @@ class Run:
     Attributes:
       data: "cifar10" or "scale2d".
       model: name of the network.
+      width_factor: on its channels, where they scale.
       image_noise: s, of the training set of CIFAR-10.
     """
 
     data: str
     model: str
+    width_factor: float = 1.0
     image_noise: float = 0.0
 
     def name(self, preset: str) -> str:
         """Of its folder."""
-        noise = f"-noise{self.image_noise:g}" if self.image_noise else ""
-        return f"{self.data}-{self.model}{noise}" + ("" if preset == "paper" else f"-{preset}")
+        parts = [self.data, self.model]
+        parts += [f"width{self.width_factor:g}"] if self.width_factor != 1 else []
+        parts += [f"noise{self.image_noise:g}"] if self.image_noise else []
+        return "-".join(parts + ([] if preset == "paper" else [preset]))
 
     def config(self, preset: str) -> ConfigDict:
         """Of its training.
@@ -59,28 +68,122 @@ class Run:
         module = cifar10 if self.data == CIFAR10 else scale2d
         config = module.get_config(preset).unlock()
         config.model.name = self.model
-        few = CPU_SEEDS.get(self.model, 1)
+        config.model.width_factor = self.width_factor
+        few = 3 if self.width_factor < 1 else CPU_SEEDS.get(self.model, 1)
         config.seeds = tuple(range(PAPER_SEEDS[self.data] if preset == "paper" else few))
+        config.checkpoint.keep_epochs = tuple(
+            epoch for epoch in KEPT_EPOCHS if epoch < config.training.epochs
+        )
         if self.image_noise:
             config.data.image_noise = self.image_noise
         return config.lock()
 
 
-def on(data: str, *models: str) -> list[Run]:
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What an item needs to know of its networks.
+
+    Attributes:
+      name: behind the run's name, in that of the result file.
+      stages: of training.
+      transforms: of the networks.
+      settings: fields of `Settings` that differ from its defaults.
+    """
+
+    name: str = ""
+    stages: tuple[str, ...] = ("init", "trained")
+    transforms: tuple[str, ...] = ("none", "channel_shuffle")
+    settings: tuple[tuple[str, Any], ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """All that makes another measurement of the same networks another one."""
+        record = Settings(**dict(self.settings)).record()
+        return {"transforms": list(self.transforms), "settings": record}
+
+
+BOTH = Measurement()
+DYNAMICS = Measurement("dynamics", stages=("all",), transforms=("none",))
+DELTAS = Measurement(
+    "deltas",
+    stages=("trained",),
+    transforms=("none",),
+    settings=(("deltas", (0.1, 0.3, 1.0, 3.0)), ("cutoffs", (3, 10))),
+)
+CLEAN = Measurement(
+    "clean", stages=("trained",), transforms=("none",), settings=(("image_noise", False),)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """A figure.
+
+    Attributes:
+      runs: which networks it shows.
+      cpu_runs: which with the preset "cpu", if not the same.
+      measurement: how they are measured.
+      noisy_measurement: how those with noise in the training set are measured once more.
+      any_protocol: whether networks trained by the whole protocol may stand beside those of the
+        shortened one.
+    """
+
+    runs: Sequence[Run]
+    cpu_runs: Sequence[Run] | None = None
+    measurement: Measurement = BOTH
+    noisy_measurement: Measurement | None = None
+    any_protocol: bool = True
+
+    def chosen(self, preset: str) -> list[tuple[Run, Measurement]]:
+        """Runs and their measurements with a preset."""
+        runs = self.runs if preset == "paper" or self.cpu_runs is None else self.cpu_runs
+        pairs = [(run, self.measurement) for run in runs]
+        if self.noisy_measurement:
+            pairs += [(run, self.noisy_measurement) for run in runs if run.image_noise]
+        return pairs
+
+    def presets(self, preset: str) -> list[str]:
+        """Whose networks serve a preset, the best first."""
+        return list(dict.fromkeys(["paper", preset] if self.any_protocol else [preset]))
+
+
+def on(data: str, *models: str, **fields: Any) -> list[Run]:
     """Runs of several networks on one data set."""
-    return [Run(data, model) for model in models]
+    return [Run(data, model, **fields) for model in models]
 
 
-ITEMS: dict[str, Sequence[Run]] = {
-    "fig2": on(CIFAR10, "vgg11", "vgg11_bn"),
-    "fig3": [*on(CIFAR10, "vgg11", "vgg11_bn"), *on(SCALE2D, "vgg11", "vgg11_bn")],
-    "fig5": on(SCALE2D, *SCALE2D_NETWORKS),
-    "fig6": on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn"),
-    "fig7": on(CIFAR10, "lenet", "alexnet"),
-    "fig8": [
-        *on(CIFAR10, "lenet", "alexnet", "vgg11", "vgg11_bn"),
-        *on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn"),
-    ],
-    "fig10": [*on(CIFAR10, "alexnet"), *on(SCALE2D, "alexnet")],
-    "noise": [Run(CIFAR10, model, s) for model in ("lenet", "vgg11_bn") for s in NOISES],
+def narrow(model: str) -> Run:
+    """A network on scale detection with a quarter of its channels, where they scale."""
+    scales = not model.startswith(("lenet", "efficientnet"))
+    return Run(SCALE2D, model, width_factor=NARROW if scales else 1.0)
+
+
+_WIDE = on(SCALE2D, "lenet", "alexnet", "vgg11", "vgg11_bn")
+
+ITEMS: dict[str, Item] = {
+    "fig2": Item(on(CIFAR10, "vgg11", "vgg11_bn")),
+    "fig3": Item([*on(CIFAR10, "vgg11", "vgg11_bn"), *on(SCALE2D, "vgg11", "vgg11_bn")]),
+    "fig5": Item(
+        on(SCALE2D, *SCALE2D_NETWORKS),
+        cpu_runs=list(dict.fromkeys([*_WIDE, *map(narrow, SCALE2D_NETWORKS)])),
+    ),
+    "fig6": Item(on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn")),
+    "fig7": Item(on(CIFAR10, "lenet", "alexnet")),
+    "fig8": Item(
+        [
+            *on(CIFAR10, "lenet", "alexnet", "vgg11", "vgg11_bn"),
+            *on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn"),
+        ]
+    ),
+    "fig10": Item([*on(CIFAR10, "alexnet"), *on(SCALE2D, "alexnet")]),
+    "noise": Item(
+        [Run(CIFAR10, model, image_noise=s) for model in ("lenet", "vgg11_bn") for s in NOISES],
+        cpu_runs=[Run(CIFAR10, "lenet", image_noise=s) for s in CPU_NOISES],
+        noisy_measurement=CLEAN,
+        any_protocol=False,
+    ),
+    "delta_cutoff": Item(on(CIFAR10, "lenet", "vgg11_bn"), measurement=DELTAS),
+    "dynamics": Item(
+        [*on(CIFAR10, "lenet", "vgg11_bn"), *on(SCALE2D, "alexnet", "vgg11_bn")],
+        measurement=DYNAMICS,
+    ),
 }

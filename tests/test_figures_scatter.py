@@ -1,6 +1,7 @@
 """Figure 5 and the noise figure: test error against D, G, R of the output."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -186,7 +187,10 @@ def row_of(text, start):
 def test_noise_levels_of_an_architecture_are_drawn_together_where_there_are_four():
     points = noise.series(noisy(FACTORS))
     text = noise.markdown(points)
-    found, level = row_of(text, "| all | R_f"), row_of(text, "| s = 1 | R_f")
+    found, level = (
+        row_of(text, "| images with noise, all | R_f"),
+        row_of(text, "| images with noise, s = 1 | R_f"),
+    )
     assert found[2:4] == ["15", "5 architectures"]
     assert level[2:4] == ["5", "5 architectures"]
     # Three equal points an architecture are no further evidence.
@@ -205,15 +209,35 @@ def test_networks_are_drawn_one_by_one_where_architectures_are_few():
             one.dataset["test_error"][:] = 0.0
     points = noise.series(given)
     text = noise.markdown(points)
-    found = row_of(text, "| all | R_f")
+    found = row_of(text, "| images with noise, all | R_f")
     assert found[2:4] == ["9", "9 networks"]
     assert "[" in found[4]
-    assert row_of(text, "| s = 1 | R_f")[2:4] == ["3", "3 networks"]
-    assert "[" not in row_of(text, "| s = 1 | R_f")[4]
+    assert row_of(text, "| images with noise, s = 1 | R_f")[2:4] == ["3", "3 networks"]
+    assert "[" not in row_of(text, "| images with noise, s = 1 | R_f")[4]
     assert noise.draw(points).get_supxlabel() == (
         "95 % intervals: bootstrap over networks\n"
         "left out, no test error: LeNet; LeNet, noise 1; LeNet, noise 10"
     )
+
+
+def test_networks_measured_on_clean_images_are_a_second_row():
+    given = noisy(FACTORS)
+    for one in noisy(FACTORS, levels=(1.0, 10.0)):
+        one.dataset.attrs["measurement"] = json.dumps({"settings": {"image_noise": False}})
+        one.dataset["test_error"][:] *= FACTORS[one.model]
+        given.append(one)
+    points = noise.series(given)
+    rows = list(dict.fromkeys(one.panel[0] for one in points))
+    assert rows == [noise.NOISY, noise.CLEAN]
+    text = noise.markdown(points)
+    upper, lower = (row_of(text, f"| {row}, all | R_f") for row in rows)
+    assert upper[2] == lower[2] == "15", "without noise in the training set: in both"
+    assert upper[4] == row_of(noise.markdown(noise.series(noisy(FACTORS))), upper[0])[4]
+    assert upper[4] != lower[4]
+    axes = noise.draw(points).axes
+    assert len(axes) == 6
+    assert axes[3].get_ylabel().split("\n") == ["clean images", "test error"]
+    assert axes[5].get_title().split("\n")[0] == f"$r$: {lower[4]}"
 
 
 def test_noise_levels_are_colours_and_networks_markers():
@@ -239,5 +263,5 @@ def test_noise_levels_are_colours_and_networks_markers():
     }
     text = noise.markdown(points)
     one = "+1.00 [+1.00, +1.00]"
-    assert f"| s = 10 | D_f | 5 | 5 architectures | {one} | {one} |" in text
-    assert "| all | G_f | 10 | 5 architectures | -1.00" in text
+    assert f"| images with noise, s = 10 | D_f | 5 | 5 architectures | {one} | {one} |" in text
+    assert "| images with noise, all | G_f | 10 | 5 architectures | -1.00" in text

@@ -9,7 +9,7 @@ import pytest
 
 from cnnpool import eval as evaluation
 from cnnpool import export, results, run_config
-from cnnpool.data.images import DataError
+from cnnpool.data.images import DataError, standardize
 from cnnpool.measuring import image_run
 from cnnpool.measuring.run import load_stages
 from cnnpool.training.checkpoints import CheckpointError, RunState
@@ -52,6 +52,30 @@ def test_errors_are_those_of_the_training_under_its_own_noise(measured, vgg):
     # Another program than the training's: other fusions, so other rounding.
     losses = [one.test_loss for one in progress]
     np.testing.assert_allclose(dataset["test_loss"].sel(stage="last"), losses, rtol=1e-5)
+
+
+def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_path):
+    clean = evaluation.evaluate(
+        vgg[0],
+        tmp_path / "clean.nc",
+        stages=("last",),
+        transforms=("none",),
+        settings=deep_runs.MEASUREMENT | {"image_noise": False},
+        data_dir=deep_runs.moved_data(vgg[0]),
+    )
+    config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
+    training = image_run.open_training(config)
+    test, mean, std = training.data.test, training.data.mean, training.data.std
+    expected = []
+    for row in range(2):
+        network = jax.tree.map(lambda leaf, row=row: leaf[row], vgg[1].params.current)
+        logits, _ = training.recipe.model.apply(
+            network._asdict(), standardize(test.images, mean, std), train=False
+        )
+        expected.append(float((logits.argmax(-1) != test.labels).mean()))
+    np.testing.assert_allclose(clean["test_error"].sel(stage="last"), expected)
+    noisy = measured[1]["test_loss"].sel(stage="last")
+    assert (abs(clean["test_loss"].sel(stage="last") / noisy - 1) > 1e-3).all()
 
 
 def test_another_epoch_s_noise_gives_other_losses(vgg):

@@ -69,7 +69,8 @@ def test_noise_of_the_training_set_is_drawn_once_and_then_deformed(vgg):
     chosen = image_inputs.chosen_images(settings, len(vgg[1].data.test.labels))
     plain = vgg[1].data.test.images[chosen]
     assert vgg[1].config.data.image_noise > 0
-    clean = image_inputs.clean_images(vgg[1].data, Settings(images=20, image_noise=False))
+    without = image_run.open_training(vgg[1].config, image_noise=False)
+    clean = image_inputs.clean_images(without.data, settings)
 
     def correlation(images):
         return np.corrcoef(np.ravel(images), np.ravel(plain))[0, 1]

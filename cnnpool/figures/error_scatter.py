@@ -52,7 +52,7 @@ ARCHITECTURES = Unit("architectures", lambda one: one.model)
 
 
 def series(
-    networks: Sequence[Network], *, item: str, curve_of: Callable[[Network], str]
+    networks: Sequence[Network], *, item: str, curve_of: Callable[[Network], str], row: str = ""
 ) -> list[Series]:
     """The points of all networks: for each of D, G, R a series of one point a network.
 
@@ -62,6 +62,7 @@ def series(
       networks: of one figure.
       item: "Figure 5".
       curve_of: what a network's points are called.
+      row: of panels, where a figure has several.
 
     Raises:
       ValueError: if a network was not measured after training.
@@ -70,7 +71,7 @@ def series(
     averages = [_averages(one) for one in networks]
     return [
         of_averages(
-            ("", name),
+            (row, name),
             curve_of(one),
             one.identity,
             x=found[name],
@@ -112,7 +113,7 @@ def correlations(
     """Pearson's r of the logarithms and Spearman's rho of test error and D_f, G_f or R_f.
 
     Args:
-      points: of `series`.
+      points: of `series`, of one row of panels.
       quantity: "D", "G" or "R".
       unit: what the bootstrap draws.
     """
@@ -189,11 +190,14 @@ def draw(
         _draw_point(axes_of[one.panel], one, color_of(one))
     panels.log_y(axes_of)
     for panel, axes in axes_of.items():
-        pearson, spearman = correlations(points, panel[1], unit=unit)
+        in_row = [one for one in points if one.panel[0] == panel[0]]
+        pearson, spearman = correlations(in_row, panel[1], unit=unit)
         axes.set(xscale="log", xlabel=f"${panel[1]}_f$")
         axes.set_title(f"$r$: {pearson}\n$\\rho$: {spearman}", fontsize=8)
         style.readable_log_ticks(axes.xaxis)
-    axes_of[points[0].panel].set_ylabel("test error")
+    panels.title_rows(
+        axes_of, lambda panel: "test error" if panels.is_first_column(axes_of, panel) else ""
+    )
     notes = [f"95 % intervals: bootstrap over {unit.plural}", *remarks(points)]
     wrapped = [textwrap.fill(note, NOTE_WIDTH) for note in notes]
     figure.supxlabel("\n".join(wrapped), fontsize=7.5)

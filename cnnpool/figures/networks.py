@@ -57,6 +57,12 @@ class Network:
         return float(data["image_noise"]) if "image_noise" in data else 0.0
 
     @property
+    def measured_under_noise(self) -> bool:
+        """Whether the images of the measurement had the noise of the training set."""
+        settings = json.loads(self.dataset.attrs["measurement"]).get("settings", {})
+        return self.image_noise > 0 and settings.get("image_noise", True)
+
+    @property
     def variant(self) -> str:
         """In what the network differs from the plain one of its name."""
         model = self.config["model"]

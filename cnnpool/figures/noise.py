@@ -7,8 +7,9 @@ Ours: networks on CIFAR-10, one point a network and noise level s (the norm of t
 normalized image, config.data.image_noise); the colour is s, the marker the network. Correlations
 over all points are the titles; those at each level are in the table that is printed. Noise levels
 of one architecture are not independent: the bootstrap draws whole architectures, with all their
-levels and widths, or single networks where there are too few architectures. The error is measured
-under the noise of the training.
+levels and widths, or single networks where there are too few architectures. The upper row is
+measured, the error too, under the noise of the training, the lower one on clean images (`eval
+--no-image_noise`); networks trained without noise are in both.
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from cnnpool.figures.series import Series
 
 ITEM = "noise"
 DATA = "cifar10"
+NOISY, CLEAN = "images with noise", "clean images"
 
 
 def series(networks: Sequence[Network]) -> list[Series]:
@@ -31,20 +33,28 @@ def series(networks: Sequence[Network]) -> list[Series]:
     Raises:
       ValueError: if no network has noise in its training set, or one was not measured trained.
     """
-    chosen = measured.choose(
-        networks,
-        lambda one: one.data == DATA,
-        item=ITEM,
-        needs="networks on CIFAR-10 with and without noise (config.data.image_noise)",
-    )
-    if not any(one.image_noise for one in chosen):
+    there = [one for one in networks if one.data == DATA]
+    noisy = [one for one in there if one.measured_under_noise or not one.image_noise]
+    clean = [one for one in there if not one.measured_under_noise]
+    points = [
+        point
+        for row, given in ((NOISY, noisy), (CLEAN, clean))
+        if any(one.image_noise for one in given)
+        for point in _points(row, given)
+    ]
+    if not points:
         raise ValueError(
             f"{ITEM} needs a network with noise in its training set; train with "
             "`python -m cnnpool.train --config=configs/cifar10.py --config.data.image_noise=10 "
             "--workdir=RUN`"
         )
+    return points
+
+
+def _points(row: str, networks: Sequence[Network]) -> list[Series]:
+    chosen = measured.choose(networks, lambda one: True, item=ITEM, needs="networks on CIFAR-10")
     ordered = sorted(chosen, key=lambda one: one.image_noise)
-    return error_scatter.series(ordered, item=ITEM, curve_of=_level)
+    return error_scatter.series(ordered, item=ITEM, curve_of=_level, row=row)
 
 
 def _level(network: Network) -> str:
@@ -80,9 +90,13 @@ def draw(points: Sequence[Series]) -> Figure:
 
 
 def markdown(points: Sequence[Series]) -> str:
-    """The correlations over all points and at each noise level, as a table."""
-    rows = error_scatter.table_rows(points, "all", unit=unit(points))
-    for level in levels(points):
-        at_level = [one for one in points if one.curve == level]
-        rows += error_scatter.table_rows(at_level, level.replace("$", ""), unit=unit(at_level))
+    """The correlations on noisy and clean images, over all levels and at each, as a table."""
+    rows = []
+    for kind in dict.fromkeys(one.panel[0] for one in points):
+        in_row = [one for one in points if one.panel[0] == kind]
+        rows += error_scatter.table_rows(in_row, f"{kind}, all", unit=unit(in_row))
+        for level in levels(in_row):
+            at_level = [one for one in in_row if one.curve == level]
+            name = f"{kind}, {level.replace('$', '')}"
+            rows += error_scatter.table_rows(at_level, name, unit=unit(at_level))
     return error_scatter.markdown(rows, points)

@@ -1,7 +1,6 @@
 """The images that deep networks are measured on: clean, deformed, and with noise."""
 
 from collections.abc import Iterator
-import dataclasses
 from typing import NamedTuple
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, Key
 import numpy as np
 
-from cnnpool.data.images import ImageData, StandardizedImages
+from cnnpool.data.images import ImageData
 from cnnpool.diffeomorphisms import deform, temperature
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.noise import matched_noise
@@ -92,8 +91,6 @@ def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
 def clean_images(data: ImageData, settings: Settings) -> Float[Array, "images h w channels"]:
     """The chosen test images, normalized; noise of the training set is drawn once, here."""
     chosen = chosen_images(settings, len(data.test.labels))
-    if isinstance(data, StandardizedImages) and not settings.image_noise:
-        data = dataclasses.replace(data, image_noise=0.0)
     return data.normalize(measurement_keys(settings.seed).image_noise, data.test.images[chosen])
 
 

@@ -28,8 +28,12 @@ VERSION = 1  # of what is measured: raised where the same settings give other nu
 Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 
 
-def open_training(config: ConfigDict) -> ImageTraining:
+def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTraining:
     """Data and recipe of a config, on the devices of this machine whatever trained it.
+
+    Args:
+      config: of a run.
+      image_noise: whether images carry the noise of the training set, where it has some.
 
     Raises:
       DataError: if the data is absent or damaged.
@@ -37,6 +41,8 @@ def open_training(config: ConfigDict) -> ImageTraining:
     """
     here = config.copy_and_resolve_references()
     here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
+    if not image_noise and "image_noise" in here.data:
+        here.data.image_noise = 0.0
     try:
         return image_setup.setup(here)
     except DataError as error:
@@ -212,7 +218,7 @@ def measure_run(
     made_by = provenance.record()
     record = measurement_record(workdir, config, stages, transforms, settings)
     trained_by = (workdir / "provenance.json").read_text()
-    training = open_training(config)
+    training = open_training(config, image_noise=settings.image_noise)
     _refuse_other_data(workdir, training.data.source)
     image_inputs.check(training.data, settings)
     states = load_stages(workdir, config, stages, training=training)

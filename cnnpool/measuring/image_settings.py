@@ -14,7 +14,8 @@ class Settings:
       deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
       cutoffs: their cut-offs c.
       interpolation: of deformed images: bilinear, nearest or gaussian.
-      image_noise: whether images carry the noise of the training set, where it has some.
+      image_noise: whether images carry the noise of the training set, where it has some; also
+        those that the test error is of.
       shuffles: random channel shuffles of each network.
       seed: of the choice of images and of all other randomness.
       batch_size: images, deformed and noisy ones counted, whose activations are held at once.

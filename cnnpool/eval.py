@@ -131,6 +131,10 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             "help": "measure, errors too, under the noise of the training set, if it has some",
         },
         "shuffles": {"type": int, "help": "random channel shuffles a network"},
+        "own_statistics": {
+            "action": argparse.BooleanOptionalAction,
+            "help": "at initialization, batch statistics of x, tau(x), x + eta each for its own",
+        },
         "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
         "batch_size": {"type": int, "help": "images whose activations are held at once"},
     }

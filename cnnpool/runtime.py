@@ -65,6 +65,8 @@ def use_compilation_cache() -> None:
         folder = f"xla-{platform.machine()}-{features:08x}"
         cache = Path.home() / ".cache" / "cnnpool" / folder
         jax.config.update("jax_compilation_cache_dir", str(cache))
+    # A measurement compiles a hundred small programs, together three seconds.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def network_mesh(

@@ -77,7 +77,8 @@ def image_moments(
     100 images, standard errors keep two digits.
 
     Args:
-      features: images (batch, *shape) -> activations {layer: (batch, ...)}. Give
+      features: images (batch, *shape) -> activations {layer: (batch, ...)}; it is given the
+        copies of a batch, clean, deformed and noisy, one behind the other. Give
         large parameters as `jax.tree_util.Partial(apply, params)`, so that networks of
         one shape share a compiled program.
       clean: x.
@@ -179,7 +180,8 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
         names.extend(found)
         return found
 
-    one = jax.eval_shape(note_names, clean[:1])
+    copies = jax.ShapeDtypeStruct((1 + len(changed), *clean.shape[1:]), clean.dtype)
+    one = jax.eval_shape(note_names, copies)
     nothing = {name: jnp.zeros(math.prod(f.shape[1:]), f.dtype) for name, f in one.items()}
     batches_of = (index, weight, jnp.arange(batches) == 0)
     (references, sums), kept = lax.scan(of_batch, (nothing, nothing), batches_of)

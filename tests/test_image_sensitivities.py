@@ -12,6 +12,7 @@ from cnnpool import results, run_config
 from cnnpool.data.images import Split
 from cnnpool.measuring import image_inputs, image_network, image_run
 from cnnpool.measuring.image_settings import Settings
+from cnnpool.sensitivity import sensitivities
 from tests import deep_runs
 from tests.oracles import sensitivity as oracle
 
@@ -114,6 +115,45 @@ def test_frozen_statistics_are_those_of_the_clean_images(vgg):
         np.testing.assert_allclose(values.std(0), 1, rtol=0.015)
     running = image_network.features(model, network(vgg, "init"))(clean)
     assert abs(float(running["bn01"].mean())) > 1e-2, "the running statistics would do: void"
+
+
+@pytest.mark.parametrize("unit", ["bn01", "relu04"])
+def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, unit):
+    """At initialization, as the authors' program; a trained network has its running ones."""
+    model, start = vgg[1].recipe.model, network(vgg, "init")
+    settings = Settings(images=20, draws=2, deltas=(3.0,), own_statistics=True)
+    [(_, _, inputs)] = image_inputs.deformations(vgg[1].data, settings)
+
+    def alone(images):
+        net = image_network.with_frozen_statistics(model, start, images)
+        return np.asarray(image_network.features(model, net)(images)[unit], np.float64)
+
+    clean, deformed, noisy = (
+        alone(inputs.clean),
+        *(np.stack([alone(copy) for copy in copies]) for copies in (inputs.deformed, inputs.noisy)),
+    )
+
+    def measured(variables, *, untrained, own):
+        found = image_network.moments(
+            model,
+            variables,
+            "none",
+            jax.random.key(0),
+            inputs,
+            untrained=untrained,
+            own_statistics=own,
+            batch_size=25,
+        )
+        return sensitivities(found)[unit][:3]
+
+    own = measured(start, untrained=True, own=True)
+    np.testing.assert_allclose(own, oracle.all_pairs_sensitivity(clean, deformed, noisy), rtol=1e-4)
+    frozen = measured(start, untrained=True, own=False)
+    assert min(abs(np.array(own) / frozen - 1)[:2]) > 1e-3
+    trained = network(vgg, "trained")
+    assert measured(trained, untrained=False, own=True) == measured(
+        trained, untrained=False, own=False
+    )
 
 
 @pytest.mark.parametrize("unit", ["relu01", "bn04", "linear09"])

@@ -33,6 +33,28 @@ def features(model: Any, variables: Variables) -> Features:
     return jax.tree_util.Partial(_apply(model), variables)
 
 
+def features_by_copy(model: Any, variables: Variables) -> Features:
+    """The same where `batch_stats` has one set a copy of the images, along a leading axis.
+
+    The images are as many copies of a batch, one behind the other, as there are sets.
+    """
+    return jax.tree_util.Partial(_apply_by_copy(model), variables)
+
+
+@functools.lru_cache(maxsize=4)
+def _apply_by_copy(model: Any):
+    def apply(variables: Variables, images: Array) -> dict[str, Array]:
+        def of_copy(batch_stats, copy):
+            return _apply(model)(variables._replace(batch_stats=batch_stats), copy)
+
+        copies = len(jax.tree.leaves(variables.batch_stats)[0])
+        split = images.reshape(copies, -1, *images.shape[1:])
+        found = jax.vmap(of_copy)(variables.batch_stats, split)
+        return {name: f.reshape(-1, *f.shape[2:]) for name, f in found.items()}
+
+    return apply
+
+
 def with_frozen_statistics(
     model: Any, variables: Variables, clean: Float[Array, "images height width channels"]
 ) -> Variables:
@@ -49,6 +71,21 @@ def with_frozen_statistics(
     if not variables.batch_stats:
         return variables
     return variables._replace(batch_stats=_statistics(variables, clean, model=model))
+
+
+def with_own_statistics(model: Any, variables: Variables, inputs: Inputs) -> Variables:
+    """The network with a set of batch statistics for x, each tau(x) and each x + eta.
+
+    As the authors' program normalizes at initialization.
+
+    Args:
+      model: of the network.
+      variables: of one network with batch normalization.
+      inputs: clean, deformed and noisy images.
+    """
+    copies = [inputs.clean, *inputs.deformed, *inputs.noisy]
+    found = [_statistics(variables, images, model=model) for images in copies]
+    return variables._replace(batch_stats=jax.tree.map(lambda *sets: jnp.stack(sets), *found))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -72,6 +109,7 @@ def moments(
     inputs: Inputs,
     *,
     untrained: bool,
+    own_statistics: bool = False,
     batch_size: int,
 ) -> dict[str, ImageMoments]:
     """What D, G and R of every unit are made of.
@@ -82,13 +120,18 @@ def moments(
       transform: a name of `cnnpool.measuring.image_transforms`.
       key: randomness of the transform.
       inputs: clean, deformed and noisy images.
-      untrained: whether batch statistics are to be taken from the clean images.
+      untrained: whether batch statistics are to be taken from the images.
+      own_statistics: from the clean, deformed and noisy ones each for its own, not from the clean.
       batch_size: images whose activations are held at once.
     """
     changed = image_transforms.transform_variables(transform, variables, key)
-    if untrained:
-        changed = with_frozen_statistics(model, changed, inputs.clean)
-    shown = image_transforms.transform_features(transform, features(model, changed))
+    if untrained and own_statistics and changed.batch_stats:
+        plain = features_by_copy(model, with_own_statistics(model, changed, inputs))
+    elif untrained:
+        plain = features(model, with_frozen_statistics(model, changed, inputs.clean))
+    else:
+        plain = features(model, changed)
+    shown = image_transforms.transform_features(transform, plain)
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
     with jax.default_matmul_precision("highest"):
         return image_moments(

@@ -124,6 +124,7 @@ def _under_transforms(
                     jax.random.fold_in(own, number),
                     inputs,
                     untrained=network.untrained,
+                    own_statistics=settings.own_statistics,
                     batch_size=settings.batch_size,
                 )
             )

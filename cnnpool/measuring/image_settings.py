@@ -17,6 +17,8 @@ class Settings:
       image_noise: whether images carry the noise of the training set, where it has some; also
         those that the test error is of.
       shuffles: random channel shuffles of each network.
+      own_statistics: whether, at initialization, batch normalization takes the statistics of the
+        clean, the deformed and the noisy images each for its own, as the authors' program does.
       seed: of the choice of images and of all other randomness.
       batch_size: images, deformed and noisy ones counted, whose activations are held at once.
     """
@@ -28,8 +30,9 @@ class Settings:
     interpolation: str = "bilinear"
     image_noise: bool = True
     shuffles: int = 5
+    own_statistics: bool = False
     seed: int = 0
-    batch_size: int = 150
+    batch_size: int = 75
 
     def __post_init__(self):
         """Raises ValueError where a number is impossible."""
@@ -60,4 +63,6 @@ class Settings:
         """All that can change a number, more than by rounding."""
         record = dataclasses.asdict(self)
         del record["batch_size"]
+        if not self.own_statistics:  # as before there was a choice
+            del record["own_statistics"]
         return record

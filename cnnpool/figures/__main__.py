@@ -16,6 +16,7 @@ r"""Draws a figure, prints a table or writes the report, from result files.
 | noise | test error against D, G, R | CIFAR-10 with and without noise in training |
 | delta_cutoff | R against displacement and cut-off | natural images |
 | dynamics | D, G, R against the epoch | networks measured at several epochs |
+| claims | each claim as a statistic with a verdict | convolutional networks |
 | report | one page of all results | verdicts.json, see cnnpool.figures.report |
 
 fig4 and table1 take the files of one run, at stages init and trained. The others take one file a
@@ -32,7 +33,7 @@ import xarray as xr
 
 from cnnpool import command_line, results
 from cnnpool.atomic_write import write_atomically
-from cnnpool.figures import deep_figures, fig4, report, style, table1
+from cnnpool.figures import claims, deep_figures, fig4, networks, report, style, table1
 from cnnpool.figures.series import write_csv
 
 FORMATS = ("png", "pdf", "svg")
@@ -46,7 +47,14 @@ def _fig4(files: Sequence[Path], out: Path) -> str:
 
 
 def _table1(files: Sequence[Path], out: Path | None) -> str:
-    text = table1.markdown(_one_run(files))
+    return _written(table1.markdown(_one_run(files)), out)
+
+
+def _claims(files: Sequence[Path], out: Path | None) -> str:
+    return _written(claims.markdown(networks.read(files)), out)
+
+
+def _written(text: str, out: Path | None) -> str:
     if out is not None:
         write_atomically(out, lambda path: path.write_text(text))
     return text
@@ -76,6 +84,7 @@ PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {
 }
 TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
     "table1": _table1,
+    "claims": _claims,
     "report": _report,
 }
 ITEMS = (*PICTURES, *TEXTS)

@@ -48,11 +48,18 @@ class EpochTime(NamedTuple):
     epoch_seconds: float
 
 
-def small_config(data: str, network: str, data_dir: str | None) -> ConfigDict:
-    """The protocol's config with as few images as the timing needs."""
+def small_config(data: str, network: str, data_dir: str | None, *, width: float) -> ConfigDict:
+    """The protocol's config with as few images as the timing needs.
+
+    Args:
+      data: "cifar10" or "scale2d".
+      network: its name.
+      data_dir: TFDS's folder.
+      width: factor on the channels, where they scale.
+    """
     module = {"cifar10": cifar10, "scale2d": scale2d}[data]
     config = module.get_config("paper").copy_and_resolve_references().unlock()
-    config.model.name = network
+    config.model.name, config.model.width_factor = network, width
     config.data.train_size, config.data.test_size = 1024, CHUNK
     config.runtime.test_batch_size = CHUNK
     config.runtime.tensorboard = False
@@ -82,26 +89,33 @@ def measure(training: ImageTraining, *, steps: int, repeats: int) -> tuple[float
 
 
 def measure_all(
-    networks: Sequence[str], data_dir: str | None, *, steps: int, repeats: int
+    networks: Sequence[str],
+    data: Sequence[str],
+    data_dir: str | None,
+    *,
+    width: float,
+    steps: int,
+    repeats: int,
 ) -> Iterator[EpochTime]:
     """Every network on every data set."""
-    cells = [(data, network) for data in TRAINED_ON for network in networks]
-    for data, network in tqdm(cells, desc="timing", unit="network"):
-        training = setup(small_config(data, network, data_dir))
+    cells = [(one, network) for one in data for network in networks]
+    for one, network in tqdm(cells, desc="timing", unit="network"):
+        training = setup(small_config(one, network, data_dir, width=width))
         compiling, pace, image = measure(training, steps=steps, repeats=repeats)
-        train_images, test_images = TRAINED_ON[data]
+        train_images, test_images = TRAINED_ON[one]
         batches = train_images // training.config.training.batch_size
-        yield EpochTime(network, data, compiling, pace, batches * pace + test_images * image)
+        yield EpochTime(network, one, compiling, pace, batches * pace + test_images * image)
 
 
-def table(rows: Sequence[EpochTime], command: str) -> str:
+def table(rows: Sequence[EpochTime], command: str, *, width: float) -> str:
     """Markdown."""
     head = [
         "# What an epoch takes",
         "",
         f"Made by `{command}` on {machine.describe()}.",
         "",
-        "One network, float32, batch 128. An epoch is training and the test after it.",
+        f"One network, channels times {width:g} where they scale, float32, batch 128. An epoch is "
+        "training and the test after it.",
         "",
         "| network | data | compilation, s | step, ms | images/s | epoch, s | protocol, hours |",
         "|---|---|---|---|---|---|---|",
@@ -125,6 +139,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data_dir", help="TFDS's folder; default: TFDS_DATA_DIR")
+    parser.add_argument(
+        "--data", default=",".join(TRAINED_ON), help="comma-separated (%(default)s)"
+    )
+    parser.add_argument("--width_factor", type=float, default=1.0, help="of channels (%(default)s)")
     parser.add_argument("--networks", default=",".join(DEEP_NETWORKS), help="comma-separated")
     parser.add_argument("--steps", type=int, default=2, help="steps a timing")
     parser.add_argument("--repeats", type=int, default=3, help="timings; the median counts")
@@ -134,12 +152,15 @@ def main() -> None:
     rows = list(
         measure_all(
             arguments.networks.split(","),
+            arguments.data.split(","),
             arguments.data_dir,
+            width=arguments.width_factor,
             steps=arguments.steps,
             repeats=arguments.repeats,
         )
     )
-    text = table(rows, " ".join(["python -m benchmarks.epoch_times", *sys.argv[1:]]))
+    command = " ".join(["python -m benchmarks.epoch_times", *sys.argv[1:]])
+    text = table(rows, command, width=arguments.width_factor)
     if arguments.out:
         arguments.out.write_text(text)
     else:

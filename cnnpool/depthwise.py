@@ -39,16 +39,19 @@ def convolution(*, stride: int, padding: int):
         return lax.map(of_image, x)
 
     def kernel_gradient(x, kernel, dy):
-        ones = jnp.ones((1, dy.shape[1] * dy.shape[2]), dy.dtype)
+        # Sums of bfloat16 are made in float32.
+        wide = jnp.promote_types(kernel.dtype, jnp.float32)
 
         def add_image(total, both):
             image, slope = both
             found = [
-                [_sum_over_pixels(ones, tap * slope) for tap in row] for row in taps(image, kernel)
+                [_sum_over_pixels((tap * slope).astype(wide)) for tap in row]
+                for row in taps(image, kernel)
             ]
             return total + jnp.array(found)[:, :, None], None
 
-        return lax.scan(add_image, jnp.zeros_like(kernel), (x, dy))[0]
+        total = lax.scan(add_image, jnp.zeros(kernel.shape, wide), (x, dy))[0]
+        return total.astype(kernel.dtype)
 
     def backward(x, kernel, dy):
         rows = [
@@ -63,5 +66,6 @@ def convolution(*, stride: int, padding: int):
     return forward, backward
 
 
-def _sum_over_pixels(ones: Array, values: Array) -> Array:
-    return lax.dot(ones, values.reshape(-1, values.shape[-1]), precision="highest")[0]
+def _sum_over_pixels(values: Array) -> Array:
+    rows = values.reshape(-1, values.shape[-1])
+    return lax.dot(jnp.ones((1, len(rows)), rows.dtype), rows, precision="highest")[0]

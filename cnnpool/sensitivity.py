@@ -73,8 +73,8 @@ def image_moments(
     ||f_i - m||^2 is ||g_i||^2 - 2 g_i.c + ||c||^2. Of the middle term, which needs the mean before
     it is known, the sum is exact, and so are D, G and R; image by image it is estimated from
     `SKETCH` random projections of g where a layer has more activations than that. It is small,
-    |c| being |g| / sqrt(batch), and the estimate unbiased, wrong by |g| |c| / 32: with batches of
-    100 images, standard errors keep two digits.
+    |c| being |g| / sqrt(batch), and the estimate unbiased, wrong by |g| |c| / 32: with 25 images
+    of a batch, standard errors are right to a percent.
 
     Args:
       features: images (batch, *shape) -> activations {layer: (batch, ...)}; it is given the

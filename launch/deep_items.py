@@ -12,7 +12,7 @@ from cnnpool.atomic_write import write_atomically
 from cnnpool.data.images import DataError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
-from cnnpool.measuring.stages import INIT, TRAINED
+from cnnpool.measuring.stages import ALL, INIT, TRAINED
 from cnnpool.run_config import ConfigMismatchError
 from cnnpool.training import image_loop, packed
 from cnnpool.training.checkpoints import CheckpointStore
@@ -20,6 +20,7 @@ from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
 from launch.deep_runs import BOTH, CIFAR10, ITEMS, Measurement, Run
 
+LEAST_EPOCHS = 5  # kept by a run, where all that are kept are to be measured
 LEFT_OUT = (DataError, TrainingDivergedError)
 
 
@@ -117,7 +118,8 @@ def _has_trained_networks(folder: Path, measurement: Measurement) -> bool:
         return False
     epochs = run_config.load(folder).training.epochs
     with CheckpointStore(directory, read_only=True, progress_type=ImageProgress) as store:
-        return epochs in store.epochs
+        kept = LEAST_EPOCHS if ALL in measurement.stages else 1
+        return epochs in store.epochs and len(store.epochs) >= kept
 
 
 def _refuse_other_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) -> None:

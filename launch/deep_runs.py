@@ -32,7 +32,7 @@ NOISES = (0.0, 0.01, 0.1, 1.0, 10.0, 30.0, 100.0)
 CPU_NOISES = (0.0, 10.0, 30.0, 100.0)
 PAPER_SEEDS = {CIFAR10: 5, SCALE2D: 10}
 CPU_SEEDS = {"lenet": 3, "alexnet": 3}  # of narrow networks also 3, of the others one
-KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 160)  # of trainings, for `dynamics`
+KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 160)  # of networks in `dynamics`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Run:
         config.model.width_factor = self.width_factor
         few = 3 if self.width_factor < 1 else CPU_SEEDS.get(self.model, 1)
         config.seeds = tuple(range(PAPER_SEEDS[self.data] if preset == "paper" else few))
-        config.checkpoint.keep_epochs = tuple(
-            epoch for epoch in KEPT_EPOCHS if epoch < config.training.epochs
-        )
+        if self in ITEMS["dynamics"].runs:
+            kept = [epoch for epoch in KEPT_EPOCHS if epoch < config.training.epochs]
+            config.checkpoint.keep_epochs = tuple(kept)
         if self.image_noise:
             config.data.image_noise = self.image_noise
         return config.lock()
@@ -96,7 +96,7 @@ class Measurement:
     settings: tuple[tuple[str, Any], ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """All that makes another measurement of the same networks another one."""
+        """Transforms and settings, as a result file records them."""
         record = Settings(**dict(self.settings)).record()
         return {"transforms": list(self.transforms), "settings": record}
 
@@ -165,6 +165,7 @@ ITEMS: dict[str, Item] = {
     "fig5": Item(
         on(SCALE2D, *SCALE2D_NETWORKS),
         cpu_runs=list(dict.fromkeys([*_WIDE, *map(narrow, SCALE2D_NETWORKS)])),
+        any_protocol=False,
     ),
     "fig6": Item(on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn")),
     "fig7": Item(on(CIFAR10, "lenet", "alexnet")),

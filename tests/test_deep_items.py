@@ -153,9 +153,12 @@ def test_a_measurement_of_another_kind_has_its_own_file(places, work):
 def test_dynamics_are_not_asked_of_packed_networks(places, work):
     """The best networks alone are packed."""
     there = deep_items.Places(places.runs, places.measurements)
-    deep_items.measured(LENET, PAPER, there, measurement=deep_runs.DYNAMICS, overwrite=False)
+    vgg = Run("scale2d", "vgg11_bn")
+    deep_items.measured(vgg, PAPER, there, measurement=deep_runs.DYNAMICS, overwrite=False)
     assert [step[0] for step in work] == ["train", "measure"]
-    assert len(work[0][2].checkpoint.keep_epochs) > 5
+    kept = work[0][2].checkpoint.keep_epochs
+    assert len(kept) >= deep_items.LEAST_EPOCHS
+    assert LENET.config("paper").checkpoint.keep_epochs == (0,), "no dynamics of it"
 
 
 def test_figure_5_on_a_cpu_has_all_networks_narrow_and_four_wide():
@@ -164,6 +167,8 @@ def test_figure_5_on_a_cpu_has_all_networks_narrow_and_four_wide():
     wide = [run.model for run in chosen if run.width_factor == 1]
     assert wide == ["lenet", "alexnet", "vgg11", "vgg11_bn", "efficientnet_b0"]
     assert len(chosen) == 14
+    assert deep_runs.ITEMS["fig5"].presets("cpu") == ["cpu"], "300 epochs beside 60"
+    assert deep_runs.ITEMS["fig6"].presets("cpu") == ["paper", "cpu"]
     narrow = next(run for run in chosen if run.width_factor < 1)
     assert narrow.name("cpu") == "scale2d-alexnet-width0.25-cpu"
     assert len(narrow.config("cpu").seeds) == 3

@@ -144,6 +144,7 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
             own_statistics=own,
             batch_size=25,
         )
+        assert list(found) == list(image_network.features(model, variables)(inputs.clean[:1]))
         return sensitivities(found)[unit][:3]
 
     own = measured(start, untrained=True, own=True)

@@ -22,8 +22,8 @@ from cnnpool.figures.seed_average import Average
 ITEM = "claims"
 STAGES, TRANSFORMS = ("init", "trained"), ("none", "channel_shuffle")
 SIGMAS = 2.0
-HOLDS, FAILS, UNDECIDED, ALMOST = "holds", "fails", "undecided", "almost"
-NEARLY = 0.2  # how far from 1 a share may be for "almost"
+HOLDS, FAILS, UNDECIDED, NOT_REFUTED = "holds", "fails", "undecided", "not refuted"
+NEARLY = 0.2  # how far from 1 a share may be where the paper says "almost"
 HEAD = "| network | claim | statistic | networks | value | verdict |\n|---|---|---|---|---|---|"
 
 
@@ -61,19 +61,18 @@ def is_positive(found: Statistic) -> str:
 
 
 def is_not_positive(found: Statistic) -> str:
-    """Of a claim that a statistic is not above zero."""
-    if math.isnan(found.mean):
+    """Of a claim that a statistic is not above zero, which no measurement can prove."""
+    if not np.isfinite(found[:2]).all():
         return UNDECIDED
-    return FAILS if found.mean > SIGMAS * found.se else HOLDS
+    return FAILS if found.mean > SIGMAS * found.se else NOT_REFUTED
 
 
 def is_almost_one(found: Statistic) -> str:
-    """Of a claim that a share is nearly the whole."""
-    if math.isnan(found.mean):
-        return UNDECIDED
-    if abs(found.mean - 1) <= SIGMAS * found.se:
+    """Of a claim that a share is nearly the whole: 1 to within `NEARLY`."""
+    distance, error = abs(found.mean - 1), SIGMAS * found.se
+    if distance + error <= NEARLY:
         return HOLDS
-    return ALMOST if abs(found.mean - 1) <= NEARLY else FAILS
+    return FAILS if distance - error > NEARLY else UNDECIDED
 
 
 def change(
@@ -93,19 +92,21 @@ def change(
         at_stage.sel(transform=first).isel(layer=0),
         at_stage.sel(transform=last).isel(layer=-1),
     )
-    return _log_ratio([_with_errors(end, quantity) for end in ends])
+    return _log_ratio([_with_errors(end, quantity, network) for end in ends])
 
 
 def shuffled_over_original(network: Network) -> Statistic:
     """log10(R_K shuffled / R_K), at the output of the trained network."""
     output = layers.output(network.at_nominal()).sel(stage="trained")
     both = [output.sel(transform=transform) for transform in TRANSFORMS]
-    return _log_ratio([_with_errors(one, "R") for one in both])
+    return _log_ratio([_with_errors(one, "R", network) for one in both])
 
 
-def _with_errors(cell: xr.Dataset, quantity: str) -> tuple[np.ndarray, np.ndarray]:
+def _with_errors(
+    cell: xr.Dataset, quantity: str, network: Network
+) -> tuple[np.ndarray, np.ndarray]:
     """A quantity and its error over images and shuffles, by seed."""
-    spread = np.nan_to_num(cell[f"{quantity}_shuffle_sd"].values)
+    spread = np.nan_to_num(cell[f"{quantity}_shuffle_sd"].values) / math.sqrt(network.shuffles)
     return cell[quantity].values, np.hypot(cell[f"{quantity}_se"].values, spread)
 
 

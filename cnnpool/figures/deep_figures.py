@@ -85,7 +85,9 @@ def make(item: str, files: Sequence[Path], out: Path) -> str:
 
 def _described(network: Network) -> str:
     seeds, epochs = network.dataset.sizes["seed"], network.config["training"]["epochs"]
+    clean = network.image_noise and not network.measured_under_noise
+    images = ", measured on clean images" if clean else ""
     return (
-        f"drawn: {network.title}, {seeds} network{'s' if seeds > 1 else ''}, {epochs} epochs; "
-        f"data: {network.dataset.attrs['data_source']}"
+        f"drawn: {network.title}{images}, {seeds} network{'s' if seeds > 1 else ''}, "
+        f"{epochs} epochs; data: {network.dataset.attrs['data_source']}"
     )

@@ -148,9 +148,11 @@ def table_rows(points: Sequence[Series], kind: str, *, unit: Unit) -> list[str]:
 def remarks(points: Sequence[Series]) -> list[str]:
     """A line for every reason to leave networks out, naming them."""
     names: dict[str, dict[str, None]] = {}  # by reason, without repetition and in order
+    rows = {one.panel[0] for one in points}
     for one in points:
         for reason in one.points or ():
             name = panels.network_label(one.model, one.variant, set())
+            name += f" ({one.panel[0]})" if len(rows) > 1 else ""
             names.setdefault(reason, {})[name] = None
     return [f"left out, {reason}: {'; '.join(found)}" for reason, found in names.items()]
 

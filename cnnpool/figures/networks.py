@@ -59,8 +59,16 @@ class Network:
     @property
     def measured_under_noise(self) -> bool:
         """Whether the images of the measurement had the noise of the training set."""
-        settings = json.loads(self.dataset.attrs["measurement"]).get("settings", {})
-        return self.image_noise > 0 and settings.get("image_noise", True)
+        return self.image_noise > 0 and self._settings.get("image_noise", True)
+
+    @property
+    def shuffles(self) -> int:
+        """How many random channel shuffles of each network were measured."""
+        return self._settings.get("shuffles", 1)
+
+    @property
+    def _settings(self) -> dict:
+        return json.loads(self.dataset.attrs["measurement"]).get("settings", {})
 
     @property
     def variant(self) -> str:

@@ -63,13 +63,15 @@ def _level(network: Network) -> str:
 
 def levels(points: Sequence[Series]) -> list[str]:
     """The noise levels, ascending."""
-    return list(dict.fromkeys(one.curve for one in points))
+    return sorted({one.curve for one in points}, key=lambda level: float(level.split()[-1]))
 
 
 def unit(points: Sequence[Series]) -> error_scatter.Unit:
-    """What the bootstrap draws: architectures, or networks if there are too few of them."""
-    architectures = {one.model for one in error_scatter.drawn(points)}
-    enough = len(architectures) >= correlation.LEAST_UNITS
+    """What the bootstrap draws: architectures, or networks if a row has too few of them."""
+    architectures: dict[str, set[str]] = {one.panel[0]: set() for one in points}
+    for one in error_scatter.drawn(points):
+        architectures[one.panel[0]].add(one.model)
+    enough = min(map(len, architectures.values())) >= correlation.LEAST_UNITS
     return error_scatter.ARCHITECTURES if enough else error_scatter.NETWORKS
 
 
@@ -94,7 +96,7 @@ def markdown(points: Sequence[Series]) -> str:
     rows = []
     for kind in dict.fromkeys(one.panel[0] for one in points):
         in_row = [one for one in points if one.panel[0] == kind]
-        rows += error_scatter.table_rows(in_row, f"{kind}, all", unit=unit(in_row))
+        rows += error_scatter.table_rows(in_row, f"{kind}, all", unit=unit(points))
         for level in levels(in_row):
             at_level = [one for one in in_row if one.curve == level]
             name = f"{kind}, {level.replace('$', '')}"

@@ -44,13 +44,18 @@ def features_by_copy(model: Any, variables: Variables) -> Features:
 @functools.lru_cache(maxsize=4)
 def _apply_by_copy(model: Any):
     def apply(variables: Variables, images: Array) -> dict[str, Array]:
+        names: list[str] = []  # in forward order; vmap would sort a dict by its keys
+
         def of_copy(batch_stats, copy):
-            return _apply(model)(variables._replace(batch_stats=batch_stats), copy)
+            found = _apply(model)(variables._replace(batch_stats=batch_stats), copy)
+            names[:] = found
+            return tuple(found.values())
 
         copies = len(jax.tree.leaves(variables.batch_stats)[0])
         split = images.reshape(copies, -1, *images.shape[1:])
         found = jax.vmap(of_copy)(variables.batch_stats, split)
-        return {name: f.reshape(-1, *f.shape[2:]) for name, f in found.items()}
+        flat = [f.reshape(-1, *f.shape[2:]) for f in found]
+        return dict(zip(names, flat, strict=True))
 
     return apply
 

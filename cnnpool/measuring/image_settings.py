@@ -60,7 +60,7 @@ class Settings:
         return tuple(itertools.product(self.deltas, self.cutoffs))
 
     def record(self) -> dict:
-        """All that can change a number, more than by rounding."""
+        """All that can change a number; the batch size changes D, G, R by rounding alone."""
         record = dataclasses.asdict(self)
         del record["batch_size"]
         if not self.own_statistics:  # as before there was a choice

@@ -36,7 +36,7 @@ class EpochTime(NamedTuple):
     Attributes:
       network: its name.
       data: name of the data set.
-      compile_seconds: of the training step and the evaluation together.
+      compile_seconds: of the first training step and evaluation, execution included.
       step_seconds: of one step, batch 128.
       epoch_seconds: of training and test.
     """
@@ -115,9 +115,10 @@ def table(rows: Sequence[EpochTime], command: str, *, width: float) -> str:
         f"Made by `{command}` on {machine.describe()}.",
         "",
         f"One network, channels times {width:g} where they scale, float32, batch 128. An epoch is "
-        "training and the test after it.",
+        "training and the test after it. First calls: of a step and of a chunk of test images, "
+        "compilation and execution.",
         "",
-        "| network | data | compilation, s | step, ms | images/s | epoch, s | protocol, hours |",
+        "| network | data | first calls, s | step, ms | images/s | epoch, s | protocol, hours |",
         "|---|---|---|---|---|---|---|",
     ]
     epochs = {"cifar10": 250, "scale2d": 300}

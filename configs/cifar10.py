@@ -17,8 +17,8 @@ starts with an epoch of warm-up; data, network, batch and decay are the protocol
 batch normalization VGG may need training.warmup_epochs in any preset.
 
 To expect (test error of the best network): LeNet 25.6 to 27.7 % in five networks of `paper`, an
-hour and a half on 2 quiet CPU cores. VGG11-bn ended at 13.7 % after 15 epochs of `cpu`; its 30 should
-reach 12 %, which was not run yet. The paper prints no errors for these networks.
+hour and a half on 2 quiet CPU cores. VGG11-bn ended at 13.7 % after 15 epochs of `cpu`; its 30
+should reach 12 %, which was not run yet. The paper prints no errors for these networks.
 """
 
 from ml_collections import ConfigDict

@@ -100,7 +100,7 @@ def test_an_entry_without_rows_has_no_table_and_without_picture_no_image(verdict
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"verdict": "yes"}, "entry 2: verdict is 'yes'; expected reproduced, partly, not"),
+        ({"verdict": "yes"}, "entry 2: verdict is 'yes'; expected reproduced, partly, not, beyond"),
         ({"title": " "}, "entry 2: title must be text, got ' '"),
         ({"picture": 3}, "entry 2: picture must be text, got 3"),
         ({"rows": None}, "entry 2: rows must be a list, got None"),

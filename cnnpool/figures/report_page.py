@@ -24,6 +24,7 @@ pre { background: #f4f4f4; padding: .6rem; font-size: .85rem;
 .reproduced { color: #00573d; background: #e8f5ef; }
 .partly { color: #6b4500; background: #fdf3df; }
 .not { color: #8c2f00; background: #fcebe3; }
+.beyond { color: #1d3f72; background: #e8eef8; }
 a { color: #00508a; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }

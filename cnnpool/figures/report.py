@@ -11,9 +11,9 @@ verdicts.json is a list of objects, one an item of the paper, all fields require
       "verdict": "partly",
       "rows": [{"what": "R_k at the output", "paper": "below 0.1", "ours": "0.12 ± 0.01"}]}]
 
-`picture` is relative to the json file, png or svg, or null; `verdict` is reproduced, partly, not, or
-beyond (what the paper does not show); `rows` may be empty. Texts are plain, not HTML. Pictures are
-embedded: the page needs no other file.
+`picture` is relative to the json file, png or svg, or null; `verdict` is reproduced, partly, not,
+or beyond (what the paper does not show); `rows` may be empty. Texts are plain, not HTML.
+Pictures are embedded: the page needs no other file.
 """
 
 import base64

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import difflib
 from pathlib import Path
 import sys
 
@@ -29,6 +30,24 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         main(sys.argv[1:])
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+
+
+def numbers(kind: type) -> Callable[[str], tuple]:
+    """A parser of comma-separated numbers, for `argparse`."""
+
+    def parse(text: str) -> tuple:
+        return tuple(kind(part) for part in text.split(","))
+
+    parse.__name__ = f"comma-separated {kind.__name__}"  # in argparse's message
+    return parse
+
+
+def refuse_unknown(name: str, known: Sequence[str], what: str) -> None:
+    """Raises ValueError, with the nearest name, if `name` is not one of `known`."""
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"{what} is {name!r}; expected one of {', '.join(known)}{hint}")
 
 
 def refuse_existing(path: Path, *, overwrite: bool, because: str) -> None:

@@ -23,6 +23,8 @@ import numpy as np
 # Of the authors' Gaussian interpolation, in pixels.
 GAUSSIAN_SIGMA = 0.4715
 
+_AT_ONCE = 50  # images
+
 Taps = tuple[Int[Array, "taps *shape"], Float[Array, "taps *shape"]]
 Interpolation = Callable[[Float[Array, "*shape"], int], Taps]
 
@@ -251,7 +253,8 @@ def _deform(
         field = sample_displacements(key, size=len(image), temperature=temperature, cutoff=cutoff)
         return warp(image, field, interpolation=interpolation)
 
-    return jax.vmap(one)(keys, images)
+    # Many large images at once would fill the memory with the positions of their pixels.
+    return lax.map(lambda pair: one(*pair), (keys, images), batch_size=_AT_ONCE)
 
 
 def _nearest_index(position: Float[Array, "*shape"]) -> Int[Array, "*shape"]:

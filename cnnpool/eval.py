@@ -4,6 +4,7 @@ r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pool
         --transforms=none,channel_shuffle --out=vgg.nc
     python -m cnnpool.eval --workdir=runs/vgg --stage=all --out=dynamics.nc
     python -m cnnpool.eval --workdir=runs/vgg --deltas=0.1,0.3,1,3 --cutoffs=3,10 --out=deltas.nc
+    python -m cnnpool.eval --workdir=runs/vgg16 --data=image_folder --data_dir=IMAGES --out=vgg16.nc
     python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \
         --transforms=none,channel_shuffle,mean_channel_activations --out=a.nc
 
@@ -15,6 +16,11 @@ Transforms: none, channel_shuffle, mean_channel_activations, mean_channel_filter
 also channel_shuffle:LAYER (one convolution alone), channel_shuffle_each (every one alone) and
 channel_shuffle_image (the image's channels too). With none and channel_shuffle, the pooling budget
 is measured: the share of the fall of R that is left when channels are shuffled.
+
+A network that cnnpool.import_weights made is measured on images of the user's choice: a folder of
+pictures (image_folder; classes in folders of their own, or all in one), ImageNet's validation
+images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folder (arrays).
+Interrupted, the same command goes on with what is not yet measured.
 
 Stages: init, epochs, all that are kept, trained, last. Of deep networks "trained" is the network
 with the smallest test error, "last" the one after the last epoch; in 1-D runs both are the same.
@@ -31,9 +37,12 @@ import xarray as xr
 
 from cnnpool import command_line, results, run_config, runtime
 from cnnpool.diffeomorphisms import INTERPOLATIONS
-from cnnpool.measuring import image_run, tables
+from cnnpool.importing.folder import is_imported
+from cnnpool.measuring import image_run, imported_run, tables
 from cnnpool.measuring import run as measuring
 from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.journal import Journal
+from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.stages import parse_stages
 from cnnpool.measuring.transforms import parse_transforms
 
@@ -46,53 +55,77 @@ def evaluate(
     transforms: Sequence[str],
     overwrite: bool = False,
     settings: Mapping[str, Any] | None = None,
+    data: str | None = None,
     data_dir: str | None = None,
 ) -> xr.Dataset:
     """Measures a run into a file; a file that holds this measurement is read instead.
 
     Args:
-      workdir: of the run, or a folder that cnnpool.pack made.
+      workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
       out: the netCDF file.
       stages: "init", "trained", "last", epochs, or "all".
       transforms: names of transforms.
       overwrite: replace a file that holds something else.
       settings: fields of `Settings` that differ from its defaults; of simple CNNs `draws` alone,
         instead of the config's `measurement.draws`.
+      data: where the images of an imported network come from, a name of
+        `cnnpool.measuring.measured_data`; other networks have data of their own.
       data_dir: instead of the config's `data.data_dir`.
 
     Raises:
       ValueError: if something is asked for that these networks, or drawn data, do not have.
       FileExistsError: if `out` holds something else.
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
-      PackedError: if a packed folder is damaged.
+      PackedError, ImportedError: if such a folder is damaged.
       DataError: if the data of a deep run is absent or damaged.
     """
     config = run_config.load(workdir, data_dir=data_dir)
     given = dict(settings or {})
+    measure: Callable[[Journal], xr.Dataset]
     if run_config.is_deep(config):
-        measured = (stages, transforms, Settings(**given))
-        record = partial(image_run.measurement_record, workdir, config, *measured)
-        measure = partial(image_run.measure_run, workdir, config, *measured)
+        config = _with_data(config, data, imported=is_imported(workdir))
+        run = imported_run if is_imported(workdir) else image_run
+        deep = (workdir, config, stages, transforms, Settings(**given))
+        record = run.measurement_record(*deep)
+        measure = partial(run.measure_run, *deep)
     else:
+        _with_data(config, data, imported=False)
         _set_draws(config, given)
         names = parse_transforms(",".join(transforms))
-        record = partial(measuring.measurement_record, workdir, config, stages, names)
-        measure = partial(
-            measuring.measure_run, workdir, config=config, stages=stages, transforms=names
-        )
+        record = measuring.measurement_record(workdir, config, stages, names)
+        options = {"config": config, "stages": stages, "transforms": names}
+
+        def measure(_: Journal) -> xr.Dataset:
+            return measuring.measure_run(workdir, **options)
+
     if out.exists() and not overwrite:
-        wanted = record()
         try:
             there = results.read(out)
-            same = there.attrs["measurement"] == wanted
+            same = there.attrs["measurement"] == record
         except results.ResultsError:
             same = False
         if same:
             return there
         command_line.refuse_existing(out, overwrite=False, because="with another measurement")
-    dataset = measure()
+    journal = Journal(out, record)
+    dataset = measure(journal)
     results.write(out, dataset)
+    journal.remove()
     return dataset
+
+
+def _with_data(config: ConfigDict, data: str | None, *, imported: bool) -> ConfigDict:
+    """The config with images from elsewhere; ValueError for networks with data of their own."""
+    if data is None:
+        return config
+    if not imported:
+        raise ValueError(
+            f"--data={data}: these networks are measured on the data that they were trained on, "
+            f"{config.data.name}; an imported network is measured on any images"
+        )
+    copy = config.copy_and_resolve_references()
+    copy.data.name = data
+    return copy
 
 
 def _set_draws(config: ConfigDict, given: dict[str, Any]) -> None:
@@ -106,25 +139,22 @@ def _set_draws(config: ConfigDict, given: dict[str, Any]) -> None:
         config.measurement.draws = given["draws"]
 
 
-def _numbers(kind: type) -> Callable[[str], tuple]:
-    """A parser of comma-separated numbers."""
-
-    def numbers(text: str) -> tuple:
-        return tuple(kind(part) for part in text.split(","))
-
-    numbers.__name__ = f"comma-separated {kind.__name__}"
-    return numbers
-
-
 def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     """The flags of `Settings`; returns their names."""
     default = Settings()
     group = parser.add_argument_group("measurement (deep networks; of simple CNNs --draws alone)")
+    floats, integers = command_line.numbers(float), command_line.numbers(int)
     flags: dict[str, dict[str, Any]] = {
         "images": {"type": int, "help": "P, test images"},
         "draws": {"type": int, "help": "diffeomorphisms and noises an image"},
-        "deltas": {"type": _numbers(float), "help": "nominal displacements, pixels, 0.1,0.3,1"},
-        "cutoffs": {"type": _numbers(int), "help": "cut-offs c of diffeomorphisms, 3,10"},
+        "deltas": {
+            "type": floats,
+            "help": "nominal displacements, pixels, 0.1,0.3,1",
+        },
+        "cutoffs": {
+            "type": integers,
+            "help": "cut-offs c of diffeomorphisms, 3,10",
+        },
         "interpolation": {"choices": sorted(INTERPOLATIONS), "help": "of deformed images"},
         "image_noise": {
             "action": argparse.BooleanOptionalAction,
@@ -136,13 +166,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             "help": "at initialization, batch statistics of x, tau(x), x + eta each for its own",
         },
         "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
-        "batch_size": {"type": int, "help": "images whose activations are held at once"},
+        "batch_size": {
+            "type": int,
+            "help": "images whose activations are held at once; 0: as fit 1 GiB, at most 75",
+        },
     }
     for name, options in flags.items():
         value = getattr(default, name)
         shown = ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
         options["help"] += f" ({shown})"
-        group.add_argument(f"--{name}", **options)
+        aliases = ["--num_images"] if name == "images" else []
+        group.add_argument(f"--{name}", *aliases, **options)
     return list(flags)
 
 
@@ -161,7 +195,10 @@ def main(argv: Sequence[str]) -> None:
         "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
     parser.add_argument("--out", type=Path, required=True, help="the netCDF file to write")
-    parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
+    parser.add_argument(
+        "--data", help=f"images of an imported network: {', '.join(SOURCES)} (image_folder)"
+    )
+    parser.add_argument("--data_dir", help="of the images, instead of the run's own")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
     names = _add_settings(parser)
     args = parser.parse_args(argv)
@@ -177,6 +214,7 @@ def main(argv: Sequence[str]) -> None:
         transforms=tuple(name.strip() for name in args.transforms.split(",")),
         overwrite=args.overwrite,
         settings=given,
+        data=args.data,
         data_dir=args.data_dir,
     )
     print(tables.layer_table(dataset))

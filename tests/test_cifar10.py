@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cnnpool import data as data_sets
-from cnnpool.data import cifar10, images
+from cnnpool.data import cifar10, images, tfds_files
 from cnnpool.data.images import DataError, Split, StandardizedImages
 
 MEAN = np.array([0.4914, 0.4822, 0.4465])
@@ -148,10 +148,10 @@ def test_subsets_are_the_beginning_of_one_permutation():
 
 def test_data_root_is_the_one_given_then_the_environment_s_then_tfds_s(monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", "there")
-    assert cifar10.data_root("here") == "here"
-    assert cifar10.data_root(None) == "there"
+    assert tfds_files.data_root("here") == "here"
+    assert tfds_files.data_root(None) == "there"
     monkeypatch.delenv("TFDS_DATA_DIR")
-    assert cifar10.data_root(None) == "~/tensorflow_datasets"
+    assert tfds_files.data_root(None) == "~/tensorflow_datasets"
 
 
 def test_absent_data_is_an_error_that_says_how_to_prepare_it(tmp_path, monkeypatch):

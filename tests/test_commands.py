@@ -29,6 +29,8 @@ def run(*arguments, cwd=ROOT):
         ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
         ("cnnpool.eval", ["--transforms", "mean_channel_filters", "--overwrite", "pooling budget"]),
         ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
+        ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
+        ("cnnpool.predict", ["--images", "uint8", "--workdir"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),
         ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),

@@ -14,8 +14,10 @@ from cnnpool.models.layers import (
     DropConnect,
     Dropout,
     Linear,
+    adaptive_average_pool,
     average_pool,
     flatten,
+    max_pool,
     max_pool_2x2,
     pad_single_channel,
 )
@@ -263,3 +265,39 @@ def test_a_chain_records_in_order_and_a_branch_leaves_its_value_alone():
     assert list(chain.activations) == ["double", "negative", "relu"]
     assert float(chain.value[0, 0]) == 2
     assert float(chain.activations["negative"][0, 0]) == -2
+
+
+@pytest.mark.parametrize(
+    ("side", "size", "stride", "padding"), [(7, 3, 2, 0), (8, 3, 2, 1), (9, 3, 2, 1), (5, 2, 3, 0)]
+)
+def test_max_pools_are_maxima_of_windows(side, size, stride, padding):
+    x = random_map(2, side, side + 1, 3) - 5  # negative: zeros outside would win
+    padded = np.full((2, side + 2 * padding, side + 1 + 2 * padding, 3), -np.inf)
+    padded[:, padding : padding + side, padding : padding + side + 1] = x
+    rows, columns = ((n - size) // stride + 1 for n in padded.shape[1:3])
+    expected = np.zeros((2, rows, columns, 3))
+    for p in range(rows):
+        for q in range(columns):
+            window = padded[:, stride * p : stride * p + size, stride * q : stride * q + size]
+            expected[:, p, q] = window.max((1, 2))
+    found = max_pool(jnp.asarray(x, jnp.float32), size=size, stride=stride, padding=padding)
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+def test_a_max_pool_larger_than_its_map_is_refused():
+    with pytest.raises(ValueError, match="take larger images"):
+        max_pool(jnp.zeros((1, 2, 2, 1)), size=3, stride=2)
+
+
+@pytest.mark.parametrize(("side", "size"), [(7, 7), (14, 7), (9, 6), (3, 7), (1, 6), (13, 6)])
+def test_adaptive_pools_are_means_of_pytorch_s_windows(side, size):
+    """Window p reaches from floor(p n / size) to ceil((p + 1) n / size), by PyTorch's source."""
+    x = random_map(2, side, side, 3)
+    expected = np.zeros((2, size, size, 3))
+    starts = [int(np.floor(p * side / size)) for p in range(size)]
+    ends = [int(np.ceil((p + 1) * side / size)) for p in range(size)]
+    for p in range(size):
+        for q in range(size):
+            expected[:, p, q] = x[:, starts[p] : ends[p], starts[q] : ends[q]].mean((1, 2))
+    found = adaptive_average_pool(jnp.asarray(x, jnp.float32), size)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)

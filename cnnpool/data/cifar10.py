@@ -10,11 +10,8 @@ Reading never downloads. All 60,000 images take about 8 s on one core; threads m
 slower, as images this small spend their time in Python.
 """
 
-from collections.abc import Iterator
-import contextlib
 import functools
 import io
-import os
 import sys
 from typing import Any
 
@@ -26,7 +23,8 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored, crop_and_flip
+from cnnpool.data import tfds_files
+from cnnpool.data.images import Split, StandardizedImages, as_stored, crop_and_flip
 
 NAME = "cifar10"
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -51,7 +49,8 @@ def build(config: ConfigDict) -> StandardizedImages:
       DataError: if the data is not there, damaged or in another file format.
       ValueError: if a size or the noise is impossible.
     """
-    builder = _open(data_root(config.data_dir))
+    root = tfds_files.data_root(config.data_dir)
+    builder = tfds_files.open_builder(root, NAME, about=" (160 MB)")
     train, train_is_jpeg = _read_split(builder, "train", config.train_size)
     test, test_is_jpeg = _read_split(builder, "test", config.test_size)
     view = functools.partial(crop_and_flip, padding=PADDING) if config.augmentation else as_stored
@@ -65,11 +64,6 @@ def build(config: ConfigDict) -> StandardizedImages:
         image_noise=float(config.image_noise),
         random_view=view,
     )
-
-
-def data_root(data_dir: str | None) -> str:
-    """TFDS's folder: the one given, else of TFDS_DATA_DIR, else TFDS's default."""
-    return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
 
 def subset(count: int, size: int | None, field: str) -> Int[np.ndarray, " size"]:
@@ -92,83 +86,18 @@ def subset(count: int, size: int | None, field: str) -> Int[np.ndarray, " size"]
     return np.asarray(jax.random.permutation(jax.random.key(0), count))[:size].astype(np.int64)
 
 
-def _open(root: str) -> Any:
-    """TFDS's builder of the newest version under `root`, from its files alone."""
-    import tensorflow_datasets as tfds  # here: 0.3 s that other data sets need not spend
-
-    folder = tfds.core.Path(root).expanduser() / NAME
-    versions = [
-        path.parent
-        for path in folder.glob("*/dataset_info.json")
-        if tfds.core.Version.is_valid(path.parent.name)
-    ]
-    if not versions:
-        raise DataError(
-            f"no CIFAR-10: looked for {folder}/VERSION/dataset_info.json and found none. If it "
-            "is elsewhere, set data.data_dir or TFDS_DATA_DIR to the folder that holds "
-            f"{NAME}/. To download and prepare it (160 MB), in any environment that has "
-            f"tensorflow_datasets and tensorflow too:\n  {_prepare(root)}"
-        )
-    newest = max(versions, key=lambda path: tfds.core.Version(path.name))
-    try:
-        builder = tfds.builder_from_directory(newest)
-        formats = {fmt.value for fmt in builder.info.available_file_formats()}
-    except Exception as error:  # TFDS lets protobuf's, json's and its own errors through
-        raise DataError(
-            f"TFDS cannot read the description of the data in {newest}: {error}. Delete the "
-            f"folder and prepare it again:\n  {_prepare(root)}"
-        ) from error
-    if "array_record" not in formats:
-        raise DataError(
-            f"{newest} holds CIFAR-10 as {', '.join(sorted(formats))}; expected array_record, "
-            "which is read without TensorFlow. Where TensorFlow is installed, convert it:\n"
-            f"  tfds convert_format --dataset_version_dir={newest} "
-            "--out_file_format=array_record\nor prepare it again in another folder:\n"
-            f"  {_prepare('OTHER_FOLDER')}"
-        )
-    return builder
-
-
-def _prepare(root: str) -> str:
-    """The command that downloads and prepares the data."""
-    return (
-        'python -c "import tensorflow_datasets as tfds; '
-        f"tfds.builder('{NAME}', data_dir='{root}', file_format='array_record')"
-        '.download_and_prepare()"'
-    )
-
-
-@contextlib.contextmanager
-def _reading(builder: Any, split: str) -> Iterator[None]:
-    """Turns what the readers raise into an error that names the split and its files."""
-    try:
-        yield
-    except (RuntimeError, OSError, ValueError, KeyError) as error:
-        known = builder.info.splits
-        files = ", ".join(str(path) for path in known[split].filepaths) if split in known else "-"
-        raise DataError(
-            f"cannot read the {split} split of CIFAR-10 from {builder.data_path}: {error}. A "
-            f"file may be truncated or damaged ({files}): delete {builder.data_path} and "
-            "prepare or copy it again"
-        ) from error
-
-
 def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool]:
     """Images and labels of one split, and whether they were compressed with loss."""
-    import tensorflow_datasets as tfds
-
-    with _reading(builder, split):
+    with tfds_files.reading(builder, split):
         records = builder.as_data_source(
-            split=split,
-            file_format="array_record",
-            decoders={"image": tfds.decode.SkipDecoding()},
+            split=split, file_format="array_record", decoders=tfds_files.undecoded()
         )
     chosen = subset(len(records), size, f"data.{split}_size")
     images, labels = np.empty((len(chosen), *SHAPE), np.uint8), np.empty(len(chosen), np.int32)
     jpeg = False
     with (
         tqdm(total=len(chosen), desc=f"reading CIFAR-10 {split}", disable=_quiet()) as bar,
-        _reading(builder, split),
+        tfds_files.reading(builder, split),
     ):
         for start in range(0, len(chosen), _CHUNK):
             rows = chosen[start : start + _CHUNK].tolist()

@@ -41,20 +41,12 @@ Perturbations = Callable[[Array, int, np.ndarray], tuple[Array, Array]]
 
 
 @runtime_checkable
-class ImageData(Protocol):
-    """What training and measurement need of a data set of images."""
-
-    @property
-    def train(self) -> Split:
-        """The training images."""
+class MeasurementData(Protocol):
+    """What a measurement needs of images."""
 
     @property
     def test(self) -> Split:
-        """The test images."""
-
-    @property
-    def classes(self) -> int | None:
-        """C, the number of classes; None where labels are +1 and -1 (one output)."""
+        """The images that are measured on, all or a choice of them, and their labels."""
 
     @property
     def source(self) -> str:
@@ -67,11 +59,54 @@ class ImageData(Protocol):
         For data with a diffeomorphism of its own; None where max-entropy ones are taken.
         """
 
+    def normalize(self, key: Key[Array, ""], images: Stored) -> Normalized:
+        """Stored images as a network is tested on them; the key is for image noise only."""
+
+
+@runtime_checkable
+class ImageData(MeasurementData, Protocol):
+    """What training needs of a data set of images, besides."""
+
+    @property
+    def train(self) -> Split:
+        """The training images."""
+
+    @property
+    def classes(self) -> int | None:
+        """C, the number of classes; None where labels are +1 and -1 (one output)."""
+
     def augment(self, key: Key[Array, ""], images: Stored) -> Normalized:
         """A random view of stored training images, normalized: what a network trains on."""
 
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MeasuredImages:
+    """Images to measure a network on that somebody else trained. Satisfies `MeasurementData`.
+
+    Attributes:
+      test: the images, and their classes, -1 where unknown.
+      classes: how many there are; None where unknown.
+      mean: of each channel; uint8 images count from 0 to 1.
+      std: of each channel, in the same unit.
+      source: where the images come from.
+      unreadable: files that were passed over.
+    """
+
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    source: str
+    classes: int | None
+    unreadable: tuple[str, ...] = ()
+
+    @property
+    def own_perturbations(self) -> None:
+        """None: natural images have no diffeomorphism of their own."""
+        return None
+
     def normalize(self, key: Key[Array, ""], images: Stored) -> Normalized:
-        """Stored images as a network is tested on them; the key is for image noise only."""
+        """(x - mean) / std per channel; the key is unused."""
+        return standardize(images, self.mean, self.std)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Int, Key
 import numpy as np
 
-from cnnpool.data.images import ImageData
+from cnnpool.data.images import MeasurementData
 from cnnpool.diffeomorphisms import deform, temperature
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.noise import matched_noise
@@ -48,7 +48,7 @@ class Inputs(NamedTuple):
     noisy: Float[Array, "draws images height width channels"]
 
 
-def check(data: ImageData, settings: Settings) -> None:
+def check(data: MeasurementData, settings: Settings) -> None:
     """Refuses a measurement that is impossible on the data, before anything is computed.
 
     Raises:
@@ -88,13 +88,13 @@ def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
     return np.asarray(order[: settings.images])
 
 
-def clean_images(data: ImageData, settings: Settings) -> Float[Array, "images h w channels"]:
+def clean_images(data: MeasurementData, settings: Settings) -> Float[Array, "images h w channels"]:
     """The chosen test images, normalized; noise of the training set is drawn once, here."""
     chosen = chosen_images(settings, len(data.test.labels))
     return data.normalize(measurement_keys(settings.seed).image_noise, data.test.images[chosen])
 
 
-def deformations(data: ImageData, settings: Settings) -> Iterator[tuple[float, int, Inputs]]:
+def deformations(data: MeasurementData, settings: Settings) -> Iterator[tuple[float, int, Inputs]]:
     """(delta, cutoff, inputs) of every kind of diffeomorphism; NaN and 0 for a data set's own.
 
     An image's fields at different delta are the same up to their size, and so is the direction

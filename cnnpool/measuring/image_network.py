@@ -18,6 +18,9 @@ from cnnpool.models import layers
 from cnnpool.sensitivity import Features, ImageMoments, image_moments
 from cnnpool.training.image_step import Variables
 
+_LARGEST_BATCH = 75
+_BATCH_BYTES = 2**30
+
 
 @functools.lru_cache(maxsize=4)
 def _apply(model: Any):
@@ -93,6 +96,21 @@ def with_own_statistics(model: Any, variables: Variables, inputs: Inputs) -> Var
     return variables._replace(batch_stats=jax.tree.map(lambda *sets: jnp.stack(sets), *found))
 
 
+def fitting_batch(shown: Features, images: Float[Array, "images height width channels"]) -> int:
+    """As many images as have activations of a gigabyte together, at most 75.
+
+    More of them are not faster, even where they are small.
+
+    Args:
+      shown: what is measured.
+      images: any of the images.
+    """
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+    activations = jax.tree.leaves(jax.eval_shape(shown, one))
+    size = sum(a.size * a.dtype.itemsize for a in activations)
+    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // size))
+
+
 @functools.partial(jax.jit, static_argnames="model")
 def _statistics(variables: Variables, clean: Array, *, model: Any):
     nothing = jax.tree.map(jnp.zeros_like, variables.batch_stats)
@@ -127,7 +145,7 @@ def moments(
       inputs: clean, deformed and noisy images.
       untrained: whether batch statistics are to be taken from the images.
       own_statistics: from the clean, deformed and noisy ones each for its own, not from the clean.
-      batch_size: images whose activations are held at once.
+      batch_size: images whose activations are held at once; 0: see `fitting_batch`.
     """
     changed = image_transforms.transform_variables(transform, variables, key)
     if untrained and own_statistics and changed.batch_stats:
@@ -142,7 +160,7 @@ def moments(
         return image_moments(
             shown,
             *inputs,
-            batch_size=batch_size,
+            batch_size=batch_size or fitting_batch(shown, inputs.clean),
             compiler_options=runtime.with_barriers(jax.devices()[0].platform),
         )
 

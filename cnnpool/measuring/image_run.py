@@ -17,6 +17,7 @@ from cnnpool.data.images import DataError
 from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.journal import Journal
 from cnnpool.training import image_setup, packed
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -197,6 +198,7 @@ def measure_run(
     stages: Sequence[str],
     transforms: Sequence[str],
     settings: Settings,
+    journal: Journal | None = None,
 ) -> xr.Dataset:
     """All that is measured of a run, as `cnnpool.results` lays it out.
 
@@ -208,6 +210,7 @@ def measure_run(
       stages: "init", "trained", "last", epochs, or "all" for every epoch that is kept.
       transforms: names of `cnnpool.measuring.image_transforms`.
       settings: of the measurement.
+      journal: keeps what is finished, where it is to outlive an interruption.
 
     Raises:
       ValueError: if a transform is unknown, or images or a diffeomorphism are impossible.
@@ -236,7 +239,9 @@ def measure_run(
         "trained_by": trained_by,
         "data_source": training.data.source,
     }
-    arrays = image_sensitivities.measure(training, networks, names, settings)
+    arrays = image_sensitivities.measure(
+        training.recipe.model, training.data, networks, names, settings, journal=journal
+    )
     errors = _errors(config.seeds, states, found)
     return errors.assign(arrays).set_coords("depth").assign_attrs(attributes | made_by)
 

@@ -1,6 +1,7 @@
 """Sensitivities and spectra of all networks of a deep run, as labelled arrays."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
 import itertools
 import sys
 import textwrap
@@ -13,13 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnpool import results
+from cnnpool.data.images import MeasurementData
 from cnnpool.diffeomorphisms import is_natural
 from cnnpool.measuring import image_network, image_spectra, image_transforms, units
-from cnnpool.measuring.image_inputs import deformations, measurement_keys
+from cnnpool.measuring.image_inputs import Inputs, deformations, measurement_keys
 from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.journal import Journal
 from cnnpool.pooling_budget import Share, spatial_share
 from cnnpool.sensitivity import ImageMoments, Sensitivity, sensitivities
-from cnnpool.training.image_setup import ImageTraining
 from cnnpool.training.image_step import Variables
 
 Moments = dict[str, ImageMoments]
@@ -60,36 +62,42 @@ class Field(NamedTuple):
 
 
 def measure(
-    training: ImageTraining,
+    model: Any,
+    data: MeasurementData,
     networks: Sequence[Network],
     transforms: Sequence[str],
     settings: Settings,
+    *,
+    journal: Journal | None = None,
 ) -> dict[str, tuple]:
     """Variables and coordinates of a result file, as `cnnpool.results` describes them.
 
     Args:
-      training: model and data of the run.
+      model: of the networks.
+      data: with the test images.
       networks: of all seeds at all stages, seed by seed.
       transforms: names that `image_transforms.parse` returned.
       settings: of the measurement.
+      journal: keeps what is finished, where it is to outlive an interruption.
     """
     fields: list[list[Field]] = []
     kinds: list[tuple[float, int]] = []
     repeats = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
-    own = training.data.own_perturbations is not None
+    own = data.own_perturbations is not None
     total = repeats * len(networks) * (1 if own else len(settings.fields))
     with _progress_bar(total) as bar:
-        for delta, cutoff, inputs in deformations(training.data, settings):
+        for delta, cutoff, inputs in deformations(data, settings):
             kinds.append((delta, cutoff))
             fields.append([])
             for network in networks:
+                kept = functools.partial(_kept, journal, f"{delta} {cutoff}")
                 found = dict(
-                    _under_transforms(training, network, transforms, settings, inputs, bar)
+                    _under_transforms(model, network, transforms, settings, inputs, kept, bar)
                 )
                 fields[-1].append(_field(network, found))
     arrays = _arrays(networks, transforms, kinds, fields)
     if not own:
-        arrays["natural"] = natural_kinds(training.data.test.images.shape[1], settings)
+        arrays["natural"] = natural_kinds(data.test.images.shape[1], settings)
     return arrays | image_spectra.spectra(
         [network.variables for network in networks],
         arrays["layer"][1],
@@ -102,12 +110,17 @@ def _progress_bar(total: int) -> tqdm:
     return tqdm(total=total, desc="measuring", unit="network", mininterval=often)
 
 
+def _kept(journal: Journal | None, kind: str, name: str, compute: Callable[[], Moments]) -> Moments:
+    return journal.keep(f"{kind} {name}", compute) if journal else compute()
+
+
 def _under_transforms(
-    training: ImageTraining,
+    model: Any,
     network: Network,
     transforms: Sequence[str],
     settings: Settings,
-    inputs: Any,
+    inputs: Inputs,
+    kept: Callable[[str, Callable[[], Moments]], Moments],
     bar: tqdm,
 ) -> Iterator[tuple[str, list[Moments]]]:
     """The moments of one network under every transform, a list over shuffles."""
@@ -116,18 +129,19 @@ def _under_transforms(
         random = image_transforms.is_random(transform)
         moments = []
         for number in range(settings.shuffles if random else 1):
-            moments.append(
-                image_network.moments(
-                    training.recipe.model,
-                    network.variables,
-                    transform,
-                    jax.random.fold_in(own, number),
-                    inputs,
-                    untrained=network.untrained,
-                    own_statistics=settings.own_statistics,
-                    batch_size=settings.batch_size,
-                )
+            compute = functools.partial(
+                image_network.moments,
+                model,
+                network.variables,
+                transform,
+                jax.random.fold_in(own, number),
+                inputs,
+                untrained=network.untrained,
+                own_statistics=settings.own_statistics,
+                batch_size=settings.batch_size,
             )
+            name = f"seed {network.seed} {network.stage} {transform} {number}"
+            moments.append(kept(name, compute))
             bar.update()
         yield transform, moments
 

@@ -20,7 +20,8 @@ class Settings:
       own_statistics: whether, at initialization, batch normalization takes the statistics of the
         clean, the deformed and the noisy images each for its own, as the authors' program does.
       seed: of the choice of images and of all other randomness.
-      batch_size: images, deformed and noisy ones counted, whose activations are held at once.
+      batch_size: images, deformed and noisy ones counted, whose activations are held at once; 0
+        takes as many as fit a gigabyte, at most 75.
     """
 
     images: int = 500
@@ -32,11 +33,11 @@ class Settings:
     shuffles: int = 5
     own_statistics: bool = False
     seed: int = 0
-    batch_size: int = 75
+    batch_size: int = 0
 
     def __post_init__(self):
         """Raises ValueError where a number is impossible."""
-        for field, least in {"images": 2, "draws": 1, "shuffles": 1, "batch_size": 1}.items():
+        for field, least in {"images": 2, "draws": 1, "shuffles": 1, "batch_size": 0}.items():
             if getattr(self, field) < least:
                 raise ValueError(f"--{field} must be at least {least}, got {getattr(self, field)}")
         for field in ("deltas", "cutoffs"):

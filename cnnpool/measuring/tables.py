@@ -19,8 +19,10 @@ def layer_table(dataset: xr.Dataset) -> str:
         for stage in part["stage"].values:
             for transform in part["transform"].values:
                 cell = part.sel(stage=stage, transform=transform)
-                error = f"test error {float(cell['test_error'].mean()):.2%}"
+                mean_error = float(cell["test_error"].mean())
+                error = f"test error {mean_error:.2%}"
                 known = transform == "none" or "transform" in part["test_error"].dims
+                known &= not np.isnan(mean_error)
                 about = f"{seeds} seeds" + (f", {error}" if known else "")
                 lines.append(f"\n{stage}, {transform}{kind} ({about})")
                 lines.append(f"{'layer':24s}" + "".join(f"{n:>12s} ± se     " for n in "DGR"))
@@ -77,5 +79,6 @@ def error_table(dataset: xr.Dataset) -> str:
             best = "-" if cell["best_epoch"].isnull() else f"{int(cell['best_epoch'])}"
             dead = "" if cell["dead_epoch"].isnull() else f"  dead: epoch {int(cell['dead_epoch'])}"
             error, loss = float(cell["test_error"]), float(cell["test_loss"])
-            lines.append(f"{stage:10s}{seed:>6d}{error:>12.2%}{loss:>12.4g}{best:>12s}{dead}")
+            shown = "unknown" if np.isnan(error) else f"{error:.2%}"
+            lines.append(f"{stage:10s}{seed:>6d}{shown:>12s}{loss:>12.4g}{best:>12s}{dead}")
     return "\n".join(lines)

@@ -5,7 +5,16 @@ from difflib import get_close_matches
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cnnpool.models import alexnet, efficientnet, fully_connected, lenet, resnet, simple_cnn, vgg
+from cnnpool.models import (
+    alexnet,
+    efficientnet,
+    fully_connected,
+    lenet,
+    resnet,
+    simple_cnn,
+    torchvision,
+    vgg,
+)
 
 _BUILDERS = {
     "simple_cnn": simple_cnn.build,
@@ -15,9 +24,13 @@ _BUILDERS = {
     **dict.fromkeys(resnet.NETWORKS, resnet.build),
     "efficientnet_b0": efficientnet.build,
     **dict.fromkeys(fully_connected.NETWORKS, fully_connected.build),
+    **torchvision.BUILDERS,
 }
 
-DEEP_NETWORKS = tuple(name for name in _BUILDERS if name != "simple_cnn")
+# Those of the paper that are trained here, on images of 28 x 28 and 32 x 32.
+DEEP_NETWORKS = tuple(
+    name for name in _BUILDERS if name not in ("simple_cnn", *torchvision.BUILDERS)
+)
 
 
 def build(config: ConfigDict) -> nn.Module:

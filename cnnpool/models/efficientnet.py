@@ -101,6 +101,28 @@ def _squeeze_excite(net: Chain, squeezed: int) -> None:
     net.apply("scale", lambda y: y * gate.value)
 
 
+def add_stem_and_blocks(net: Chain, *, stride: int, drop_connect: float, train: bool) -> None:
+    """Adds a 3 x 3 convolution and the sixteen blocks of B0.
+
+    Args:
+      net: to add to, inside a module.
+      stride: of the stem, pixels.
+      drop_connect: rate that the blocks approach; block n of 16, counted from 1, has
+        (n - 1) / 16 of it.
+      train: whether batch statistics are used and branches dropped.
+    """
+    net.layer("conv01", Conv, _STEM, kernel_size=3, stride=stride, padding=1, use_bias=False)
+    net.layer("bn01", BatchNorm, train)
+    net.apply("swish01", nn.swish)
+    before, total = 0, sum(stage.blocks for stage in STAGES)
+    for stage in STAGES:
+        for place in range(stage.blocks):
+            step = stage.stride if place == 0 else 1
+            rate = drop_connect * before / total
+            net.block(f"block{before + 1:02d}", MBConv, stage, step, rate, train)
+            before += 1
+
+
 class EfficientNet(nn.Module):
     """A 3 x 3 stem of stride 1, sixteen MBConv blocks, average pool, dropout, linear.
 
@@ -118,16 +140,8 @@ class EfficientNet(nn.Module):
     @nn.compact
     def __call__(self, x: Map, *, train: bool) -> tuple[Float[Array, "batch outputs"], Activations]:
         """Output, and the activations conv01 bn01 swish01 block01/... pool dropout linear."""
-        net, before, total = Chain(x), 0, sum(stage.blocks for stage in STAGES)
-        net.layer("conv01", Conv, _STEM, kernel_size=3, padding=1, use_bias=False)
-        net.layer("bn01", BatchNorm, train)
-        net.apply("swish01", nn.swish)
-        for stage in STAGES:
-            for place in range(stage.blocks):
-                stride = stage.stride if place == 0 else 1
-                rate = self.drop_connect * before / total
-                net.block(f"block{before + 1:02d}", MBConv, stage, stride, rate, train)
-                before += 1
+        net = Chain(x)
+        add_stem_and_blocks(net, stride=1, drop_connect=self.drop_connect, train=train)
         net.apply("pool", layers.average_pool)
         net.layer("dropout", Dropout, self.dropout, train)
         net.layer("linear", Linear, self.outputs)

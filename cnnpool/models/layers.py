@@ -5,6 +5,7 @@ of the input, which the parameters must share. Protocol, section 7.
 """
 
 from collections.abc import Callable
+import functools
 import math
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Float
+import numpy as np
 
 from cnnpool.convolution import conv2d
 from cnnpool.models.product import product
@@ -296,6 +298,63 @@ def _pool_backward(first, dy):
 
 
 _pool_even.defvjp(_pool_forward, _pool_backward)
+
+
+def max_pool(
+    x: Map, *, size: int, stride: int, padding: int = 0
+) -> Float[Array, "batch h w channels"]:
+    """Maxima of size x size windows, rows and columns one after the other.
+
+    As in PyTorch, windows start at every stride-th pixel of the padded map, and one that would
+    stick out of it is left out. For 2 x 2 windows take `max_pool_2x2`, whose gradient is fast.
+
+    Args:
+      x: the map.
+      size: pixels a side.
+      stride: pixels.
+      padding: pixels on every side, which never are the maximum.
+
+    Raises:
+      ValueError: if the padded map is smaller than a window.
+    """
+    if min(x.shape[1:3]) + 2 * padding < size:
+        raise ValueError(
+            f"a {size} x {size} pool with padding {padding} expects a larger map than "
+            f"{x.shape[1]} x {x.shape[2]}; take larger images"
+        )
+    edge = (padding, padding, 0)
+    x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), edge, edge, (0, 0, 0)))
+    for axis in (1, 2):
+        last = x.shape[axis] - size + 1
+        x = functools.reduce(
+            jnp.maximum,
+            [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(size)],
+        )
+    return x
+
+
+def adaptive_average_pool(x: Map, size: int) -> Float[Array, "batch size size channels"]:
+    """Means over size x size windows that cover the map, as PyTorch lays them.
+
+    Window p of a side of n pixels reaches from floor(p n / size) to ceil((p + 1) n / size), its
+    end excluded: windows overlap, and are larger than the map where it is smaller than size.
+
+    Args:
+      x: the map.
+      size: windows a side.
+    """
+    if x.shape[1:3] == (size, size):
+        return x
+    rows, columns = (jnp.asarray(_window_means(n, size), x.dtype) for n in x.shape[1:3])
+    return jnp.einsum("pi,nijc,qj->npqc", rows, x, columns, precision=lax.Precision.HIGHEST)
+
+
+def _window_means(pixels: int, size: int) -> Float[np.ndarray, "size pixels"]:
+    weights = np.zeros((size, pixels))
+    for window in range(size):
+        start, end = window * pixels // size, -(-(window + 1) * pixels // size)
+        weights[window, start:end] = 1 / (end - start)
+    return weights
 
 
 def average_pool(x: Map) -> Float[Array, "batch channels"]:

@@ -1,5 +1,7 @@
 """ResNets for 32 x 32 images. Protocol, section 7."""
 
+from collections.abc import Sequence
+
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
@@ -8,10 +10,11 @@ from ml_collections import ConfigDict
 from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
 
-_CHANNELS = (64, 128, 256, 512)
+CHANNELS = (64, 128, 256, 512)
 
 
-def _conv_bn(net: Chain, conv: str, bn: str, features: int, train: bool, **fields: int) -> None:
+def conv_bn(net: Chain, conv: str, bn: str, features: int, train: bool, **fields: int) -> None:
+    """Adds a convolution without bias and a batch normalization."""
     net.layer(conv, Conv, features, use_bias=False, **fields)
     net.layer(bn, BatchNorm, train)
 
@@ -21,7 +24,7 @@ def _add_shortcut(net: Chain, x: Map, stride: int, train: bool) -> None:
     shortcut, features = net.branch(x), net.value.shape[-1]
     if stride != 1 or x.shape[-1] != features:
         names = "shortcut_conv", "shortcut_bn"
-        _conv_bn(shortcut, *names, features, train, kernel_size=1, stride=stride)
+        conv_bn(shortcut, *names, features, train, kernel_size=1, stride=stride)
     net.apply("add", lambda y: y + shortcut.value)
 
 
@@ -42,9 +45,9 @@ class BasicBlock(nn.Module):
     def __call__(self, x: Map) -> tuple[Float[Array, "batch h w features"], Activations]:
         """Output, and the activations conv1 bn1 relu1 ... relu2."""
         net, spatial = Chain(x), {"kernel_size": 3, "padding": 1}
-        _conv_bn(net, "conv1", "bn1", self.features, self.train, stride=self.stride, **spatial)
+        conv_bn(net, "conv1", "bn1", self.features, self.train, stride=self.stride, **spatial)
         net.apply("relu1", nn.relu)
-        _conv_bn(net, "conv2", "bn2", self.features, self.train, **spatial)
+        conv_bn(net, "conv2", "bn2", self.features, self.train, **spatial)
         _add_shortcut(net, x, self.stride, self.train)
         net.apply("relu2", nn.relu)
         return net.value, net.activations
@@ -67,11 +70,11 @@ class Bottleneck(nn.Module):
     def __call__(self, x: Map) -> tuple[Float[Array, "batch h w outputs"], Activations]:
         """Output, and the activations conv1 bn1 relu1 ... relu3."""
         net, spatial = Chain(x), {"kernel_size": 3, "padding": 1}
-        _conv_bn(net, "conv1", "bn1", self.features, self.train, kernel_size=1)
+        conv_bn(net, "conv1", "bn1", self.features, self.train, kernel_size=1)
         net.apply("relu1", nn.relu)
-        _conv_bn(net, "conv2", "bn2", self.features, self.train, stride=self.stride, **spatial)
+        conv_bn(net, "conv2", "bn2", self.features, self.train, stride=self.stride, **spatial)
         net.apply("relu2", nn.relu)
-        _conv_bn(net, "conv3", "bn3", 4 * self.features, self.train, kernel_size=1)
+        conv_bn(net, "conv3", "bn3", 4 * self.features, self.train, kernel_size=1)
         _add_shortcut(net, x, self.stride, self.train)
         net.apply("relu3", nn.relu)
         return net.value, net.activations
@@ -83,6 +86,31 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
     "resnet50": (Bottleneck, (3, 4, 6, 3)),
 }
+
+
+def add_stages(
+    net: Chain,
+    block: type[nn.Module],
+    channels: Sequence[int],
+    blocks: Sequence[int],
+    *,
+    train: bool,
+) -> None:
+    """Adds block01, block02, ...; all stages but the first begin with stride 2.
+
+    Args:
+      net: to add to, inside a module.
+      block: BasicBlock or Bottleneck.
+      channels: of each stage.
+      blocks: of each stage.
+      train: whether batch statistics are used.
+    """
+    number = 0
+    for stage, (features, count) in enumerate(zip(channels, blocks, strict=True)):
+        for place in range(count):
+            number += 1
+            stride = 2 if stage > 0 and place == 0 else 1
+            net.block(f"block{number:02d}", block, features, stride, train)
 
 
 class ResNet(nn.Module):
@@ -108,16 +136,11 @@ class ResNet(nn.Module):
           ValueError: if the last map would not be 4 x 4.
         """
         layers.check_size("resnet", x, smallest=25, largest=32)
-        net, number = Chain(x), 0
-        stem = fields.scaled(_CHANNELS[0], self.width_factor)
-        _conv_bn(net, "conv01", "bn01", stem, train, kernel_size=3, padding=1)
+        net = Chain(x)
+        channels = [fields.scaled(count, self.width_factor) for count in CHANNELS]
+        conv_bn(net, "conv01", "bn01", channels[0], train, kernel_size=3, padding=1)
         net.apply("relu01", nn.relu)
-        for stage, count in enumerate(self.blocks):
-            features = fields.scaled(_CHANNELS[stage], self.width_factor)
-            for place in range(count):
-                number += 1
-                stride = 2 if stage > 0 and place == 0 else 1
-                net.block(f"block{number:02d}", self.block, features, stride, train)
+        add_stages(net, self.block, channels, self.blocks, train=train)
         net.apply("pool", layers.average_pool)
         net.layer("linear", Linear, self.outputs)
         return net.value, net.activations

@@ -1,5 +1,7 @@
 """VGG for 32 x 32 images, with and without batch normalization. Protocol, section 7."""
 
+from collections.abc import Sequence
+
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
@@ -8,7 +10,7 @@ from ml_collections import ConfigDict
 from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
 
-_CHANNELS = (64, 128, 256, 512, 512)
+CHANNELS = (64, 128, 256, 512, 512)
 # Convolutions of each stage, and whether they are normalized.
 NETWORKS = {
     "vgg11": ((1, 1, 2, 2, 2), False),
@@ -20,6 +22,38 @@ NETWORKS = {
     "vgg16_bn": ((2, 2, 3, 3, 3), True),
     "vgg19_bn": ((2, 2, 4, 4, 4), True),
 }
+
+
+def add_stages(
+    net: Chain,
+    channels: Sequence[int],
+    convolutions: Sequence[int],
+    *,
+    batch_norm: bool,
+    train: bool,
+) -> int:
+    """Adds conv01 [bn01] relu01 ... and a 2 x 2 pool behind each stage.
+
+    Args:
+      net: to add to, inside a module.
+      channels: of each stage.
+      convolutions: of each stage.
+      batch_norm: whether every convolution is followed by batch normalization.
+      train: whether batch statistics are used.
+
+    Returns:
+      The number of convolutions.
+    """
+    k = 0
+    for features, count in zip(channels, convolutions, strict=True):
+        for _ in range(count):
+            k += 1
+            net.layer(f"conv{k:02d}", Conv, features, kernel_size=3, padding=1)
+            if batch_norm:
+                net.layer(f"bn{k:02d}", BatchNorm, train)
+            net.apply(f"relu{k:02d}", nn.relu)
+        net.apply(f"pool{k:02d}", layers.max_pool_2x2)
+    return k
 
 
 class VGG(nn.Module):
@@ -48,16 +82,9 @@ class VGG(nn.Module):
         """
         x = layers.pad_single_channel(x)
         layers.check_size("vgg (padding included)", x, smallest=32, largest=63)
-        net, k = Chain(x), 0
-        for channels, count in zip(_CHANNELS, self.convolutions, strict=True):
-            features = fields.scaled(channels, self.width_factor)
-            for _ in range(count):
-                k += 1
-                net.layer(f"conv{k:02d}", Conv, features, kernel_size=3, padding=1)
-                if self.batch_norm:
-                    net.layer(f"bn{k:02d}", BatchNorm, train)
-                net.apply(f"relu{k:02d}", nn.relu)
-            net.apply(f"pool{k:02d}", layers.max_pool_2x2)
+        net = Chain(x)
+        channels = [fields.scaled(count, self.width_factor) for count in CHANNELS]
+        k = add_stages(net, channels, self.convolutions, batch_norm=self.batch_norm, train=train)
         net.value = layers.flatten(net.value)
         net.layer(f"linear{k + 1:02d}", Linear, self.outputs)
         return net.value, net.activations

@@ -1,0 +1,60 @@
+"""ImageNet's validation images, read with TensorFlow Datasets (TFDS) and without TensorFlow.
+
+TFDS calls them imagenet2012 and prepares them from the archives that image-net.org hands out; it
+has to be told to write array_record files. They are prepared as torchvision does for testing.
+"""
+
+import functools
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from cnnpool.data import image_folder, preparation, tfds_files
+from cnnpool.data.images import DataError, MeasuredImages
+from cnnpool.data.preparation import Sizes
+
+NAME, SPLIT, CLASSES = "imagenet2012", "validation", 1000
+
+
+def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
+    """Validation images to measure on.
+
+    Args:
+      config: fields `data_dir` (TFDS's folder; None is TFDS_DATA_DIR, then TFDS's default),
+        `resize`, `crop`, `mean`, `std`.
+      count: images wanted.
+      seed: of the choice; a smaller count takes the first of a larger one.
+
+    Raises:
+      DataError: if the data is not there, damaged, in another file format or too small.
+    """
+    builder = _open(config)
+    with tfds_files.reading(builder, SPLIT):
+        records = builder.as_data_source(
+            split=SPLIT, file_format="array_record", decoders=tfds_files.undecoded()
+        )
+    if count > len(records):
+        raise DataError(f"{NAME} has {len(records)} validation images; got --num_images={count}")
+    order = np.asarray(jax.random.permutation(jax.random.key(seed), len(records)))[:count]
+    with tfds_files.reading(builder, SPLIT):
+        chosen = records.__getitems__(order.tolist())
+    openers = [functools.partial(bytes, record["image"]) for record in chosen]
+    sizes = Sizes(config.resize, config.crop)
+    found = preparation.read_many(openers, count, sizes, what=f"reading {NAME}")
+    if found.unreadable:
+        listed = preparation.named((f"record {order[p]}", r) for p, r in found.unreadable.items())
+        raise DataError(f"damaged images in {builder.data_path}; prepare it again:\n{listed}")
+    labels = [int(record["label"]) for record in chosen]
+    source = f"{NAME} {builder.info.version} {SPLIT} (TFDS)"
+    return image_folder.measured(found.images, labels, config, source=source, classes=CLASSES)
+
+
+def fingerprint(config: ConfigDict) -> str:
+    """Data set and version."""
+    return f"{NAME} {_open(config).info.version}"
+
+
+def _open(config: ConfigDict) -> Any:
+    return tfds_files.open_builder(tfds_files.data_root(config.data_dir), NAME)

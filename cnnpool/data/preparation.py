@@ -1,0 +1,136 @@
+"""From picture files to the images that ImageNet networks are tested on, as torchvision does it.
+
+The shorter side is resized to 256 pixels, bilinear with antialias, and the central 224 x 224 are
+cut out. Pixels are what the file holds: rotations noted in EXIF are not carried out, transparency
+is dropped, grey and CMYK become RGB.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+import io
+import os
+import sys
+from typing import NamedTuple
+import warnings
+
+from jaxtyping import UInt8
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+RESIZE, CROP = 256, 224
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+_DEEP_MODES = ("I", "F")  # more than eight bits a channel; converted, they would be clipped
+_MOST_PIXELS = 2**27  # of the resized image, half a gigabyte
+
+
+class UnreadableError(Exception):
+    """A file is no picture that can be used; the message says why."""
+
+
+class Sizes(NamedTuple):
+    """Pixels: of the shorter side after resizing, and of a side of what is cut out."""
+
+    resize: int
+    crop: int
+
+
+class Prepared(NamedTuple):
+    """Pictures that could be read.
+
+    Attributes:
+      images: in the order of `places`.
+      places: of them, among what was asked for.
+      unreadable: why the others could not be read, by place.
+    """
+
+    images: UInt8[np.ndarray, "images crop crop 3"]
+    places: list[int]
+    unreadable: dict[int, str]
+
+
+def prepare(image: Image.Image, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:
+    """Converts, resizes and crops one picture, as torchvision does with PIL images.
+
+    Args:
+      image: of any mode and size.
+      sizes: `crop` at most `resize`.
+
+    Raises:
+      UnreadableError: if it has more than eight bits a channel, or a side is too much longer than
+        the other.
+    """
+    if image.mode.startswith(_DEEP_MODES):
+        raise UnreadableError(f"mode {image.mode}, more than eight bits a channel")
+    short, long = sorted(image.size)
+    longer = int(sizes.resize * long / short)
+    if longer * sizes.resize > _MOST_PIXELS:
+        raise UnreadableError(f"{image.size[0]} x {image.size[1]} pixels: one side is too long")
+    size = (sizes.resize, longer) if image.size[0] == short else (longer, sizes.resize)
+    rgb = image.convert("RGB")
+    rgb = rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BILINEAR)
+    left, top = (round((side - sizes.crop) / 2) for side in size)
+    return np.asarray(rgb.crop((left, top, left + sizes.crop, top + sizes.crop)))
+
+
+def read(content: bytes, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:
+    """Prepares the picture that the bytes of a file are.
+
+    Raises:
+      UnreadableError: if it is damaged, truncated or no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return prepare(image, sizes)
+    except UnreadableError:
+        raise
+    except Exception as error:  # Pillow's decoders raise anything on damaged files
+        raise UnreadableError(f"{type(error).__name__}: {error}") from error
+
+
+def read_many(
+    openers: Sequence[Callable[[], bytes]], count: int, sizes: Sizes, *, what: str
+) -> Prepared:
+    """The first `count` pictures that can be read, several at once, with a progress bar.
+
+    Args:
+      openers: what gives the bytes of each file, in the order in which they are tried.
+      count: pictures wanted; fewer are returned where there are not enough.
+      sizes: of all.
+      what: for the bar.
+    """
+    images = np.empty((min(count, len(openers)), sizes.crop, sizes.crop, 3), np.uint8)
+    places: list[int] = []
+    unreadable: dict[int, str] = {}
+    workers = min(8, os.cpu_count() or 1)
+    bar = tqdm(total=len(images), desc=what, unit="image", disable=not sys.stderr.isatty())
+    with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
+        warnings.simplefilter("ignore")  # of Pillow, on odd metadata and large pictures
+        for start in range(0, len(openers), 4 * workers):
+            tries = pool.map(lambda one: _try(one, sizes), openers[start : start + 4 * workers])
+            for place, found in enumerate(tries, start):
+                if isinstance(found, str):
+                    unreadable[place] = found
+                elif len(places) < len(images):
+                    images[len(places)] = found
+                    places.append(place)
+                    bar.update()
+            if len(places) == len(images):
+                break
+    return Prepared(images[: len(places)], places, unreadable)
+
+
+def _try(opener: Callable[[], bytes], sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"] | str:
+    """A picture, or why it cannot be read."""
+    try:
+        return read(opener(), sizes)
+    except (UnreadableError, OSError) as error:
+        return str(error)
+
+
+def named(reasons: Iterable[tuple[str, str]], *, most: int = 5) -> str:
+    """A list of unreadable files for a message, `most` of them by name."""
+    known = list(reasons)
+    lines = [f"  {name}: {reason}" for name, reason in known[:most]]
+    return "\n".join(lines + ([f"  and {len(known) - most} more"] if len(known) > most else []))

@@ -1,0 +1,98 @@
+"""Files that TensorFlow Datasets (TFDS) prepared, opened without TensorFlow; no downloads."""
+
+from collections.abc import Iterator
+import contextlib
+import os
+from typing import Any
+
+from cnnpool.data.images import DataError
+
+
+def data_root(data_dir: str | None) -> str:
+    """TFDS's folder: the one given, else of TFDS_DATA_DIR, else TFDS's default."""
+    return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+
+
+def undecoded() -> dict[str, Any]:
+    """Decoders that leave images as the bytes of their files."""
+    import tensorflow_datasets as tfds
+
+    return {"image": tfds.decode.SkipDecoding()}
+
+
+def open_builder(root: str, name: str, *, about: str = "") -> Any:
+    """TFDS's builder of the newest version under `root`, from its files alone.
+
+    Args:
+      root: TFDS's folder.
+      name: what TFDS calls the data set.
+      about: its preparation, for the message, such as how much is downloaded.
+
+    Raises:
+      DataError: if it is not there, damaged, or in another file format than array_record.
+    """
+    import tensorflow_datasets as tfds  # here: 0.3 s that other data sets need not spend
+
+    folder = tfds.core.Path(root).expanduser() / name
+    versions = [
+        path.parent
+        for path in folder.glob("*/dataset_info.json")
+        if tfds.core.Version.is_valid(path.parent.name)
+    ]
+    if not versions:
+        raise DataError(
+            f"no {name}: looked for {folder}/VERSION/dataset_info.json and found none. If it "
+            "is elsewhere, set data.data_dir or TFDS_DATA_DIR to the folder that holds "
+            f"{name}/. To prepare it{about}, in any environment that has tensorflow_datasets and "
+            f"tensorflow too:\n  {_prepare(name, root)}"
+        )
+    newest = max(versions, key=lambda path: tfds.core.Version(path.name))
+    try:
+        builder = tfds.builder_from_directory(newest)
+        formats = {fmt.value for fmt in builder.info.available_file_formats()}
+    except Exception as error:  # TFDS lets protobuf's, json's and its own errors through
+        raise DataError(
+            f"TFDS cannot read the description of the data in {newest}: {error}. Delete the "
+            f"folder and prepare it again:\n  {_prepare(name, root)}"
+        ) from error
+    if "array_record" not in formats:
+        raise DataError(
+            f"{newest} holds {name} as {', '.join(sorted(formats))}; expected array_record, "
+            "which is read without TensorFlow. Where TensorFlow is installed, convert it:\n"
+            f"  tfds convert_format --dataset_version_dir={newest} "
+            "--out_file_format=array_record\nor prepare it again in another folder:\n"
+            f"  {_prepare(name, 'OTHER_FOLDER')}"
+        )
+    return builder
+
+
+def _prepare(name: str, root: str) -> str:
+    """The command that downloads and prepares the data."""
+    return (
+        'python -c "import tensorflow_datasets as tfds; '
+        f"tfds.builder('{name}', data_dir='{root}', file_format='array_record')"
+        '.download_and_prepare()"'
+    )
+
+
+@contextlib.contextmanager
+def reading(builder: Any, split: str) -> Iterator[None]:
+    """Turns what the readers raise into an error that names the split and its files.
+
+    Args:
+      builder: of TFDS.
+      split: its name.
+
+    Raises:
+      DataError: instead of what the readers raise.
+    """
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError, KeyError) as error:
+        known = builder.info.splits
+        files = ", ".join(str(path) for path in known[split].filepaths) if split in known else "-"
+        raise DataError(
+            f"cannot read the {split} split of {builder.name} from {builder.data_path}: {error}. A "
+            f"file may be truncated or damaged ({files}): delete {builder.data_path} and "
+            "prepare or copy it again"
+        ) from error

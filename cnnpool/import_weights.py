@@ -1,0 +1,86 @@
+r"""Makes a network of torchvision from a file of its parameters, for cnnpool.eval and predict.
+
+    python -m cnnpool.import_weights --model=vgg16 --state_dict=vgg16-397923af.pth \
+        --workdir=runs/vgg16
+    python -m cnnpool.eval --workdir=runs/vgg16 --data_dir=IMAGES --num_images=500 --out=vgg16.nc
+
+Reads what `torch.save(model.state_dict(), FILE)` wrote (.pth, .pt, .bin; neither torch nor any code
+in the file is run) and .safetensors. Parameters of the features alone give a network that ends
+with them. --mean and --std are what the network's images are normalized with, a number a channel,
+pixels counting from 0 to 1; the defaults are torchvision's.
+"""
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cnnpool import command_line, provenance
+from cnnpool.data import image_folder, preparation
+from cnnpool.importing import conversion, folder, state_dict
+from cnnpool.models import torchvision
+
+
+def import_weights(
+    model: str,
+    path: Path,
+    workdir: Path,
+    *,
+    mean: Sequence[float] = preparation.MEAN,
+    std: Sequence[float] = preparation.STD,
+    overwrite: bool = False,
+) -> conversion.Imported:
+    """Makes the folder of one imported network.
+
+    Args:
+      model: as torchvision calls it.
+      path: of the state_dict.
+      workdir: the folder.
+      mean: of each channel of the images, pixels counting from 0 to 1.
+      std: of each channel.
+      overwrite: replace an imported network.
+
+    Raises:
+      ValueError: if there is no such network, or mean or std is impossible.
+      StateDictError: if the file is absent, damaged, or does not fit the network.
+      FileExistsError: if the folder holds something else.
+    """
+    command_line.refuse_unknown(model, torchvision.NAMES, "--model")
+    data = image_folder.default_config(mean, std)
+    folder.refuse_other(workdir, overwrite=overwrite)
+    imported = conversion.to_network(model, state_dict.read(path))
+    folder.write(
+        workdir,
+        ConfigDict({"seeds": (0,), "model": imported.model, "data": data}),
+        imported.variables,
+        made_by=json.dumps([provenance.record()], indent=2) + "\n",
+        source=f"{path.name} (sha256 {folder.file_checksum(path)[:12]})",
+        notes=imported.notes,
+    )
+    return imported
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    parser = command_line.parser(__doc__, "cnnpool.import_weights")
+    names = ", ".join(torchvision.NAMES)
+    parser.add_argument("--model", required=True, help=f"one of {names}")
+    parser.add_argument("--state_dict", type=Path, required=True, help="the file")
+    parser.add_argument("--workdir", type=Path, required=True, help="the folder to make")
+    numbers = command_line.numbers(float)
+    for name, value in (("mean", preparation.MEAN), ("std", preparation.STD)):
+        shown = ",".join(map(str, value))
+        parser.add_argument(f"--{name}", type=numbers, default=value, help=f"({shown})")
+    parser.add_argument("--overwrite", action="store_true", help="replace an imported network")
+    args = parser.parse_args(argv)
+    options = {"mean": args.mean, "std": args.std, "overwrite": args.overwrite}
+    imported = import_weights(args.model, args.state_dict, args.workdir, **options)
+    for note in imported.notes:
+        print(note)
+    outputs = "" if imported.model.features_only else f", {imported.model.outputs} outputs"
+    print(f"{args.model}{outputs}, in {args.workdir}")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

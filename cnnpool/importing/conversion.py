@@ -1,0 +1,161 @@
+"""From torchvision's state_dicts to the parameters of our networks."""
+
+from collections.abc import Mapping
+import functools
+from typing import Any, NamedTuple
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from cnnpool import models
+from cnnpool.importing import torchvision_names
+from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.state_dict import StateDict
+from cnnpool.training.image_step import Variables
+
+SIZE = 224  # pixels a side
+_COUNTER = ".num_batches_tracked"
+_SHOWN = 8
+
+
+class Imported(NamedTuple):
+    """A network and what was found about it.
+
+    Attributes:
+      model: `model` section of a config.
+      variables: parameters and batch statistics, numpy arrays.
+      notes: what a user should know, sentences.
+    """
+
+    model: ConfigDict
+    variables: Variables
+    notes: tuple[str, ...]
+
+
+def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Imported:
+    """The network of torchvision that a state_dict belongs to.
+
+    A state_dict without anything behind the features, or with nothing but NaN there (as
+    torchvision's VGG16 of IMAGENET1K_FEATURES), gives a network that ends with its features.
+
+    Args:
+      name: of the network, as torchvision calls it.
+      state: by torchvision's names, or by those inside its `features` alone.
+      dtype: of the parameters.
+
+    Raises:
+      StateDictError: if tensors are missing, left over, of another shape, or not finite.
+    """
+    state, notes = _whole_names({k: v for k, v in state.items() if not k.endswith(_COUNTER)})
+    head = torchvision_names.head(name)
+    behind = {key: array for key, array in state.items() if key.startswith(head)}
+    empty = bool(behind) and all(_is_nan(array) for array in behind.values())
+    if empty:
+        notes.append(f"all that is called {head}* is NaN and was left out")
+    features_only = not behind or empty
+    if features_only:
+        state = {key: array for key, array in state.items() if key not in behind}
+        notes.append("the network ends with its features; it has no outputs")
+    biases = [array for key, array in behind.items() if key.endswith(".bias")]
+    outputs = 1 if features_only or not biases else max(1, len(np.atleast_1d(biases[-1])))
+    fields = {"outputs": outputs, "features_only": features_only}
+    config = ConfigDict({"name": torchvision_names.registry_name(name), **fields})
+    variables, units = shapes(config)
+    layers = torchvision_names.layer_names(name, units)
+    return Imported(config, _converted(variables, layers, state, dtype), tuple(notes))
+
+
+def _whole_names(state: StateDict) -> tuple[StateDict, list[str]]:
+    """Names inside `features`, which begin with a number, made whole."""
+    if state and all(key.split(".")[0].isdigit() for key in state):
+        note = f"names without {torchvision_names.FEATURES!r} in front: taken as those inside it"
+        return {f"{torchvision_names.FEATURES}{k}": v for k, v in state.items()}, [note]
+    return state, []
+
+
+def _is_nan(array: np.ndarray) -> bool:
+    return array.dtype.kind in "fV" and bool(np.isnan(array.astype(np.float32)).all())
+
+
+def shapes(config: ConfigDict) -> tuple[Variables, list[str]]:
+    """Shapes of the variables of one network of torchvision, and its units in forward order."""
+    model: Any = models.build(config)
+    images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
+    initialize = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(initialize, jax.random.key(0), images)
+    units: list[str] = []
+
+    def note_units(variables, images):
+        units.extend(model.apply(variables, images, train=False)[1])
+
+    jax.eval_shape(note_units, variables, images)
+    return Variables(variables["params"], variables.get("batch_stats", {})), units
+
+
+def _converted(
+    expected: Variables, layers: dict[str, str], state: StateDict, dtype: Any
+) -> Variables:
+    wanted = {
+        torchvision_names.tensor_name(layers, path): _their_shape(path, leaf.shape)
+        for tree in expected
+        for path, leaf in flatten_dict(tree, sep="/").items()
+    }
+    _refuse_misfits(wanted, {key: array.shape for key, array in state.items()})
+    _refuse_values(state, dtype)
+
+    def convert(path: str) -> np.ndarray:
+        return _our_layout(path, state[torchvision_names.tensor_name(layers, path)].astype(dtype))
+
+    flat = ({path: convert(path) for path in flatten_dict(tree, sep="/")} for tree in expected)
+    return Variables(*(unflatten_dict(tree, sep="/") for tree in flat))
+
+
+def _their_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """HWIO to OIHW, (in, out) to (out, in)."""
+    if not path.endswith("/kernel"):
+        return shape
+    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+
+
+def _our_layout(path: str, array: np.ndarray) -> np.ndarray:
+    if not path.endswith("/kernel"):
+        return array
+    return np.ascontiguousarray(array.transpose((2, 3, 1, 0) if array.ndim == 4 else (1, 0)))
+
+
+def _refuse_misfits(
+    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
+) -> None:
+    misfits = [f"missing: {key} {shape}" for key, shape in wanted.items() if key not in found]
+    misfits += [f"left over: {key} {shape}" for key, shape in found.items() if key not in wanted]
+    misfits += [
+        f"shape: {key} expected {wanted[key]}, got {shape}"
+        for key, shape in found.items()
+        if key in wanted and shape != wanted[key]
+    ]
+    if misfits:
+        more = len(misfits) - _SHOWN
+        raise StateDictError(
+            f"{len(misfits)} tensors do not fit the network:\n  "
+            + "\n  ".join(misfits[:_SHOWN])
+            + (f"\n  and {more} more" if more > 0 else "")
+            + "\nCheck --model; a network with other layers cannot be imported, but measured from "
+            "Python (cnnpool.sensitivity)"
+        )
+
+
+def _refuse_values(state: StateDict, dtype: Any) -> None:
+    limit = float(np.finfo(dtype).max)
+    for key, array in state.items():
+        if array.dtype.kind not in "fV":
+            raise StateDictError(f"{key} is of {array.dtype}; expected floating-point numbers")
+        largest = float(np.abs(array.astype(np.float64)).max(initial=0))
+        if not largest <= limit:
+            raise StateDictError(
+                f"{key} has a value of {largest}; expected finite numbers of at most {limit:.4g}"
+            )
+        if key.endswith(".running_var") and bool((array < 0).any()):
+            raise StateDictError(f"{key} has negative variances; expected 0 or more")

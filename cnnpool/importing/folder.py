@@ -1,0 +1,131 @@
+"""A folder of one imported network, which eval, predict and export open.
+
+It holds `weights.safetensors` (float32, by our own paths LAYER/NAME), `config.json` (its network
+and the preparation of its images), `provenance.json` and `summary.json`, which is written last.
+"""
+
+from collections.abc import Mapping
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import safetensors.numpy
+
+from cnnpool import run_config
+from cnnpool.atomic_write import write_atomically
+from cnnpool.errors import CnnpoolError
+from cnnpool.importing import conversion
+from cnnpool.training.image_step import Variables
+
+WEIGHTS, SUMMARY, PROVENANCE = "weights.safetensors", "summary.json", "provenance.json"
+
+
+class ImportedError(CnnpoolError):
+    """A folder of an imported network cannot be made or read."""
+
+
+def is_imported(folder: Path) -> bool:
+    """Whether a folder is one of an imported network, whole or damaged."""
+    return (folder / WEIGHTS).is_file()
+
+
+def refuse_other(folder: Path, *, overwrite: bool) -> None:
+    """Raises FileExistsError if a folder holds a run, or an import that may not be replaced."""
+    if is_imported(folder):
+        if not overwrite:
+            raise FileExistsError(f"{folder} holds an imported network; --overwrite replaces it")
+    elif run_config.config_path(folder).exists():
+        raise FileExistsError(f"{folder} holds a run; import into another folder")
+
+
+def write(
+    folder: Path, config: ConfigDict, variables: Variables, *, made_by: str, **summary: Any
+) -> None:
+    """Writes the folder.
+
+    Args:
+      folder: made if absent.
+      config: sections `model` and `data`.
+      variables: in float32.
+      made_by: text of provenance.json.
+      summary: what else summary.json says.
+
+    Raises:
+      OSError: if a file cannot be written.
+    """
+    (folder / SUMMARY).unlink(missing_ok=True)
+    arrays = {
+        path: np.asarray(leaf)
+        for tree in variables
+        for path, leaf in flatten_dict(tree, sep="/").items()
+    }
+    write_atomically(folder / WEIGHTS, lambda path: safetensors.numpy.save_file(arrays, path))
+    checksum = file_checksum(folder / WEIGHTS)
+    texts = {
+        "config.json": f"{run_config.to_json(config)}\n",
+        PROVENANCE: made_by,
+        SUMMARY: f"{json.dumps(summary | {'weights_sha256': checksum}, indent=2)}\n",
+    }
+    for name, text in texts.items():
+        write_atomically(folder / name, functools.partial(Path.write_text, data=text))
+
+
+def file_checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """What summary.json says.
+
+    Raises:
+      ImportedError: if it is absent or damaged.
+    """
+    path = folder / SUMMARY
+    try:
+        found = json.loads(path.read_text())
+        found["weights_sha256"], found["source"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ImportedError(
+            f"{path} cannot be read ({type(error).__name__}: {error}); import the network again"
+        ) from error
+    return found
+
+
+def load(folder: Path, config: ConfigDict) -> Variables:
+    """The network of a folder, in float32.
+
+    Args:
+      folder: as `write` leaves it.
+      config: its config.
+
+    Raises:
+      ImportedError: if a file is damaged or of another network.
+    """
+    path = folder / WEIGHTS
+    if file_checksum(path) != summary(folder)["weights_sha256"]:
+        raise ImportedError(
+            f"{path} is not the file that {SUMMARY} describes; import the network again"
+        )
+    expected, _ = conversion.shapes(config.model)
+    arrays = safetensors.numpy.load_file(path)
+    return Variables(*(_filled(tree, arrays, path) for tree in expected))
+
+
+def _filled(tree: Any, arrays: Mapping[str, np.ndarray], path: Path) -> Any:
+    flat = {}
+    for name, leaf in flatten_dict(tree, sep="/").items():
+        if name not in arrays or arrays[name].shape != leaf.shape:
+            raise ImportedError(
+                f"{path} lacks {name} of shape {leaf.shape}, which the network in config.json "
+                "has; import the network again"
+            )
+        flat[name] = jax.numpy.asarray(arrays[name])
+    return unflatten_dict(flat, sep="/")

@@ -1,0 +1,202 @@
+"""Reads what `torch.save` wrote, without torch and without running any code of the file.
+
+A .pth file is a pickle that may call any function. Here it may ask for tensors, their storages and
+plain containers; whatever else it names is refused before it is looked up. Tensors are described
+while the pickle is read, and built from the bytes behind it afterwards. Both formats are read:
+zip archives (since PyTorch 1.6) and the older sequence of pickles followed by the storages.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+import io
+import math
+from pathlib import Path
+import pickle
+import struct
+from typing import Any
+import zipfile
+
+import ml_dtypes
+import numpy as np
+
+from cnnpool.errors import CnnpoolError
+
+_ELEMENTS: dict[str, Any] = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": ml_dtypes.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+_LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_LEGACY_PROTOCOL = 1001
+
+
+class StateDictError(CnnpoolError):
+    """A file of parameters cannot be read, or does not fit the network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Storage:
+    """Numbers in a row, to be read once the pickle is."""
+
+    key: str
+    dtype: np.dtype
+    count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    """A view of a storage; sizes and strides count elements."""
+
+    storage: _Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+def read(path: Path) -> Any:
+    """The object in a file, its tensors as numpy arrays (bfloat16 as `ml_dtypes.bfloat16`).
+
+    Args:
+      path: of the file.
+
+    Raises:
+      StateDictError: if the file is absent, damaged, or asks for anything but tensors.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
+    except StateDictError as error:
+        raise StateDictError(f"{path}: {error}") from error
+    except Exception as error:  # unpickling what is damaged can raise anything
+        raise StateDictError(
+            f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {error}); it "
+            "is absent, damaged, truncated or something else"
+        ) from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Builds containers, and descriptions of tensors; refuses every other name."""
+
+    def __init__(self, file: Any):
+        super().__init__(file, encoding="utf-8")
+        self.storages: dict[str, _Storage] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module in ("torch", "torch.storage") and name in _ELEMENTS:
+            return np.dtype(_ELEMENTS[name])
+        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+            return lambda storage, offset, shape, strides, *rest: _checked(
+                _Tensor(storage, offset, tuple(shape), tuple(strides))
+            )
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *rest: tensor
+        raise StateDictError(
+            f"its pickle asks for {module}.{name}; expected nothing but tensors, in dicts and "
+            "lists. Save the state_dict alone: torch.save(model.state_dict(), FILE)"
+        )
+
+    def persistent_load(self, pid: Any) -> _Storage:
+        kind, dtype, key, _, count, *view = pid
+        if kind != "storage" or not isinstance(dtype, np.dtype) or any(v is not None for v in view):
+            raise StateDictError(f"it refers to {pid!r}; expected a storage of numbers")
+        storage = _Storage(str(key), dtype, int(count))
+        return self.storages.setdefault(storage.key, storage)
+
+
+def _checked(tensor: _Tensor) -> _Tensor:
+    """Raises StateDictError unless a tensor lies inside its storage."""
+    storage, sizes = tensor.storage, (*tensor.shape, *tensor.strides, tensor.offset)
+    if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in sizes):
+        raise StateDictError(f"a tensor is described as {tensor}; expected sizes and strides")
+    last = sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
+    if math.prod(tensor.shape) and tensor.offset + last >= storage.count:
+        raise StateDictError(
+            f"a tensor of shape {tensor.shape} reaches beyond its storage of {storage.count} "
+            "elements; the file is damaged"
+        )
+    return tensor
+
+
+def _read_zip(file: Any) -> Any:
+    with zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
+        if len(names) != 1:
+            raise StateDictError(
+                "a zip archive without data.pkl; expected what torch.save writes (not a "
+                "TorchScript module, and not a folder of other files)"
+            )
+        folder = names[0].removesuffix("data.pkl")
+        order = f"{folder}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise StateDictError("it was saved on a big-endian machine; expected little-endian")
+        unpickler = _Unpickler(io.BytesIO(archive.read(names[0])))
+        described = unpickler.load()
+
+        def load(storage: _Storage) -> bytes:
+            return archive.read(f"{folder}data/{storage.key}")
+
+        return _built(described, unpickler.storages, load)
+
+
+def _read_legacy(file: Any) -> Any:
+    file.seek(0)
+    magic, protocol = _Unpickler(file).load(), _Unpickler(file).load()
+    if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
+        raise StateDictError("neither a zip archive nor PyTorch's older format")
+    _Unpickler(file).load()  # sizes of C's types on the machine that wrote it
+    unpickler = _Unpickler(file)
+    described = unpickler.load()
+    raw: dict[str, bytes] = {}
+    for key in _Unpickler(file).load():
+        storage = unpickler.storages[str(key)]
+        (count,) = struct.unpack("<q", file.read(8))
+        if count != storage.count:
+            raise StateDictError(
+                f"storage {key} has {count} elements, and {storage.count} by its description"
+            )
+        raw[storage.key] = file.read(count * storage.dtype.itemsize)
+    return _built(described, unpickler.storages, lambda storage: raw[storage.key])
+
+
+def _built(
+    described: Any, storages: Mapping[str, _Storage], load: Callable[[_Storage], bytes]
+) -> Any:
+    """The object, every description in it replaced by the array."""
+    held: dict[str, np.ndarray] = {}
+
+    def numbers(storage: _Storage) -> np.ndarray:
+        if storage.key not in held:
+            raw, expected = load(storage), storage.count * storage.dtype.itemsize
+            if len(raw) != expected:
+                raise StateDictError(
+                    f"storage {storage.key} has {len(raw)} bytes, expected {expected}; the file "
+                    "is truncated"
+                )
+            held[storage.key] = np.frombuffer(raw, storage.dtype)
+        return held[storage.key]
+
+    def build(value: Any) -> Any:
+        if isinstance(value, _Tensor):
+            start = numbers(value.storage)[value.offset :]
+            strides = [s * start.itemsize for s in value.strides]
+            if not math.prod(value.shape):
+                return np.empty(value.shape, start.dtype)
+            view = np.lib.stride_tricks.as_strided(start, value.shape, strides, writeable=False)
+            return view
+        if isinstance(value, Mapping):
+            return {name: build(item) for name, item in value.items()}
+        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+            return [build(item) for item in value]
+        return value
+
+    return build(described)

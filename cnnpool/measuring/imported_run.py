@@ -1,0 +1,147 @@
+"""Measurements of one imported network on images of the user's choice."""
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import xarray as xr
+
+from cnnpool import models, provenance, results, run_config
+from cnnpool.data.images import MeasuredImages
+from cnnpool.importing import folder as imported
+from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms, prediction
+from cnnpool.measuring.image_sensitivities import Network
+from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.journal import Journal
+from cnnpool.measuring.measured_data import source
+from cnnpool.measuring.stages import TRAINED
+from cnnpool.training.image_step import Variables
+
+VERSION = 1  # of what is measured: raised where the same settings give other numbers
+_PREDICTED = 10  # images at once
+
+
+def load(workdir: Path, config: ConfigDict) -> tuple[Any, Variables]:
+    """Model and variables of an imported network.
+
+    Raises:
+      ImportedError: if the folder is damaged.
+    """
+    return models.build(config.model), imported.load(workdir, config)
+
+
+def measurement_record(
+    workdir: Path,
+    config: ConfigDict,
+    stages: Sequence[str],
+    transforms: Sequence[str],
+    settings: Settings,
+) -> str:
+    """What makes two measurements the same, as JSON: network, images, transforms, settings.
+
+    Raises:
+      ValueError: if something is asked for that an imported network does not have.
+      ImportedError: if the folder is damaged.
+      DataError: if the images are not there.
+    """
+    _refuse_impossible(stages, settings)
+    data = {key: value for key, value in config.data.items() if key != "data_dir"}
+    record = {
+        "version": VERSION,
+        "weights": imported.summary(workdir)["weights_sha256"],
+        "data": data | {"images": source(config.data.name).fingerprint(config.data)},
+        "transforms": list(transforms),
+        "settings": settings.record(),
+    }
+    return json.dumps(record, sort_keys=True)
+
+
+def _refuse_impossible(stages: Sequence[str], settings: Settings) -> None:
+    if list(stages) != [TRAINED]:
+        raise ValueError(
+            f"an imported network has the stage {TRAINED!r} alone, got {', '.join(stages)}"
+        )
+    if settings.own_statistics:
+        raise ValueError("--own_statistics is of networks at initialization, not imported ones")
+
+
+def measure_run(
+    workdir: Path,
+    config: ConfigDict,
+    stages: Sequence[str],
+    transforms: Sequence[str],
+    settings: Settings,
+    journal: Journal | None = None,
+) -> xr.Dataset:
+    """All that is measured of an imported network, as `cnnpool.results` lays it out.
+
+    D, G, R of every unit, filter spectra, pooling budget; test error on the images where their
+    classes are the network's.
+
+    Args:
+      workdir: that cnnpool.import_weights made.
+      config: its own, `data.name` and `data.data_dir` as the user wants them.
+      stages: "trained" alone.
+      transforms: names of `cnnpool.measuring.image_transforms`.
+      settings: of the measurement.
+      journal: keeps what is finished, where it is to outlive an interruption.
+
+    Raises:
+      ValueError: if a transform is unknown, or images or a diffeomorphism are impossible.
+      ImportedError: if the folder is damaged.
+      DataError: if the images are not there, damaged or too few.
+    """
+    made_by = provenance.record()
+    record = measurement_record(workdir, config, stages, transforms, settings)
+    model, variables = load(workdir, config)
+    names = image_transforms.parse(",".join(transforms), variables.params)
+    images = source(config.data.name).build(config.data, count=settings.images, seed=settings.seed)
+    image_inputs.check(images, settings)
+    network = Network(config.seeds[0], TRAINED, untrained=False, variables=variables)
+    arrays = image_sensitivities.measure(model, images, [network], names, settings, journal=journal)
+    attributes = {
+        "schema_version": results.SCHEMA_VERSION,
+        "config": run_config.to_json(run_config.with_data_dir(config, None)),
+        "measurement": record,
+        "trained_by": f"imported from {imported.summary(workdir)['source']}",
+        "data_source": images.source,
+        "unreadable_files": json.dumps(images.unreadable),
+    }
+    errors = _errors(model, variables, config, images)
+    return errors.assign(arrays).set_coords("depth").assign_attrs(attributes | made_by)
+
+
+def _errors(
+    model: Any, variables: Variables, config: ConfigDict, images: MeasuredImages
+) -> xr.Dataset:
+    error = loss = float("nan")
+    outputs, features_only = config.model.outputs, config.model.features_only
+    if images.classes == outputs and not features_only:
+        clean = images.normalize(jax.random.key(0), images.test.images)
+        logits = prediction.predict(model, variables, clean, batch_size=_PREDICTED)
+        error, loss = _error_and_loss(logits.astype(np.float64), np.asarray(images.test.labels))
+    per_network = ("seed", "stage")
+    unknown = np.full((1, 1), np.nan)
+    return xr.Dataset(
+        {
+            "test_error": (per_network, np.array([[error]])),
+            "test_loss": (per_network, np.array([[loss]])),
+            "best_epoch": (per_network, unknown),
+            "dead_epoch": (per_network, unknown),
+            "epoch": ("stage", [np.nan]),
+        },
+        {"seed": list(config.seeds), "stage": [TRAINED]},
+    )
+
+
+def _error_and_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Share of wrong classes, and mean cross-entropy."""
+    rows = np.arange(len(labels))
+    shifted = logits - logits.max(1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    wrong = logits.argmax(1) != labels
+    return float(wrong.mean()), float(-log_probabilities[rows, labels].mean())

@@ -1,0 +1,85 @@
+"""What of a long measurement is finished, on disk, so that an interruption loses nothing.
+
+A folder beside the result file holds the moments of one network under one transform a file. It
+goes when the result file is there; a measurement of something else starts it anew.
+"""
+
+from collections.abc import Callable
+import functools
+from pathlib import Path
+import shutil
+import zipfile
+import zlib
+
+import numpy as np
+
+from cnnpool.atomic_write import write_atomically
+from cnnpool.sensitivity import ImageMoments
+
+Moments = dict[str, ImageMoments]
+_RECORD = "record.json"
+
+
+class Journal:
+    """The finished parts of one measurement.
+
+        journal = Journal(Path("a.nc"), record)
+        moments = journal.keep("seed0 trained none", compute)  # computed once, then read
+        journal.remove()
+
+    Args:
+      out: the result file; the folder is `.NAME.parts` beside it.
+      record: what makes two measurements the same.
+    """
+
+    def __init__(self, out: Path, record: str):
+        self._folder = out.with_name(f".{out.name}.parts")
+        self._record = record
+
+    def keep(self, name: str, compute: Callable[[], Moments]) -> Moments:
+        """The moments of that name: read if they are there, else computed and written.
+
+        Raises:
+          OSError: if they cannot be written.
+        """
+        path = self._folder / f"{zlib.crc32(name.encode()):08x}.npz"
+        if self._is_ours():
+            try:
+                return _read(path, name)
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                pass  # absent, or half of it lost with the machine
+        else:
+            self.remove()
+            text = self._record
+            write_atomically(self._folder / _RECORD, functools.partial(Path.write_text, data=text))
+        moments = compute()
+        write_atomically(path, lambda beside: _write(beside, name, moments))
+        return moments
+
+    def remove(self) -> None:
+        """Deletes the folder, if it is there."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _is_ours(self) -> bool:
+        path = self._folder / _RECORD
+        return path.is_file() and path.read_text() == self._record
+
+
+def _write(path: Path, name: str, moments: Moments) -> None:
+    arrays: dict[str, np.ndarray] = {"name": np.array(name), "units": np.array(list(moments))}
+    for place, layer in enumerate(moments.values()):
+        arrays |= {f"{field}{place}": np.asarray(v) for field, v in layer._asdict().items()}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
+def _read(path: Path, name: str) -> Moments:
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        if str(file["name"]) != name:
+            raise KeyError(name)
+        return {
+            str(unit): ImageMoments(
+                **{field: file[f"{field}{place}"][()] for field in ImageMoments._fields}
+            )
+            for place, unit in enumerate(file["units"])
+        }

@@ -1,0 +1,42 @@
+"""The images that imported networks are measured on, by the name of where they come from."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from ml_collections import ConfigDict
+
+from cnnpool.command_line import refuse_unknown
+from cnnpool.data import image_arrays, image_folder, imagenet
+from cnnpool.data.images import MeasuredImages
+
+
+class Source(NamedTuple):
+    """Where images come from.
+
+    Attributes:
+      build: (data section, count, seed) -> that many images.
+      fingerprint: data section -> what tells its images from others, without reading them all.
+    """
+
+    build: Callable[..., MeasuredImages]
+    fingerprint: Callable[[ConfigDict], str]
+
+
+SOURCES = {
+    "image_folder": Source(image_folder.build, image_folder.fingerprint),
+    "imagenet": Source(imagenet.build, imagenet.fingerprint),
+    "arrays": Source(image_arrays.build, image_arrays.fingerprint),
+}
+
+
+def source(name: str) -> Source:
+    """Where images come from.
+
+    Args:
+      name: of `SOURCES`.
+
+    Raises:
+      ValueError: if there is none of that name.
+    """
+    refuse_unknown(name, tuple(SOURCES), "--data")
+    return SOURCES[name]

@@ -1,0 +1,47 @@
+"""What is finished of a measurement outlives an interruption."""
+
+import numpy as np
+import pytest
+
+from cnnpool.measuring.journal import Journal
+from cnnpool.sensitivity import ImageMoments
+
+
+def moments(scale):
+    arrays = [scale * np.arange(3.0), scale * np.ones(3), np.array([1.0, 2.0, scale])]
+    return {"b/conv": ImageMoments(*arrays, 0.1 * scale), "a": ImageMoments(*arrays, 2.0)}
+
+
+def never():
+    raise AssertionError("computed again")
+
+
+def test_what_is_there_is_not_computed_again(tmp_path):
+    out = tmp_path / "a.nc"
+    kept = Journal(out, "record").keep("one", lambda: moments(1.0))
+    found = Journal(out, "record").keep("one", never)
+    assert list(found) == list(kept) == ["b/conv", "a"]
+    for layer, expected in kept.items():
+        for value, wanted in zip(found[layer], expected, strict=True):
+            np.testing.assert_array_equal(value, wanted)
+    with pytest.raises(AssertionError, match="computed again"):
+        Journal(out, "record").keep("two", never)
+
+
+def test_another_measurement_starts_anew(tmp_path):
+    out = tmp_path / "a.nc"
+    Journal(out, "record").keep("one", lambda: moments(1.0))
+    found = Journal(out, "other").keep("one", lambda: moments(2.0))
+    assert found["a"].noise[0] == 2.0
+    with pytest.raises(AssertionError, match="computed again"):
+        Journal(out, "record").keep("one", never)
+
+
+def test_half_a_file_is_computed_again(tmp_path):
+    out = tmp_path / "a.nc"
+    Journal(out, "record").keep("one", lambda: moments(1.0))
+    (path,) = (tmp_path / ".a.nc.parts").glob("*.npz")
+    path.write_bytes(path.read_bytes()[:100])
+    assert Journal(out, "record").keep("one", lambda: moments(3.0))["a"].noise[0] == 3.0
+    Journal(out, "record").remove()
+    assert list(tmp_path.iterdir()) == []

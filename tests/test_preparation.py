@@ -1,0 +1,231 @@
+"""Pictures: torchvision's resize and crop, odd files, folders, and ImageNet through TFDS."""
+
+import io
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+
+from cnnpool.data import image_arrays, image_folder, imagenet, preparation, tfds_files
+from cnnpool.data.images import DataError, MeasurementData
+from cnnpool.data.preparation import Sizes, UnreadableError
+
+GOLDEN = Path(__file__).parent / "goldens" / "pth" / "prepared.npz"
+SIZES = Sizes(256, 224)
+SMALL = Sizes(16, 12)
+
+
+def picture(height, width):
+    """As in tests/oracles/make_pth_goldens.py, which needs torch."""
+    rng = np.random.Generator(np.random.PCG64(height * width))
+    rows, columns = np.mgrid[:height, :width]
+    waves = [np.sin(rows / 17 + c) + np.cos(columns / 23 - c) for c in range(3)]
+    noise = rng.normal(0, 20, (height, width, 3))
+    return np.clip(128 + 50 * np.stack(waves, -1) + noise, 0, 255).astype(np.uint8)
+
+
+def test_it_is_torchvision_s_preparation():
+    with np.load(GOLDEN) as golden:
+        for name in golden.files:
+            height, width = map(int, name.split("x"))
+            found = preparation.prepare(Image.fromarray(picture(height, width)), SIZES)
+            assert found.shape == (224, 224, 3)
+            difference = found[::7, ::7].astype(int) - golden[name].astype(int)
+            assert abs(difference).max() <= 1, name
+
+
+def encoded(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV"])
+def test_every_mode_becomes_rgb(mode):
+    image = Image.fromarray(picture(40, 30)).convert(mode)
+    found = preparation.prepare(image, SMALL)
+    assert found.shape == (12, 12, 3)
+    resized = image.convert("RGB").resize((16, 21), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(found, np.asarray(resized)[4:16, 2:14])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_kinds_of_files(kind):
+    image = Image.fromarray(picture(40, 30))
+    found = preparation.read(encoded(image, kind, quality=95), SMALL)
+    plain = preparation.prepare(image, SMALL)
+    # JPEG and WebP blur the noise of single pixels; after resizing 20 grey levels are left.
+    assert abs(found.astype(int) - plain.astype(int)).mean() < (0.1 if kind == "PNG" else 20)
+
+
+def test_one_pixel_and_rotated_pictures():
+    one = preparation.prepare(Image.new("RGB", (1, 1), (10, 20, 30)), SMALL)
+    assert (one == (10, 20, 30)).all()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees; torchvision does not
+    image = Image.fromarray(picture(40, 30))
+    turned = preparation.read(encoded(image, "PNG", exif=exif), SMALL)
+    np.testing.assert_array_equal(turned, preparation.prepare(image, SMALL))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot identify image file"),
+        (b"a text called .jpg", "cannot identify image file"),
+        (encoded(Image.fromarray(picture(90, 90)), "JPEG")[:-300], "truncated"),
+        (encoded(Image.fromarray(picture(90, 90)))[:2000], "truncated|broken"),
+        (encoded(Image.new("I;16", (9, 9))), "more than eight bits"),
+        (encoded(Image.new("L", (1, 60000))), "one side is too long"),
+    ],
+)
+def test_what_cannot_be_used_says_why(content, message):
+    with pytest.raises(UnreadableError, match=message):
+        preparation.read(content, SIZES)
+
+
+def test_a_decompression_bomb_is_refused(monkeypatch):
+    content = encoded(Image.new("L", (60, 60)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableError, match="DecompressionBomb"):
+        preparation.read(content, SMALL)
+
+
+def folder_config(root, **changes):
+    config = image_folder.default_config()
+    config.update({"data_dir": str(root), "resize": 16, "crop": 12} | changes)
+    return config
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Eight pictures in two classes, each of one grey level, and files that are none."""
+    for number in range(8):
+        path = tmp_path / "classes" / f"c{number % 2}" / f"{number}.{('png', 'jpg')[number % 2]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 18), 20 * number).save(path)
+    (tmp_path / "classes" / "c0" / "notes.txt").write_text("no picture")
+    return tmp_path / "classes"
+
+
+def levels(data):
+    return [round(float(image.mean()) / 20) for image in np.asarray(data.test.images)]
+
+
+def test_classes_are_the_folders_in_order(root):
+    data = image_folder.build(folder_config(root), count=8, seed=0)
+    assert isinstance(data, MeasurementData)
+    assert data.classes == 2
+    assert sorted(levels(data)) == list(range(8))
+    assert [level % 2 for level in levels(data)] == data.test.labels.tolist()
+    ready = data.normalize(jax.random.key(0), data.test.images)
+    expected = (20 * levels(data)[0] / 255 - 0.485) / 0.229
+    assert abs(float(ready[0, 0, 0, 0]) - expected) < 1e-2  # JPEG rounds to a grey level
+
+
+def test_fewer_are_the_first_of_more_and_another_seed_takes_others(root):
+    few, many = (levels(image_folder.build(folder_config(root), count=n, seed=0)) for n in (3, 8))
+    assert many[:3] == few
+    assert levels(image_folder.build(folder_config(root), count=8, seed=1)) != many
+
+
+def test_a_flat_folder_has_no_classes(root):
+    data = image_folder.build(folder_config(root / "c0"), count=4, seed=0)
+    assert data.classes is None
+    assert set(data.test.labels.tolist()) == {-1}
+
+
+def test_the_fingerprint_knows_the_files(root):
+    before = image_folder.fingerprint(folder_config(root))
+    assert image_folder.fingerprint(folder_config(root)) == before
+    (root / "c1" / "7.jpg").unlink()
+    assert image_folder.fingerprint(folder_config(root)) != before
+
+
+def test_unreadable_pictures_are_passed_over_in_order(root):
+    order = levels(image_folder.build(folder_config(root), count=8, seed=0))
+    first = order[0]
+    (path,) = root.glob(f"*/{first}.*")
+    path.write_text("broken")
+    data = image_folder.build(folder_config(root), count=7, seed=0)
+    assert levels(data) == order[1:]
+    assert data.unreadable == (str(path.relative_to(root)),)
+
+
+@pytest.mark.parametrize("where", ["absent", "empty", "nothing"])
+def test_folders_without_pictures(where, tmp_path):
+    (tmp_path / "empty").mkdir()
+    place = None if where == "nothing" else tmp_path / where
+    config = folder_config(place)
+    config.data_dir = place and str(place)
+    with pytest.raises((DataError, ValueError), match=r"is not there|has no pictures|--data_dir"):
+        image_folder.build(config, count=1, seed=0)
+
+
+def test_arrays_are_measured_as_they_are(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    config = folder_config(tmp_path)
+    data = image_arrays.build(config, count=3, seed=0)
+    assert data.classes is None
+    rows = [int(np.argmax((images == one).all((1, 2, 3)))) for one in np.asarray(data.test.images)]
+    assert len(set(rows)) == 3
+    np.save(tmp_path / "labels.npy", np.arange(5))
+    labelled = image_arrays.build(config, count=3, seed=0)
+    assert labelled.classes == 5
+    assert labelled.test.labels.tolist() == rows
+    with pytest.raises(DataError, match="has 5 images; expected at least --num_images=6"):
+        image_arrays.build(config, count=6, seed=0)
+
+
+class Records(list):
+    def __getitems__(self, rows):
+        return [self[row] for row in rows]
+
+
+class Builder:
+    """What TFDS's builder does; a prepared ImageNet is 6 GB."""
+
+    name, data_path = imagenet.NAME, "place"
+
+    class info:  # noqa: N801
+        version, splits = "5.1.0", {}
+
+    def __init__(self, records):
+        self.records = records
+
+    def as_data_source(self, split, file_format, decoders):
+        assert (split, file_format) == ("validation", "array_record")
+        return Records(self.records)
+
+
+def test_imagenet_is_prepared_as_torchvision_does(monkeypatch):
+    pictures = [Image.fromarray(picture(40 + n, 30)) for n in range(4)]
+    records = [{"image": encoded(one), "label": 7 * n} for n, one in enumerate(pictures)]
+    monkeypatch.setattr(tfds_files, "open_builder", lambda root, name: Builder(records))
+    data = imagenet.build(folder_config("there"), count=3, seed=0)
+    assert data.classes == 1000
+    for image, label in zip(np.asarray(data.test.images), data.test.labels, strict=True):
+        np.testing.assert_array_equal(image, preparation.prepare(pictures[int(label) // 7], SMALL))
+    with pytest.raises(DataError, match="has 4 validation images"):
+        imagenet.build(folder_config("there"), count=5, seed=0)
+    records[0]["image"] = records[1]["image"] = b"damaged"
+    with pytest.raises(DataError, match="damaged images in place"):
+        imagenet.build(folder_config("there"), count=4, seed=0)
+
+
+def test_absent_imagenet_says_how_to_prepare_it(tmp_path):
+    with pytest.raises(DataError, match=r"no imagenet2012: looked for(.|\n)*download_and_prepare"):
+        imagenet.fingerprint(folder_config(tmp_path))
+
+
+def test_real_pictures_have_their_classes(data_dir):
+    root = data_dir / "imagenet_sample" / "val"
+    if not root.is_dir():
+        pytest.skip(f"no ImageNet sample in {data_dir}")
+    data = image_folder.build(folder_config(root, resize=256, crop=224), count=8, seed=0)
+    assert data.classes == 1000
+    assert data.test.images.shape == (8, 224, 224, 3)
+    assert len(set(data.test.labels.tolist())) == 8

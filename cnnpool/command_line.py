@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-import difflib
 from pathlib import Path
 import sys
 
@@ -40,14 +39,6 @@ def numbers(kind: type) -> Callable[[str], tuple]:
 
     parse.__name__ = f"comma-separated {kind.__name__}"  # in argparse's message
     return parse
-
-
-def refuse_unknown(name: str, known: Sequence[str], what: str) -> None:
-    """Raises ValueError, with the nearest name, if `name` is not one of `known`."""
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{what} is {name!r}; expected one of {', '.join(known)}{hint}")
 
 
 def refuse_existing(path: Path, *, overwrite: bool, because: str) -> None:

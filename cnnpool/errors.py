@@ -1,5 +1,22 @@
-"""The base of errors that a user can mend; commands print them without a traceback."""
+"""Errors that a user can mend; commands print them without a traceback."""
+
+from collections.abc import Collection
+import difflib
 
 
 class CnnpoolError(Exception):
     """Says what was expected, what was got, and what to do."""
+
+
+def refuse_unknown(name: str, known: Collection[str], what: str) -> None:
+    """Raises ValueError, with the nearest ones, if `name` is not one of `known`.
+
+    Args:
+      name: that was given.
+      known: names that there are.
+      what: is named, for the message: a field or a flag.
+    """
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"{what} is {name!r}; expected one of {sorted(known)}{hint}")

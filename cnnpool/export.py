@@ -14,6 +14,7 @@ the network with the smallest test error where the run kept it.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 import numpy as np
 import pandas as pd
@@ -21,9 +22,11 @@ import xarray as xr
 
 from cnnpool import command_line, results, run_config
 from cnnpool.atomic_write import write_atomically
-from cnnpool.measuring import image_run
+from cnnpool.errors import refuse_unknown
+from cnnpool.importing.folder import is_imported
+from cnnpool.measuring import image_run, imported_run
 from cnnpool.measuring.run import load_stages
-from cnnpool.measuring.stages import parse_stages
+from cnnpool.measuring.stages import TRAINED, parse_stages
 from cnnpool.training import packed
 from cnnpool.training.image_step import Variables
 
@@ -65,7 +68,7 @@ def parameter_arrays(
     """Every network of a run at one stage, by "seedN/LAYER/NAME"; deep ones with batch statistics.
 
     Args:
-      workdir: of the run, or a folder that cnnpool.pack made.
+      workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
       stage: "init", "trained", "last" or an epoch.
       data_dir: instead of the config's `data.data_dir`; a packed folder needs no data.
     """
@@ -76,6 +79,10 @@ def parameter_arrays(
 def _variables(workdir: Path, config: ConfigDict, stage: str) -> Variables:
     if not run_config.is_deep(config):
         return Variables(load_stages(workdir, config, [stage])[stage].params, {})
+    if is_imported(workdir):
+        refuse_unknown(stage, [TRAINED], "the stage of an imported network")
+        _, variables = imported_run.load(workdir, config)
+        return jax.tree.map(lambda leaf: leaf[None], variables)  # a seed axis
     return image_run.load_stages(workdir, config, [stage])[stage].params
 
 
@@ -97,7 +104,9 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "cnnpool.export")
     parser.add_argument("results", type=Path, nargs="?", help="a result file of cnnpool.eval")
     parser.add_argument(
-        "--workdir", type=Path, help="a run or packed folder, to export its networks instead"
+        "--workdir",
+        type=Path,
+        help="a run, packed or imported folder, to export its networks instead",
     )
     parser.add_argument(
         "--stage", help="of the networks: init, trained, last or an epoch (trained)"

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from cnnpool import command_line, provenance
 from cnnpool.data import image_folder, preparation
+from cnnpool.errors import refuse_unknown
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.models import torchvision
 
@@ -46,7 +47,7 @@ def import_weights(
       StateDictError: if the file is absent, damaged, or does not fit the network.
       FileExistsError: if the folder holds something else.
     """
-    command_line.refuse_unknown(model, torchvision.NAMES, "--model")
+    refuse_unknown(model, torchvision.NAMES, "--model")
     data = image_folder.default_config(mean, std)
     folder.refuse_other(workdir, overwrite=overwrite)
     imported = conversion.to_network(model, state_dict.read(path))

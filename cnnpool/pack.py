@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from cnnpool import command_line, run_config, runtime
+from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run
 from cnnpool.measuring.stages import TRAINED
 from cnnpool.training import packed
@@ -29,6 +30,8 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
       PackedError: if a value does not fit into float16.
     """
     config = run_config.load(workdir, data_dir=data_dir)
+    if is_imported(workdir):
+        raise ValueError(f"{workdir} holds an imported network; expected a run of cnnpool.train")
     if not run_config.is_deep(config):
         raise ValueError(f"{workdir} is a run on {config.data.name}; expected a deep one")
     packed.refuse_run(out)

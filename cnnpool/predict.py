@@ -4,7 +4,8 @@ r"""Outputs of a network for a user's own images.
 
 The images are (n, height, width, channels): of uint8, which are normalized as those that the
 network was trained on, or of floating point, which are taken as normalized already. Writes
-(n, outputs), or (seeds, n, outputs) where the folder holds several networks.
+(n, outputs), or (seeds, n, outputs) where the folder holds several networks; of a network that ends
+with its features, their maps.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,9 +23,10 @@ from cnnpool import command_line, models, run_config, runtime
 from cnnpool.atomic_write import write_atomically
 from cnnpool.data.arrays import check_images, read_npy
 from cnnpool.data.images import standardize
+from cnnpool.errors import refuse_unknown
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, prediction
-from cnnpool.measuring.stages import parse_stages
+from cnnpool.measuring.stages import TRAINED, parse_stages
 from cnnpool.training.image_step import Variables
 
 
@@ -65,8 +67,7 @@ def _open(
 ) -> tuple[Any, list[Variables], Callable[[np.ndarray], Array]]:
     """Model, networks, and what normalizes stored images."""
     if is_imported(workdir):
-        if stage != "trained":
-            raise ValueError(f"an imported network has the stage 'trained' alone, got {stage!r}")
+        refuse_unknown(stage, [TRAINED], "the stage of an imported network")
         model, variables = imported_run.load(workdir, config)
         mean, std = config.data.mean, config.data.std
         return model, [variables], lambda images: standardize(jnp.asarray(images), mean, std)

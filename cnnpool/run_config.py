@@ -118,7 +118,12 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
       ConfigMismatchError: if a run of another config is there, naming the fields.
     """
     if config_path(workdir).exists():
-        changed = differences(defining_fields(load(workdir)), defining_fields(config))
+        there = load(workdir)
+        if "training" not in there:
+            raise ConfigMismatchError(
+                f"{workdir} holds an imported network, which is not trained; take another --workdir"
+            )
+        changed = differences(defining_fields(there), defining_fields(config))
         if changed:
             raise ConfigMismatchError(
                 f"{workdir} holds a run of another config; there -> asked for:\n  "

@@ -68,7 +68,7 @@ SMALL_IMAGES = ("--config.data.train_size=64", "--config.data.test_size=64")
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        (("--config.model.name=lenett",), "did you mean lenet"),
+        (("--config.model.name=lenett",), "did you mean 'lenet'"),
         (
             ("--config.training.learning_rate=nan", "--config.training.batch_size=32"),
             "training.learning_rate must be positive and finite, got nan",

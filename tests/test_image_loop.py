@@ -242,7 +242,7 @@ def test_death_counts_from_its_first_epoch_and_only_while_it_lasts():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"model__name": "vgg11bn"}, "config.model.name is 'vgg11bn'.*did you mean vgg11_bn"),
+        ({"model__name": "vgg11bn"}, "config.model.name is 'vgg11bn'.*did you mean 'vgg11_bn'"),
         ({"data__name": "cifar"}, "config.data.name is 'cifar'.*did you mean 'cifar10'"),
         ({"model__outputs": 10}, "model.outputs must be 3 for the labels of tiny_images, got 10"),
         (

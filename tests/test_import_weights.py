@@ -9,11 +9,13 @@ import pytest
 import safetensors.numpy
 
 from cnnpool import eval as evaluation
-from cnnpool import import_weights, predict, results
+from cnnpool import export, import_weights, pack, predict, results, run_config
 from cnnpool.data.images import DataError
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.folder import ImportedError
 from cnnpool.importing.pth import StateDictError
+from cnnpool.run_config import ConfigMismatchError
+from configs import cifar10
 from tests.oracles import torchvision_inputs
 
 GOLDEN = Path(__file__).parent / "goldens" / "torchvision" / "resnet18.npz"
@@ -241,6 +243,19 @@ def test_files_that_are_no_state_dict(name, content, message, tmp_path):
         (tmp_path / name).write_bytes(content)
     with pytest.raises(StateDictError, match=message):
         state_dict.read(tmp_path / name)
+
+
+def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, whole, tmp_path):
+    arrays = export.parameter_arrays(imported, "trained")
+    expected = whole["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(arrays["seed0/block03/shortcut_conv/kernel"], expected)
+    np.testing.assert_array_equal(arrays["seed0/bn01/mean"], whole["bn1.running_mean"])
+    with pytest.raises(ValueError, match=r"stage of an imported network is 'init'.*'trained'"):
+        export.parameter_arrays(imported, "init")
+    with pytest.raises(ValueError, match="holds an imported network"):
+        pack.pack(imported, tmp_path / "packed")
+    with pytest.raises(ConfigMismatchError, match="which is not trained"):
+        run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)
 
 
 def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_path):

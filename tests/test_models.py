@@ -317,7 +317,7 @@ def test_lenet_takes_large_images():
         ("alexnet", {"alexnet_dropout": 1.0}, r"model.alexnet_dropout must be in \[0, 1\), got 1"),
         ("efficientnet_b0", {"efficientnet_dropout": -0.1}, "efficientnet_dropout must be in"),
         ("efficientnet_b0", {"efficientnet_drop_connect": 1.5}, "efficientnet_drop_connect must"),
-        ("vgg11bn", {}, r"'vgg11bn'; expected one of \['alexnet'.*did you mean vgg11_bn or"),
+        ("vgg11bn", {}, r"'vgg11bn'; expected one of \['alexnet'.*did you mean 'vgg11_bn' or"),
         ("transformer", {}, r"'transformer'; expected one of \["),
     ],
 )

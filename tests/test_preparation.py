@@ -174,6 +174,7 @@ def test_arrays_are_measured_as_they_are(tmp_path):
     assert len(set(rows)) == 3
     np.save(tmp_path / "labels.npy", np.arange(5))
     labelled = image_arrays.build(config, count=3, seed=0)
+    assert labelled.source != data.source
     assert labelled.classes == 5
     assert labelled.test.labels.tolist() == rows
     with pytest.raises(DataError, match="has 5 images; expected at least --num_images=6"):

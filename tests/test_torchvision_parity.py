@@ -17,8 +17,10 @@ from cnnpool.models import torchvision
 from tests.oracles import parity_inputs, torchvision_inputs
 
 FOLDER = Path(__file__).parent / "goldens" / "torchvision"
-# Of a unit's maximum. AlexNet and ResNet18 stay under 1e-9; deep ones may round worse.
-RELATIVE = 1e-6
+# Of a unit's maximum. Rounding moves units by 3e-12 at most; one tensor 1e-4 off moves one by 3e-8
+# or more, with random weights. Extreme weights hide the image from deep networks' last units: they
+# are for epsilon, saturation, dead channels and overflow.
+RELATIVE = 1e-9
 QUICK = ("alexnet", "resnet18")
 
 
@@ -62,6 +64,6 @@ def test_fingerprints_are_of_whole_units():
     """A unit that differs in one channel alone is told apart."""
     unit = np.random.default_rng(0).normal(size=(1, 8, 14, 14))
     other = unit.copy()
-    other[0, 3] *= 1 + 1e-4
+    other[0, 3] *= 1 + 1e-6
     prints = [torchvision_inputs.fingerprint("conv01", a) for a in (unit, other)]
     assert abs(prints[0] - prints[1]).max() > RELATIVE * parity_inputs.scale(unit)

@@ -1,12 +1,12 @@
 """Data sets, one a file; `build` picks one by the name in a config."""
 
 from collections.abc import Callable
-import difflib
 
 from ml_collections import ConfigDict
 
 from cnnpool.data import arrays, cifar10, scale1d, scale2d
 from cnnpool.data.images import ImageData
+from cnnpool.errors import refuse_unknown
 
 _BUILDERS: dict[str, Callable[[ConfigDict], scale1d.Scale1D | ImageData]] = {
     "arrays": arrays.build,
@@ -26,10 +26,5 @@ def build(config: ConfigDict) -> scale1d.Scale1D | ImageData:
       ValueError: if no data set has that name, or its parameters are impossible.
       DataError: if its files are not there or damaged.
     """
-    if config.name not in _BUILDERS:
-        near = difflib.get_close_matches(str(config.name), _BUILDERS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"config.data.name is {config.name!r}; expected one of {sorted(_BUILDERS)}{hint}"
-        )
+    refuse_unknown(config.name, _BUILDERS, "config.data.name")
     return _BUILDERS[config.name](config)

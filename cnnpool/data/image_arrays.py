@@ -1,7 +1,8 @@
 """Images of a user, prepared already: `images.npy` in a folder, to measure a network on.
 
 (n, h, w, c), uint8 or floating point; they are normalized with the network's mean and standard
-deviation. `labels.npy` beside it, class numbers of the network, gives a test error.
+deviation. `labels.npy` beside it, class numbers of the network, gives a test error if it holds the
+network's last class; with fewer classes it may be of other ones.
 """
 
 import hashlib
@@ -45,10 +46,11 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """A checksum of the images."""
-    path = _folder(config) / IMAGES
-    images = np.ascontiguousarray(arrays.read_npy(path))
-    return f"{IMAGES}, sha256 {hashlib.sha256(images.data).hexdigest()[:12]}"
+    """A checksum of images and labels."""
+    digest = hashlib.sha256()
+    for part in _load(config):
+        digest.update(np.ascontiguousarray(part).data)
+    return f"{IMAGES}, with labels sha256 {digest.hexdigest()[:12]}"
 
 
 def _folder(config: ConfigDict) -> Path:

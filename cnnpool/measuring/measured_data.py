@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from cnnpool.command_line import refuse_unknown
 from cnnpool.data import image_arrays, image_folder, imagenet
 from cnnpool.data.images import MeasuredImages
+from cnnpool.errors import refuse_unknown
 
 
 class Source(NamedTuple):
@@ -38,5 +38,5 @@ def source(name: str) -> Source:
     Raises:
       ValueError: if there is none of that name.
     """
-    refuse_unknown(name, tuple(SOURCES), "--data")
+    refuse_unknown(name, SOURCES, "--data")
     return SOURCES[name]

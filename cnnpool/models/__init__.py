@@ -1,10 +1,9 @@
 """Network families, one a file; `build` picks one by the name in a config."""
 
-from difflib import get_close_matches
-
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from cnnpool.errors import refuse_unknown
 from cnnpool.models import (
     alexnet,
     efficientnet,
@@ -46,10 +45,5 @@ def build(config: ConfigDict) -> nn.Module:
     Raises:
       ValueError: if no network has that name, or a field does not fit it.
     """
-    if config.name not in _BUILDERS:
-        near = get_close_matches(str(config.name), _BUILDERS)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(
-            f"config.model.name is {config.name!r}; expected one of {sorted(_BUILDERS)}{hint}"
-        )
+    refuse_unknown(config.name, _BUILDERS, "config.model.name")
     return _BUILDERS[config.name](config)

@@ -2,13 +2,14 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install quickstart test test-all lint clean
+.PHONY: help install quickstart test test-all lint docs clean
 
 help:
 	@echo "make quickstart  install, train small networks, draw Figure 4 (4 minutes after install)"
 	@echo "make test        the suite that everyone runs (under 10 minutes)"
 	@echo "make test-all    the slow tests too: runs killed and resumed, full command lines"
 	@echo "make lint        ruff (format and check) and mypy"
+	@echo "make docs        the site of docs/ into site/"
 	@echo "make clean       remove .venv and caches; runs/ and results/ stay"
 
 .venv/installed: pyproject.toml constraints.txt
@@ -33,5 +34,9 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -68,8 +68,9 @@ def ours(options: Options) -> tuple[Runner, float]:
     import jax
 
     from cnnpool.diffeomorphisms import deform
-    from cnnpool.measuring.image_inputs import Inputs, noisy_images
     from cnnpool.measuring.image_network import moments
+    from cnnpool.noise import noisy_images
+    from cnnpool.perturbation import Inputs
     from cnnpool.sensitivity import sensitivities
 
     model, variables, clean = network(options)

@@ -1,19 +1,27 @@
 """Transforms of filters, pytree -> pytree: channel shuffle and mean channel.
 
-Parameters are chosen by a regular expression on their '/'-joined path. Kernels have
-their input channels on axis -2 and their output channels on axis -1.
+Any pytree of parameters will do: nested dicts of Flax, the state of an NNX model, an Equinox
+module. Parameters are chosen by a regular expression on their '/'-joined path (`paths` lists
+them). A kernel has its input channels on axis -2 and its output channels on axis -1, as Flax has
+it; PyTorch's and Equinox's are on `input_axis=1, output_axis=0`.
 """
 
 import re
+from typing import Any
 import zlib
 
-from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Key
 
-Params = dict
+Params = Any
+
+
+def paths(params: Params) -> list[str]:
+    """Paths of all leaves, in the order of the tree's leaves: "block1/conv/kernel"."""
+    found, _ = jax.tree_util.tree_flatten_with_path(params)
+    return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in found]
 
 
 def matching_paths(params: Params, pattern: str) -> list[str]:
@@ -22,15 +30,21 @@ def matching_paths(params: Params, pattern: str) -> list[str]:
     Raises:
       ValueError: if there is none, with the paths that there are.
     """
-    paths = sorted(flatten_dict(params, sep="/"))
-    found = [path for path in paths if re.fullmatch(pattern, path)]
+    there = sorted(paths(params))
+    found = [path for path in there if re.fullmatch(pattern, path)]
     if not found:
-        raise ValueError(f"pattern {pattern!r} matches no parameter; there are {', '.join(paths)}")
+        raise ValueError(f"pattern {pattern!r} matches no parameter; there are {', '.join(there)}")
     return found
 
 
 def shuffle_channels(
-    params: Params, key: Key[Array, ""], *, pattern: str, depthwise: str | None = None
+    params: Params,
+    key: Key[Array, ""],
+    *,
+    pattern: str,
+    depthwise: str | None = None,
+    input_axis: int = -2,
+    output_axis: int = -1,
 ) -> Params:
     """Permutes the input channels of every matching kernel at random.
 
@@ -41,59 +55,90 @@ def shuffle_channels(
     permuted, which connects every channel to another's (protocol, section 3).
 
     Args:
-      params: nested dict.
+      params: a pytree.
       key: randomness of the permutations. A kernel's own depends on this and its path alone,
         so that one kernel is shuffled as it would be among all.
       pattern: of the kernels' paths, e.g. "conv(?!01).*/kernel".
       depthwise: of the paths of depthwise kernels among them; None if there are none.
+      input_axis: of the kernels.
+      output_axis: of the kernels; depthwise ones are permuted along it.
 
     Raises:
-      ValueError: if the pattern matches nothing.
+      ValueError: if the pattern matches nothing, or something that is no kernel.
     """
-    flat = flatten_dict(params, sep="/")
-    for path in matching_paths(params, pattern):
-        axis = -1 if depthwise is not None and re.fullmatch(depthwise, path) else -2
+
+    def permuted(path: str, kernel: Array) -> Array:
+        is_depthwise = depthwise is not None and re.fullmatch(depthwise, path)
         own_key = jax.random.fold_in(key, zlib.crc32(path.encode()))
-        order = jax.random.permutation(own_key, flat[path].shape[axis])
-        flat[path] = jnp.take(flat[path], order, axis=axis)
-    return unflatten_dict(flat, sep="/")
+        axis = output_axis if is_depthwise else input_axis
+        if jnp.ndim(kernel) < 2:
+            raise ValueError(
+                f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
+            )
+        return jnp.take(kernel, jax.random.permutation(own_key, kernel.shape[axis]), axis=axis)
+
+    return _changed(params, matching_paths(params, pattern), permuted)
 
 
-def mean_channel_filters(params: Params, *, pattern: str, image_layer: str) -> Params:
+def mean_channel_filters(
+    params: Params,
+    *,
+    pattern: str,
+    image_layer: str,
+    input_axis: int = -2,
+    output_axis: int = -1,
+) -> Params:
     """Replaces every filter of a layer by the layer's average filter.
 
     Kernels are averaged over input and output channels, the image layer's over
     output channels only; biases over channels; shapes stay (protocol, section 3).
 
     Args:
-      params: nested dict.
+      params: a pytree.
       pattern: of the paths to average, kernels and biases, e.g. "conv.*".
       image_layer: pattern of those among them that read the image, e.g. "conv01/.*".
+      input_axis: of the kernels.
+      output_axis: of the kernels.
 
     Raises:
       ValueError: if a pattern matches nothing.
     """
-    flat = flatten_dict(params, sep="/")
     on_image = matching_paths(params, image_layer)
-    for path in matching_paths(params, pattern):
-        value = flat[path]
-        axes = (-1,) if value.ndim == 1 or path in on_image else (-2, -1)
-        flat[path] = jnp.broadcast_to(value.mean(axes, keepdims=True), value.shape)
-    return unflatten_dict(flat, sep="/")
+
+    def averaged(path: str, value: Array) -> Array:
+        only_output = value.ndim == 1 or path in on_image
+        axes = (output_axis,) if only_output else (input_axis, output_axis)
+        return jnp.broadcast_to(value.mean(axes, keepdims=True), value.shape)
+
+    return _changed(params, matching_paths(params, pattern), averaged)
 
 
-def mean_filters(params: Params, *, pattern: str) -> dict[str, Float[Array, "*taps"]]:
+def mean_filters(
+    params: Params, *, pattern: str, input_axis: int = -2, output_axis: int = -1
+) -> dict[str, Float[Array, "*taps"]]:
     """The raw kernels averaged over input and output channels (Table 1).
 
     Args:
-      params: nested dict.
+      params: a pytree.
       pattern: of the kernels' paths.
+      input_axis: of the kernels.
+      output_axis: of the kernels.
 
     Returns:
       {layer: (F,) or (F, F)}, the layer being the path without its last name.
     """
-    flat = flatten_dict(params, sep="/")
+    leaves = dict(zip(paths(params), jax.tree.leaves(params), strict=True))
     return {
-        path.rsplit("/", 1)[0]: flat[path].mean((-2, -1))
+        path.rsplit("/", 1)[0]: leaves[path].mean((input_axis, output_axis))
         for path in matching_paths(params, pattern)
     }
+
+
+def _changed(params: Params, chosen: list[str], change: Any) -> Params:
+    """The same tree with the chosen leaves replaced by `change(path, leaf)`."""
+    leaves, structure = jax.tree.flatten(params)
+    new = [
+        change(path, leaf) if path in chosen else leaf
+        for path, leaf in zip(paths(params), leaves, strict=True)
+    ]
+    return jax.tree.unflatten(structure, new)

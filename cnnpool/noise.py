@@ -39,3 +39,20 @@ def matched_noise(
     """
     direction = jax.random.normal(key, difference.shape, difference.dtype)
     return direction * (jnp.linalg.norm(difference) / jnp.linalg.norm(direction))
+
+
+@jax.jit
+def noisy_images(
+    key: Key[Array, ""],
+    clean: Float[Array, "images *shape"],
+    deformed: Float[Array, "draws images *shape"],
+) -> Float[Array, "draws images *shape"]:
+    """x + eta with ||eta|| = ||tau(x) - x||, image by image and draw by draw.
+
+    Args:
+      key: randomness.
+      clean: x.
+      deformed: tau(x).
+    """
+    keys = jax.random.split(key, deformed.shape[:2])
+    return clean[None] + jax.vmap(jax.vmap(matched_noise))(keys, deformed - clean[None])

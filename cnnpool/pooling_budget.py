@@ -13,7 +13,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 import numpy as np
 
-from cnnpool.sensitivity import ImageMoments, R_without, jackknife_error
+from cnnpool.moments import ImageMoments
+from cnnpool.sensitivity import R_without, jackknife_error
 
 
 class Share(NamedTuple):

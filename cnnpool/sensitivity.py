@@ -1,49 +1,31 @@
 """Sensitivities to diffeomorphisms (D), to noise (G), and R = D / G (paper, Eq. 1).
 
-For any function from inputs to named activations, of any network or none:
+Of any function from images to named activations, in one call:
 
-    moments = image_moments(features, clean, deformed, noisy, batch_size=100)
-    print(sensitivities(moments)["relu03"].D)
+    found = sensitivity(function, images, jax.random.key(0))
+    print(found["relu03"].R, "±", found["relu03"].R_se)
 
-Activations are streamed: kept are two means a layer, and of an image and layer three numbers
-and at most `SKETCH` projections.
+Or, where deformed and noisy images are one's own, from `cnnpool.moments.image_moments`:
+
+    found = sensitivities(image_moments(function, clean, deformed, noisy))
 """
 
-from collections.abc import Callable, Mapping
-import dataclasses
-import functools
-import math
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 import warnings
 
 import jax
-from jax import Array, lax
+from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Key
 import numpy as np
+from tqdm import tqdm
 
-Features = Callable[[Array], dict[str, Array]]
-
-SKETCH = 1024
+from cnnpool.moments import Features, ImageMoments, image_moments
+from cnnpool.perturbation import perturb
 
 # A layer counts as dead where its spread is below what rounding leaves of a constant.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
-
-
-class ImageMoments(NamedTuple):
-    """What the sensitivities of one layer are made of, image by image.
-
-    Attributes:
-      deformation: mean over draws of ||f(tau(x_i)) - f(x_i)||^2.
-      noise: mean over draws of ||f(x_i + eta) - f(x_i)||^2.
-      spread: ||f(x_i) - m||^2, m the mean of f over the images.
-      center: ||m||^2.
-    """
-
-    deformation: Float[np.ndarray, " images"]
-    noise: Float[np.ndarray, " images"]
-    spread: Float[np.ndarray, " images"]
-    center: float
 
 
 class Sensitivity(NamedTuple):
@@ -57,175 +39,52 @@ class Sensitivity(NamedTuple):
     R_se: float
 
 
-def image_moments(
-    features: Features,
-    clean: Float[Array, "images *shape"],
-    deformed: Float[Array, "..."],
-    noisy: Float[Array, "..."],
+def sensitivity(
+    function: Features,
+    images: Array | np.ndarray,
+    key: Key[Array, ""],
     *,
-    batch_size: int,
-    compiler_options: Mapping[str, Any] | None = None,
-) -> dict[str, ImageMoments]:
-    """Streams all images through `features` once and keeps their moments.
+    delta: int | float = 1.0,
+    cutoff: int = 3,
+    interpolation: str = "bilinear",
+    draws: int = 1,
+    batch_size: int = 0,
+) -> dict[str, Sensitivity]:
+    """D, G and R of every layer of a network of any kind.
 
-    E||f||^2 - ||E f||^2 cancels in float32, so everything is relative to a reference r, the mean
-    activation of the first batch: with g = f - r and its mean c over all images, the spread
-    ||f_i - m||^2 is ||g_i||^2 - 2 g_i.c + ||c||^2. Of the middle term, which needs the mean before
-    it is known, the sum is exact, and so are D, G and R; image by image it is estimated from
-    `SKETCH` random projections of g where a layer has more activations than that. It is small,
-    |c| being |g| / sqrt(batch), and the estimate unbiased, wrong by |g| |c| / 32: with 25 images
-    of a batch, standard errors are right to a percent.
+    Every image x gets max-entropy diffeomorphisms tau of its own and noise of the norm of
+    tau(x) - x. The same key gives the same ones, so that networks, or a network and its shuffled
+    twin, are compared on the same images. A progress bar is shown in a terminal.
 
     Args:
-      features: images (batch, *shape) -> activations {layer: (batch, ...)}; it is given the
-        copies of a batch, clean, deformed and noisy, one behind the other. Give
-        large parameters as `jax.tree_util.Partial(apply, params)`, so that networks of
-        one shape share a compiled program.
-      clean: x.
-      deformed: tau(x), (draws, images, *shape), one or more draws of each image.
-      noisy: x + eta, likewise, perhaps with another number of draws.
-      batch_size: images, their deformed and noisy copies counted, whose activations are held
-        at once.
-      compiler_options: of the streaming program, for `jax.jit`.
-
-    Returns:
-      The moments of each layer, in the order in which `features` names them.
+      function: images (batch, rows, columns, channels) -> activations {layer: (batch, ...)} in
+        inference mode; see `cnnpool.moments.image_moments` for its parameters.
+      images: (images, rows, columns, channels), square, floats as the network takes them; 500 or
+        more make errors small.
+      key: randomness of diffeomorphisms and noise.
+      delta: nominal displacement, in pixels.
+      cutoff: c, highest frequency of the displacement, in half-waves a side.
+      interpolation: of deformed images: bilinear, nearest or gaussian.
+      draws: diffeomorphisms and noises of each image.
+      batch_size: images, copies counted, whose activations are held at once; 0: as many as
+        fit a gigabyte, at most 75.
 
     Raises:
-      ValueError: if shapes disagree or there are fewer than two images.
+      ValueError: if images are not square, fewer than two or all the same, or a diffeomorphism
+        is impossible.
+      TypeError: if pixels are not floats, or the function does not return named activations.
     """
-    for name, array in (("deformed", deformed), ("noisy", noisy)):
-        if array.shape[1:] != clean.shape or not len(array):
-            raise ValueError(
-                f"{name} has shape {array.shape}; expected (draws, *{clean.shape}), draws >= 1"
-            )
-    if len(clean) < 2 or batch_size < 1:
-        raise ValueError(
-            f"expected at least 2 images and a batch size of at least 1; got {len(clean)} and "
-            f"{batch_size}"
-        )
-    if not isinstance(features, jax.tree_util.Partial):
-        features = jax.tree_util.Partial(features)
-    copies = 1 + len(deformed) + len(noisy)
-    size = min(max(1, batch_size // copies), len(clean))
-    stream = _compiled_stream(tuple(sorted((compiler_options or {}).items())))
-    found = jax.device_get(stream(features, clean, deformed, noisy, batch_size=size))
-    wide = functools.partial(jax.tree.map, lambda a: np.asarray(a, np.float64))
-    return {
-        name: ImageMoments(*wide(layer))
-        for name, layer in zip(found.names, found.layers, strict=True)
-    }
-
-
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=["names"])
-@dataclasses.dataclass
-class _InForwardOrder:
-    """Arrays of every layer out of a compiled program; JAX would sort a dict by its keys."""
-
-    names: tuple[str, ...]
-    layers: Any
-
-
-@functools.cache
-def _compiled_stream(compiler_options: tuple[tuple[str, Any], ...]):
-    return jax.jit(
-        _stream, static_argnames="batch_size", compiler_options=dict(compiler_options) or None
+    inputs = perturb(
+        jnp.asarray(images),
+        *jax.random.split(key),
+        delta=delta,
+        cutoff=cutoff,
+        interpolation=interpolation,
+        draws=draws,
     )
-
-
-class _Batch(NamedTuple):
-    """What is kept of a layer and a batch, image by image; g = f - r."""
-
-    deformation: Float[Array, " batch"]
-    noise: Float[Array, " batch"]
-    distance: Float[Array, " batch"]  # ||g||^2
-    sketch: Float[Array, "batch projections"]  # of g
-
-
-def _stream(features, clean, deformed, noisy, *, batch_size: int):
-    images = len(clean)
-    batches = -(-images // batch_size)
-    # The last batch is filled up with copies of the last image, of weight 0.
-    number = jnp.arange(batches * batch_size).reshape(batches, batch_size)
-    index, weight = jnp.minimum(number, images - 1), (number < images).astype(clean.dtype)
-    changed = jnp.concatenate([deformed, noisy])
-
-    def of_batch(carry, batch):
-        (references, sums), (rows, w, first) = carry, batch
-        stacked = jnp.concatenate([clean[rows][None], jnp.take(changed, rows, axis=1)])
-        # Without the barrier, what makes a unit is repeated in everything that reads it.
-        found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
-        flat = {name: f.reshape(len(stacked), batch_size, -1) for name, f in found.items()}
-        references = {
-            name: jnp.where(first, _sum_over_images(f[0], w) / w.sum(), references[name])
-            for name, f in flat.items()
-        }
-        kept = {}
-        for name, f in flat.items():
-            squared = jnp.square(f - f[:1]).sum(-1)[1:]
-            away = lax.optimization_barrier(f[0] - references[name][None])
-            kept[name] = _Batch(
-                squared[: len(deformed)].mean(0),
-                squared[len(deformed) :].mean(0),
-                jnp.square(away).sum(-1),
-                _sketch(away),
-            )
-            sums = sums | {name: sums[name] + _sum_over_images(away, w)}
-        return (references, sums), kept
-
-    names: list[str] = []
-
-    def note_names(images):
-        found = features(images)
-        names.extend(found)
-        return found
-
-    copies = jax.ShapeDtypeStruct((1 + len(changed), *clean.shape[1:]), clean.dtype)
-    one = jax.eval_shape(note_names, copies)
-    nothing = {name: jnp.zeros(math.prod(f.shape[1:]), f.dtype) for name, f in one.items()}
-    batches_of = (index, weight, jnp.arange(batches) == 0)
-    (references, sums), kept = lax.scan(of_batch, (nothing, nothing), batches_of)
-    rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:images], kept)
-    layers = [_moments(rows[name], references[name], sums[name] / images) for name in names]
-    return _InForwardOrder(tuple(names), layers)
-
-
-def _sum_over_images(
-    values: Float[Array, "batch entries"], weights: Float[Array, " batch"]
-) -> Float[Array, " entries"]:
-    """sum_i w_i v_i as a matrix product: on a CPU ten times faster than a sum over rows."""
-    return lax.dot(weights[None], values, precision="highest")[0]
-
-
-def _moments(rows: _Batch, reference: Array, shift: Array) -> tuple[Array, Array, Array, Array]:
-    """The moments of one layer; `shift` is c, the mean of g over all images."""
-    square = jnp.square(shift).sum()
-    mean = rows.sketch.mean(0)
-    overlap = (rows.sketch * mean[None]).sum(-1)
-    overlap = overlap - overlap.mean() + square  # g_i.c, whose mean is exact
-    spread = jnp.maximum(rows.distance - 2 * overlap + square, 0)
-    return rows.deformation, rows.noise, spread, jnp.square(reference + shift).sum()
-
-
-def _sketch(values: Float[Array, "batch entries"]) -> Float[Array, "batch projections"]:
-    """At most `SKETCH` numbers an image whose inner products estimate those of its values.
-
-    The values are given random signs and added up in equal groups of neighbours; where there are
-    no more than `SKETCH`, they are kept as they are.
-    """
-    entries = values.shape[1]
-    if entries <= SKETCH:
-        return values
-    group = -(-entries // SKETCH)
-    signed = jnp.pad(values * _signs(entries, values.dtype)[None], ((0, 0), (0, -entries % group)))
-    return signed.reshape(len(values), -1, group).sum(-1)
-
-
-def _signs(count: int, dtype: Any) -> Float[Array, " count"]:
-    """+1 and -1 by a hash of the position, which costs less than reading random numbers."""
-    bits = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
-    return 1 - 2 * ((bits >> 13) & 1).astype(dtype)
+    with tqdm(total=len(images), desc="measuring", unit="image", disable=None) as bar:
+        moments = image_moments(function, *inputs, batch_size=batch_size, on_batch=bar.update)
+    return sensitivities(moments)
 
 
 def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]:

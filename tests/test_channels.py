@@ -1,5 +1,6 @@
 """Channel shuffle and mean channel, by their laws."""
 
+import equinox
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -134,3 +135,45 @@ def test_a_pattern_that_matches_nothing_is_an_error(params, transform):
         ValueError, match="matches no parameter; there are conv01/bias, conv01/kernel"
     ):
         transform(params)
+
+
+def as_equinox(key):
+    first, second = jax.random.split(key)
+    return [equinox.nn.Conv2d(3, 6, 3, key=first), equinox.nn.Conv2d(6, 5, 3, key=second)]
+
+
+def test_any_pytree_is_shuffled_by_path_and_axis():
+    network = as_equinox(jax.random.key(0))
+    assert channels.paths(network) == ["0/weight", "0/bias", "1/weight", "1/bias"]
+    new = channels.shuffle_channels(
+        network, jax.random.key(1), pattern="1/weight", input_axis=1, output_axis=0
+    )
+    order = [
+        int(np.flatnonzero(np.asarray(network[1].weight)[0, :, 0, 0] == value)[0])
+        for value in np.asarray(new[1].weight)[0, :, 0, 0]
+    ]
+    assert sorted(order) == list(range(6))
+    np.testing.assert_array_equal(new[1].weight, network[1].weight[:, jnp.array(order)])
+    np.testing.assert_array_equal(new[0].weight, network[0].weight)
+
+
+def test_channels_first_are_averaged_as_channels_last():
+    network = as_equinox(jax.random.key(0))
+    new = channels.mean_channel_filters(
+        network, pattern="[01]/.*", image_layer="0/.*", input_axis=1, output_axis=0
+    )
+    for layer, axes in zip(range(2), ((0,), (0, 1)), strict=True):
+        expected = np.asarray(network[layer].weight).mean(axes, keepdims=True)
+        np.testing.assert_allclose(
+            new[layer].weight,
+            np.broadcast_to(expected, network[layer].weight.shape),
+            rtol=1e-5,
+            atol=1e-7,
+        )
+        assert np.ptp(new[layer].bias) == 0
+        np.testing.assert_allclose(new[layer].bias[0, 0, 0], network[layer].bias.mean(), rtol=1e-5)
+
+
+def test_a_bias_cannot_be_shuffled(params):
+    with pytest.raises(ValueError, match=r"conv02/bias matches .* no kernel"):
+        channels.shuffle_channels(params, jax.random.key(0), pattern="conv02/.*")

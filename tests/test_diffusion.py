@@ -8,8 +8,9 @@ import pytest
 from cnnpool import diffusion
 from cnnpool.data import scale1d
 from cnnpool.models.simple_cnn import SimpleCNN
+from cnnpool.moments import image_moments
 from cnnpool.power_law import log_log_slope
-from cnnpool.sensitivity import image_moments, sensitivities
+from cnnpool.sensitivity import sensitivities
 from tests.oracles import diffusion as oracle
 from tests.oracles import receptive_field as field_oracle
 from tests.oracles import scale1d as scale_oracle

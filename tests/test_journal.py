@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnpool.measuring.journal import Journal
-from cnnpool.sensitivity import ImageMoments
+from cnnpool.moments import ImageMoments
 
 
 def moments(scale):

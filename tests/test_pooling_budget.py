@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from cnnpool.moments import ImageMoments
 from cnnpool.pooling_budget import log_fall, spatial_share
-from cnnpool.sensitivity import ImageMoments
 
 IMAGES = 50
 

@@ -8,13 +8,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from cnnpool.moments import SKETCH, _sketch, image_moments
+from cnnpool.perturbation import perturb
 from cnnpool.sensitivity import (
-    SKETCH,
     Sensitivity,
-    _sketch,
-    image_moments,
     mean_channel_activations,
     sensitivities,
+    sensitivity,
 )
 from tests.oracles import sensitivity as oracle
 
@@ -210,3 +210,73 @@ def test_results_are_plain_floats():
     assert functools.reduce(
         lambda a, b: a and b, [isinstance(v, Sensitivity) for v in found.values()]
     )
+
+
+def smooth_images(count=30, size=12):
+    coarse = jax.random.normal(jax.random.key(5), (count, 4, 4, 2))
+    return jax.image.resize(coarse, (count, size, size, 2), "bicubic")
+
+
+def convolved(x):
+    """Layers whose names do not sort in forward order, a convolution and its mean."""
+    kernel = jax.random.normal(jax.random.key(6), (8, 2, 3, 3))
+    z = jax.nn.relu(jax.lax.conv(x.transpose(0, 3, 1, 2), kernel, (1, 1), "SAME"))
+    return {"z_conv": z, "a_pool": z.mean((2, 3))}
+
+
+def test_one_call_is_perturbation_moments_and_ratios():
+    pictures, key = smooth_images(), jax.random.key(7)
+    found = sensitivity(convolved, np.asarray(pictures), key, delta=1.5, cutoff=4, draws=2)
+    inputs = perturb(pictures, *jax.random.split(key), delta=1.5, cutoff=4, draws=2)
+    assert list(found) == ["z_conv", "a_pool"]
+    for layer, value in found.items():
+        expected = oracle.all_pairs_sensitivity(*oracle_inputs(convolved, *inputs, layer))
+        np.testing.assert_allclose(value[:3], expected, rtol=1e-4, err_msg=layer)
+    change = [np.linalg.norm(copy - inputs.clean[None], axis=(2, 3)) for copy in inputs[1:]]
+    norms = [np.linalg.norm(each, axis=-1) for each in change]
+    np.testing.assert_allclose(norms[0], norms[1], rtol=1e-5)
+    other = sensitivity(convolved, pictures, jax.random.key(8))
+    assert found["a_pool"].R != other["a_pool"].R
+
+
+def test_progress_counts_every_image_once():
+    told = []
+    inputs = images(count=40, draws=1)
+    image_moments(random_features(), *inputs, batch_size=48, on_batch=told.append)
+    assert told == [16, 16, 8]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x[:, :8], "square"),
+        (lambda x: x[:1], "all 1 images are the same"),
+        (lambda x: jnp.ones_like(x), "images are the same"),
+        (lambda x: x[0], r"shape \(images, height, width, channels\), got"),
+    ],
+)
+def test_images_that_cannot_be_measured_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        sensitivity(convolved, change(smooth_images()), jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda x: x.mean(), "dict of named activations, got one that returns"),
+        (lambda x: {}, "dict of named activations"),
+        (
+            lambda x: {"sum": x.sum(0)},
+            "'sum': expected floats of shape .images, .* shape .12, 12",
+        ),
+        (lambda x: {"integers": x.astype(int)}, "'integers': expected floats"),
+    ],
+)
+def test_functions_without_named_activations_are_refused(function, message):
+    with pytest.raises(TypeError, match=message):
+        sensitivity(function, smooth_images(), jax.random.key(0))
+
+
+def test_integer_pixels_are_refused():
+    with pytest.raises(TypeError, match="normalize them first"):
+        sensitivity(convolved, (255 * smooth_images()).astype(jnp.uint8), jax.random.key(0))

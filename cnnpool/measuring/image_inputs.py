@@ -5,14 +5,13 @@ from typing import NamedTuple
 
 import jax
 from jax import Array
-import jax.numpy as jnp
-from jaxtyping import Float, Int, Key
+from jaxtyping import Float, Int
 import numpy as np
 
 from cnnpool.data.images import MeasurementData
-from cnnpool.diffeomorphisms import deform, temperature
+from cnnpool.diffeomorphisms import temperature
 from cnnpool.measuring.image_settings import Settings
-from cnnpool.noise import matched_noise
+from cnnpool.perturbation import Inputs, perturb, refuse_same
 
 # Training splits the plain key of a seed; any constant keeps measurements off those keys.
 _KEY_CONSTANT = 20210604
@@ -34,20 +33,6 @@ def measurement_keys(seed: int) -> MeasurementKeys:
     return MeasurementKeys(*jax.random.split(key, len(MeasurementKeys._fields)))
 
 
-class Inputs(NamedTuple):
-    """What every network is measured on.
-
-    Attributes:
-      clean: x, normalized.
-      deformed: tau(x).
-      noisy: x + eta.
-    """
-
-    clean: Float[Array, "images height width channels"]
-    deformed: Float[Array, "draws images height width channels"]
-    noisy: Float[Array, "draws images height width channels"]
-
-
 def check(data: MeasurementData, settings: Settings) -> None:
     """Refuses a measurement that is impossible on the data, before anything is computed.
 
@@ -56,11 +41,7 @@ def check(data: MeasurementData, settings: Settings) -> None:
         diffeomorphism is impossible or not the data's own.
     """
     images = data.test.images[chosen_images(settings, len(data.test.labels))]
-    if bool((images == images[:1]).all()):
-        raise ValueError(
-            f"all {len(images)} images are the same: D, G and R compare different ones; check the "
-            "data, or take more of them with --images"
-        )
+    refuse_same(images)
     if data.own_perturbations is not None:
         settings.refuse_unused()
         return
@@ -95,11 +76,7 @@ def clean_images(data: MeasurementData, settings: Settings) -> Float[Array, "ima
 
 
 def deformations(data: MeasurementData, settings: Settings) -> Iterator[tuple[float, int, Inputs]]:
-    """(delta, cutoff, inputs) of every kind of diffeomorphism; NaN and 0 for a data set's own.
-
-    An image's fields at different delta are the same up to their size, and so is the direction
-    of its noise: what differs between two deltas is their size alone.
-    """
+    """(delta, cutoff, inputs) of every kind of diffeomorphism; NaN and 0 for a data set's own."""
     keys = measurement_keys(settings.seed)
     clean = clean_images(data, settings)
     if data.own_perturbations is not None:
@@ -107,23 +84,17 @@ def deformations(data: MeasurementData, settings: Settings) -> Iterator[tuple[fl
         perturbed = data.own_perturbations(keys.diffeomorphism, settings.draws, chosen)
         yield float("nan"), 0, Inputs(clean, *perturbed)
         return
-    image_keys = jax.random.split(keys.diffeomorphism, (settings.draws, len(clean)))
     for delta, cutoff in settings.fields:
-        deformed = jnp.stack(
-            [
-                deform(row, clean, delta=delta, cutoff=cutoff, interpolation=settings.interpolation)
-                for row in image_keys
-            ]
+        yield (
+            delta,
+            cutoff,
+            perturb(
+                clean,
+                keys.diffeomorphism,
+                keys.noise,
+                delta=delta,
+                cutoff=cutoff,
+                interpolation=settings.interpolation,
+                draws=settings.draws,
+            ),
         )
-        yield delta, cutoff, Inputs(clean, deformed, noisy_images(keys.noise, clean, deformed))
-
-
-@jax.jit
-def noisy_images(
-    key: Key[Array, ""],
-    clean: Float[Array, "images *shape"],
-    deformed: Float[Array, "draws images *shape"],
-) -> Float[Array, "draws images *shape"]:
-    """x + eta with ||eta|| = ||tau(x) - x||, image by image and draw by draw."""
-    keys = jax.random.split(key, deformed.shape[:2])
-    return clean[None] + jax.vmap(jax.vmap(matched_noise))(keys, deformed - clean[None])

@@ -1,5 +1,6 @@
 """Measurements of one deep network: moments of every unit, and its filters."""
 
+from collections.abc import Callable
 import functools
 import re
 from typing import Any
@@ -11,15 +12,11 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
-from cnnpool import runtime
 from cnnpool.measuring import image_transforms
-from cnnpool.measuring.image_inputs import Inputs
 from cnnpool.models import layers
-from cnnpool.sensitivity import Features, ImageMoments, image_moments
+from cnnpool.moments import Features, ImageMoments, image_moments
+from cnnpool.perturbation import Inputs
 from cnnpool.training.image_step import Variables
-
-_LARGEST_BATCH = 75
-_BATCH_BYTES = 2**30
 
 
 @functools.lru_cache(maxsize=4)
@@ -96,21 +93,6 @@ def with_own_statistics(model: Any, variables: Variables, inputs: Inputs) -> Var
     return variables._replace(batch_stats=jax.tree.map(lambda *sets: jnp.stack(sets), *found))
 
 
-def fitting_batch(shown: Features, images: Float[Array, "images height width channels"]) -> int:
-    """As many images as have activations of a gigabyte together, at most 75.
-
-    More of them are not faster, even where they are small.
-
-    Args:
-      shown: what is measured.
-      images: any of the images.
-    """
-    one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-    activations = jax.tree.leaves(jax.eval_shape(shown, one))
-    size = sum(a.size * a.dtype.itemsize for a in activations)
-    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // size))
-
-
 @functools.partial(jax.jit, static_argnames="model")
 def _statistics(variables: Variables, clean: Array, *, model: Any):
     nothing = jax.tree.map(jnp.zeros_like, variables.batch_stats)
@@ -134,6 +116,7 @@ def moments(
     untrained: bool,
     own_statistics: bool = False,
     batch_size: int,
+    on_batch: Callable[[int], Any] | None = None,
 ) -> dict[str, ImageMoments]:
     """What D, G and R of every unit are made of.
 
@@ -145,7 +128,8 @@ def moments(
       inputs: clean, deformed and noisy images.
       untrained: whether batch statistics are to be taken from the images.
       own_statistics: from the clean, deformed and noisy ones each for its own, not from the clean.
-      batch_size: images whose activations are held at once; 0: see `fitting_batch`.
+      batch_size: images whose activations are held at once; 0: as many as fit.
+      on_batch: told the number of images after every batch.
     """
     changed = image_transforms.transform_variables(transform, variables, key)
     if untrained and own_statistics and changed.batch_stats:
@@ -155,14 +139,7 @@ def moments(
     else:
         plain = features(model, changed)
     shown = image_transforms.transform_features(transform, plain)
-    # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
-    with jax.default_matmul_precision("highest"):
-        return image_moments(
-            shown,
-            *inputs,
-            batch_size=batch_size or fitting_batch(shown, inputs.clean),
-            compiler_options=runtime.with_barriers(jax.devices()[0].platform),
-        )
+    return image_moments(shown, *inputs, batch_size=batch_size, on_batch=on_batch)
 
 
 def kernels(variables: Variables) -> dict[str, Float[np.ndarray, "F F inputs outputs"]]:

@@ -17,11 +17,13 @@ from cnnpool import results
 from cnnpool.data.images import MeasurementData
 from cnnpool.diffeomorphisms import is_natural
 from cnnpool.measuring import image_network, image_spectra, image_transforms, units
-from cnnpool.measuring.image_inputs import Inputs, deformations, measurement_keys
+from cnnpool.measuring.image_inputs import deformations, measurement_keys
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
+from cnnpool.moments import ImageMoments
+from cnnpool.perturbation import Inputs
 from cnnpool.pooling_budget import Share, spatial_share
-from cnnpool.sensitivity import ImageMoments, Sensitivity, sensitivities
+from cnnpool.sensitivity import Sensitivity, sensitivities
 from cnnpool.training.image_step import Variables
 
 Moments = dict[str, ImageMoments]
@@ -84,7 +86,7 @@ def measure(
     kinds: list[tuple[float, int]] = []
     repeats = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
     own = data.own_perturbations is not None
-    total = repeats * len(networks) * (1 if own else len(settings.fields))
+    total = settings.images * repeats * len(networks) * (1 if own else len(settings.fields))
     with _progress_bar(total) as bar:
         for delta, cutoff, inputs in deformations(data, settings):
             kinds.append((delta, cutoff))
@@ -107,7 +109,7 @@ def measure(
 
 def _progress_bar(total: int) -> tqdm:
     often = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc="measuring", unit="network", mininterval=often)
+    return tqdm(total=total, desc="measuring", unit="image", mininterval=often)
 
 
 def _kept(journal: Journal | None, kind: str, name: str, compute: Callable[[], Moments]) -> Moments:
@@ -139,10 +141,11 @@ def _under_transforms(
                 untrained=network.untrained,
                 own_statistics=settings.own_statistics,
                 batch_size=settings.batch_size,
+                on_batch=bar.update,
             )
-            name = f"seed {network.seed} {network.stage} {transform} {number}"
+            name, before = f"seed {network.seed} {network.stage} {transform} {number}", bar.n
             moments.append(kept(name, compute))
-            bar.update()
+            bar.update(before + settings.images - bar.n)  # what was there from an earlier start
         yield transform, moments
 
 

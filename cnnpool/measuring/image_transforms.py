@@ -19,7 +19,8 @@ from jaxtyping import Key
 
 from cnnpool.channels import matching_paths, mean_channel_filters, shuffle_channels
 from cnnpool.measuring.transforms import Params
-from cnnpool.sensitivity import Features, mean_channel_activations
+from cnnpool.moments import Features
+from cnnpool.sensitivity import mean_channel_activations
 from cnnpool.training.image_step import Variables
 
 NONE, SHUFFLE = "none", "channel_shuffle"

@@ -14,7 +14,7 @@ import zlib
 import numpy as np
 
 from cnnpool.atomic_write import write_atomically
-from cnnpool.sensitivity import ImageMoments
+from cnnpool.moments import ImageMoments
 
 Moments = dict[str, ImageMoments]
 _RECORD = "record.json"

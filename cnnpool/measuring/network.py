@@ -15,7 +15,8 @@ import numpy as np
 from cnnpool import diffusion
 from cnnpool.channels import mean_filters
 from cnnpool.measuring.transforms import KERNELS, Transform
-from cnnpool.sensitivity import Sensitivity, image_moments, sensitivities
+from cnnpool.moments import image_moments
+from cnnpool.sensitivity import Sensitivity, sensitivities
 from cnnpool.training.setup import Network
 
 Params = dict

@@ -6,7 +6,8 @@ from typing import NamedTuple
 from jax import Array
 
 from cnnpool.channels import mean_channel_filters, shuffle_channels
-from cnnpool.sensitivity import Features, mean_channel_activations
+from cnnpool.moments import Features
+from cnnpool.sensitivity import mean_channel_activations
 
 Params = dict
 

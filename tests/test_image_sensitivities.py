@@ -197,3 +197,33 @@ def test_what_a_file_holds(measured):
     assert bool(same.sel(layer="pool02"))
     assert not bool(same.sel(layer="relu03"))
     assert dataset["spatial_share"].dims == ("seed", "stage", "delta", "cutoff")
+
+
+@pytest.mark.parametrize(
+    ("transform", "kept"),
+    [
+        ("channel_shuffle", "pool01"),
+        ("channel_shuffle:conv03", "pool02"),
+        ("mean_channel_filters", ""),
+    ],
+)
+@pytest.mark.parametrize("untrained", [True, False])
+def test_units_in_front_of_a_transform_are_taken_from_the_original(
+    vgg, monkeypatch, transform, kept, untrained
+):
+    model, variables = vgg[1].recipe.model, network(vgg, "init" if untrained else "trained")
+    *_, inputs = next(image_inputs.deformations(vgg[1].data, Settings(images=9)))
+    key = jax.random.key(0)
+    options = {"untrained": untrained, "batch_size": 9}
+    original = image_network.moments(model, variables, "none", key, inputs, **options)
+    whole = image_network.moments(model, variables, transform, key, inputs, **options)
+    monkeypatch.setattr(image_network, "WORTH_COMPILING", 0)
+    found = image_network.moments(
+        model, variables, transform, key, inputs, original=original, **options
+    )
+    assert list(found) == list(whole)
+    taken = [name for name in found if found[name] is original[name]]
+    assert (taken[-1] if taken else "") == kept
+    for name, layer in whole.items():
+        for ours, theirs in zip(found[name], layer, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5 * np.max(theirs))

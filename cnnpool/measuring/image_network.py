@@ -1,7 +1,8 @@
 """Measurements of one deep network: moments of every unit, and its filters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import functools
+import itertools
 import re
 from typing import Any
 
@@ -18,36 +19,49 @@ from cnnpool.moments import Features, ImageMoments, image_moments
 from cnnpool.perturbation import Inputs
 from cnnpool.training.image_step import Variables
 
+# Numbers in all clean images: of fewer, measuring again what is known takes less time than
+# compiling a program without it. 500 images of CIFAR-10 have 2^20.5, of ImageNet 2^26.
+WORTH_COMPILING = 2**23
 
-@functools.lru_cache(maxsize=4)
-def _apply(model: Any):
+
+@functools.lru_cache(maxsize=8)
+def _apply(model: Any, left_out: frozenset[str] = frozenset()):
     """Named activations in inference mode as a function of (variables, images).
 
     The same object for the same model, so that JAX compiles once for all networks of a run.
     """
-    return lambda variables, images: model.apply(variables._asdict(), images, train=False)[1]
+
+    def apply(variables: Variables, images: Array) -> dict[str, Array]:
+        found = model.apply(variables._asdict(), images, train=False)[1]
+        return {name: f for name, f in found.items() if name not in left_out}
+
+    return apply
 
 
-def features(model: Any, variables: Variables) -> Features:
-    """All units of one network in inference mode, by name."""
-    return jax.tree_util.Partial(_apply(model), variables)
+def features(
+    model: Any, variables: Variables, *, left_out: frozenset[str] = frozenset()
+) -> Features:
+    """All units of one network in inference mode, by name, but those that are left out."""
+    return jax.tree_util.Partial(_apply(model, left_out), variables)
 
 
-def features_by_copy(model: Any, variables: Variables) -> Features:
+def features_by_copy(
+    model: Any, variables: Variables, *, left_out: frozenset[str] = frozenset()
+) -> Features:
     """The same where `batch_stats` has one set a copy of the images, along a leading axis.
 
     The images are as many copies of a batch, one behind the other, as there are sets.
     """
-    return jax.tree_util.Partial(_apply_by_copy(model), variables)
+    return jax.tree_util.Partial(_apply_by_copy(model, left_out), variables)
 
 
-@functools.lru_cache(maxsize=4)
-def _apply_by_copy(model: Any):
+@functools.lru_cache(maxsize=8)
+def _apply_by_copy(model: Any, left_out: frozenset[str]):
     def apply(variables: Variables, images: Array) -> dict[str, Array]:
         names: list[str] = []  # in forward order; vmap would sort a dict by its keys
 
         def of_copy(batch_stats, copy):
-            found = _apply(model)(variables._replace(batch_stats=batch_stats), copy)
+            found = _apply(model, left_out)(variables._replace(batch_stats=batch_stats), copy)
             names[:] = found
             return tuple(found.values())
 
@@ -117,6 +131,7 @@ def moments(
     own_statistics: bool = False,
     batch_size: int,
     on_batch: Callable[[int], Any] | None = None,
+    original: Mapping[str, ImageMoments] | None = None,
 ) -> dict[str, ImageMoments]:
     """What D, G and R of every unit are made of.
 
@@ -130,16 +145,39 @@ def moments(
       own_statistics: from the clean, deformed and noisy ones each for its own, not from the clean.
       batch_size: images whose activations are held at once; 0: as many as fit.
       on_batch: told the number of images after every batch.
+      original: of the network as it is, on the same images; units in front of the first layer
+        that the transform changes are taken from there, where there is much to measure.
     """
     changed = image_transforms.transform_variables(transform, variables, key)
+    same: dict[str, ImageMoments] = {}
+    worth_it = inputs.clean.size >= WORTH_COMPILING
+    if original and worth_it and transform != image_transforms.MEAN_ACTIVATIONS:
+        same = {name: original[name] for name in _unchanged(variables, changed, list(original))}
+    left_out = frozenset(same)
     if untrained and own_statistics and changed.batch_stats:
-        plain = features_by_copy(model, with_own_statistics(model, changed, inputs))
+        with_statistics = with_own_statistics(model, changed, inputs)
+        plain = features_by_copy(model, with_statistics, left_out=left_out)
     elif untrained:
-        plain = features(model, with_frozen_statistics(model, changed, inputs.clean))
+        with_statistics = with_frozen_statistics(model, changed, inputs.clean)
+        plain = features(model, with_statistics, left_out=left_out)
     else:
-        plain = features(model, changed)
+        plain = features(model, changed, left_out=left_out)
     shown = image_transforms.transform_features(transform, plain)
-    return image_moments(shown, *inputs, batch_size=batch_size, on_batch=on_batch)
+    found = image_moments(shown, *inputs, batch_size=batch_size, on_batch=on_batch)
+    return same | found
+
+
+def _unchanged(before: Variables, after: Variables, units: list[str]) -> list[str]:
+    """Units in forward order up to the first one whose variables a transform replaced."""
+    changed = {
+        path.rsplit("/", 1)[0]
+        for tree, other in zip(before, after, strict=True)
+        for (path, leaf), new in zip(
+            flatten_dict(tree, sep="/").items(), flatten_dict(other, sep="/").values(), strict=True
+        )
+        if new is not leaf
+    }
+    return list(itertools.takewhile(lambda unit: unit not in changed, units))
 
 
 def kernels(variables: Variables) -> dict[str, Float[np.ndarray, "F F inputs outputs"]]:

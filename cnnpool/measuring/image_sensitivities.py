@@ -127,6 +127,7 @@ def _under_transforms(
 ) -> Iterator[tuple[str, list[Moments]]]:
     """The moments of one network under every transform, a list over shuffles."""
     own = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
+    original: Moments | None = None
     for transform in transforms:
         random = image_transforms.is_random(transform)
         moments = []
@@ -142,10 +143,13 @@ def _under_transforms(
                 own_statistics=settings.own_statistics,
                 batch_size=settings.batch_size,
                 on_batch=bar.update,
+                original=original,
             )
             name, before = f"seed {network.seed} {network.stage} {transform} {number}", bar.n
             moments.append(kept(name, compute))
             bar.update(before + settings.images - bar.n)  # what was there from an earlier start
+        if transform == image_transforms.NONE:
+            original = moments[0]
         yield transform, moments
 
 

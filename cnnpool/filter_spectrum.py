@@ -113,6 +113,22 @@ def random_power(fan_in: int) -> float:
     return 1 / (3 * fan_in)
 
 
+def he_power(fan_out: int) -> float:
+    """gamma_l of He's normal initialization by outputs, the same for every l: 2 / fan_out.
+
+    torchvision's VGG, ResNet and EfficientNet start from weights of that variance.
+
+    Args:
+      fan_out: F^2 times the output channels of a layer.
+
+    Raises:
+      ValueError: if it is not positive.
+    """
+    if fan_out < 1:
+        raise ValueError(f"expected a fan-out of 1 or more, got {fan_out}")
+    return 2 / fan_out
+
+
 def _mean_frequency(
     squares: Float[np.ndarray, "modes pairs"], eigenvalues: Float[np.ndarray, " modes"]
 ) -> tuple[float, float]:

@@ -5,12 +5,21 @@
     python -m launch.reproduce fig4 --preset=paper     # H = 1000, for an accelerator
     python -m launch.reproduce fig6 --preset=cpu       # deep networks, shortened training
     python -m launch.reproduce all --preset=cpu
+    python -m launch.reproduce fig2 --preset=imagenet --weights=DIR --images=PICTURES
 
 Killed at any moment, the same command goes on where it was; given again when all is
 there, it only draws. fig4 leaves fig4.nc, fig4.png, table1.md and slopes.md; the figures of
 deep networks leave a picture, the numbers of its curves as CSV, and a file a network in the
 folder of --measurements, which they share. Of networks, it takes those that are trained already:
 in the folder of --runs, or packed in results/checkpoints.
+
+--preset=imagenet draws figures 2, 3, 7, 8, 9 and 10 of torchvision's networks for ImageNet.
+--weights holds what torchvision downloads, its first version: alexnet-owt-7be5be79.pth,
+vgg11-8a719046.pth, vgg13-19584684.pth, vgg16-397923af.pth, vgg19-dcbb9e9d.pth,
+vgg11_bn-6002323d.pth, vgg13_bn-abd245e5.pth, vgg16_bn-6c64b313.pth, vgg19_bn-c79401a0.pth; any
+NAME-*.pth, NAME.pth or NAME.safetensors will do, and what is not there is left out and named.
+--images holds pictures (--data=image_folder), images.npy (arrays), or ImageNet as TensorFlow
+Datasets prepares it (imagenet).
 """
 
 import argparse
@@ -26,13 +35,14 @@ from cnnpool.errors import CnnpoolError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import fig4, table1
+from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.training.loop import train
 from configs import scale1d
-from launch import deep_items, deep_runs
+from launch import deep_items, deep_runs, imagenet_items
 
 ITEMS = ("fig4", *deep_runs.ITEMS)
-PRESETS = ("quick", "cpu", "paper")
+PRESETS = ("quick", "cpu", "paper", "imagenet")
 
 
 def reproduce_fig4(preset: str, *, runs: Path, out: Path, overwrite: bool = False) -> xr.Dataset:
@@ -92,7 +102,7 @@ def summary(dataset: xr.Dataset) -> str:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.reproduce")
-    parser.add_argument("item", choices=(*ITEMS, "all"), help="of the paper")
+    parser.add_argument("item", choices=(*ITEMS, "fig9", "all"), help="of the paper")
     parser.add_argument("--preset", choices=PRESETS, default="cpu", help="(%(default)s)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="for runs (%(default)s)")
     parser.add_argument("--out", type=Path, help="for the item's files (results/ITEM-PRESET)")
@@ -103,6 +113,12 @@ def main(argv: Sequence[str]) -> None:
         help="for a file a deep network (%(default)s)",
     )
     parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
+    group = parser.add_argument_group("--preset=imagenet")
+    group.add_argument("--weights", type=Path, help="folder of torchvision's files, see above")
+    group.add_argument("--images", help="folder of the images (of imagenet: TFDS_DATA_DIR)")
+    group.add_argument("--data", choices=SOURCES, default="image_folder", help="(%(default)s)")
+    group.add_argument("--num_images", type=int, default=500, help="P (%(default)s)")
+    group.add_argument("--shuffles", type=int, default=5, help="of each network (%(default)s)")
     parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of figures")
     parser.add_argument("--overwrite", action="store_true", help="replace differing measurements")
     args = parser.parse_args(argv)
@@ -110,8 +126,13 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
         parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
+    items = tuple(imagenet_items.ITEMS) if args.preset == "imagenet" else ITEMS
+    if args.item not in (*items, "all"):
+        parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
+    if (args.preset == "imagenet") != (args.weights is not None):
+        parser.error("--preset=imagenet and --weights=DIR go together")
     failures = []
-    for item in ITEMS if args.item == "all" else (args.item,):
+    for item in items if args.item == "all" else (args.item,):
         try:
             _reproduce(item, args)
         except CnnpoolError as error:
@@ -127,6 +148,16 @@ def _reproduce(item: str, args: argparse.Namespace) -> None:
     if item == "fig4":
         dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
         print(summary(dataset))
+    elif args.preset == "imagenet":
+        folders = args.weights, args.images, args.data, args.runs, args.measurements
+        imagenet_items.reproduce(
+            item,
+            imagenet_items.Places(*folders),
+            picture=out / f"{item}.{args.format}",
+            count=args.num_images,
+            shuffles=args.shuffles,
+            overwrite=args.overwrite,
+        )
     else:
         places = deep_items.Places(args.runs, args.measurements, data_dir=args.data_dir)
         picture = out / f"{item}.{args.format}"

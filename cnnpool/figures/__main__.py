@@ -8,7 +8,7 @@ r"""Draws a figure, prints a table or writes the report, from result files.
 | item | shows | of |
 |---|---|---|
 | fig2, fig7 | R_k against depth, channels shuffled or not | VGGs; others; natural images |
-| fig3, fig10 | filter spectra | VGG11, VGG11-bn; AlexNet, LeNet |
+| fig3, fig9, fig10 | filter spectra | VGG11, VGG11-bn; imported deeper VGGs; AlexNet, LeNet |
 | fig4, table1 | D, G, A of simple CNNs; their mean filters | one 1-D run |
 | fig5 | test error against D, G, R | networks on 2-D scale detection |
 | fig6 | D, G, R against depth | convolutional networks on 2-D scale detection |

@@ -15,6 +15,7 @@ from cnnpool.figures import (
     fig6,
     fig7,
     fig8,
+    fig9,
     fig10,
     networks,
     noise,
@@ -49,6 +50,7 @@ FIGURES = {
     "fig6": DeepFigure(fig6.series, fig6.draw),
     "fig7": DeepFigure(fig7.series, fig7.draw),
     "fig8": DeepFigure(fig8.series, fig8.draw),
+    "fig9": DeepFigure(fig9.series, fig9.draw),
     "fig10": DeepFigure(fig10.series, fig10.draw),
     "noise": DeepFigure(noise.series, noise.draw, noise.markdown),
     "delta_cutoff": DeepFigure(delta_cutoff.series, delta_cutoff.draw),
@@ -84,10 +86,11 @@ def make(item: str, files: Sequence[Path], out: Path) -> str:
 
 
 def _described(network: Network) -> str:
-    seeds, epochs = network.dataset.sizes["seed"], network.config["training"]["epochs"]
+    seeds = network.dataset.sizes["seed"]
+    training = f"{network.epochs} epochs" if network.epochs else "imported"
     clean = network.image_noise and not network.measured_under_noise
     images = ", measured on clean images" if clean else ""
     return (
         f"drawn: {network.title}{images}, {seeds} network{'s' if seeds > 1 else ''}, "
-        f"{epochs} epochs; data: {network.dataset.attrs['data_source']}"
+        f"{training}; data: {network.dataset.attrs['data_source']}"
     )

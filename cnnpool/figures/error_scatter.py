@@ -77,7 +77,7 @@ def series(
             x=found[name],
             y=found[ERROR],
             points=_why_left_out(found),
-            epochs=one.config["training"]["epochs"],
+            epochs=one.epochs,
         )
         for name in QUANTITIES
         for one, found in zip(networks, averages, strict=True)

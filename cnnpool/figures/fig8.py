@@ -38,11 +38,12 @@ def series(networks: Sequence[Network]) -> list[Series]:
         item=ITEM,
         needs="convolutional networks, without noise in the training set",
     )
-    measured.require(chosen, item=ITEM, stages=spectra.STAGES, variables=spectra.VARIABLES)
+    spectra.require(chosen, item=ITEM, variables=spectra.VARIABLES)
     return [
         _curve(network, curve, stage)
         for network in chosen
         for curve, stage in spectra.CURVES.items()
+        if network.has(stage, "none")
     ]
 
 

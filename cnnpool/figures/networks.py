@@ -13,6 +13,7 @@ from cnnpool import results
 from cnnpool.figures import style
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series, of_averages
+from cnnpool.models import torchvision
 
 SCALE_DETECTION = "scale2d"
 NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (protocol, section 1)
@@ -37,8 +38,18 @@ class Network:
 
     @property
     def model(self) -> str:
-        """The network's name in the config."""
-        return self.config["model"]["name"]
+        """The network's name, one for torchvision's definition and for that of small images."""
+        return self.config["model"]["name"].removeprefix(torchvision.PREFIX)
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether somebody else trained it, so that nothing is known of its initialization."""
+        return self.config["model"]["name"].startswith(torchvision.PREFIX)
+
+    @property
+    def epochs(self) -> int | None:
+        """How long it was trained, by its config; None for an imported network."""
+        return self.config["training"]["epochs"] if "training" in self.config else None
 
     @property
     def data(self) -> str:
@@ -109,8 +120,7 @@ class Network:
         points: Iterable[object] = (),
     ) -> Series:
         """A curve of this network; for the arguments see `of_averages`."""
-        epochs = self.config["training"]["epochs"]
-        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, epochs=epochs)
+        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, epochs=self.epochs)
 
     def has(self, stage: str, transform: str) -> bool:
         """Whether a curve was measured."""

@@ -1,10 +1,11 @@
 """Filter spectra gamma_{k,l} against the number l of the frequency: Figures 3 and 10.
 
 A row is a network on a data set, a panel one of its convolutions k, all of a row with the same
-y axis. Dotted: initialization; solid: trained; the thin horizontal line is what PyTorch's random
-filters have in expectation, 1 / (3 fan-in) at every l. Bands are one standard error. The x axis
-goes from low to high frequencies; equal eigenvalues lambda of the Laplacian, which have no unique
-eigenvectors, share one tick.
+y axis. Dotted: initialization; solid: trained; the thin horizontal line is what random filters
+have in expectation, the same at every l: by PyTorch's default 1 / (3 fan-in), by that of
+torchvision's VGGs 2 / fan-out. An imported network has no other initialization. Bands are one
+standard error. The x axis goes from low to high frequencies; equal eigenvalues lambda of the
+Laplacian, which have no unique eigenvectors, share one tick.
 """
 
 from collections.abc import Sequence
@@ -47,13 +48,30 @@ def series(networks: Sequence[Network], *, item: str) -> list[Series]:
     Raises:
       ValueError: if a network lacks a stage or its spectra.
     """
-    measured.require(networks, item=item, stages=STAGES, variables=VARIABLES)
+    require(networks, item=item, variables=VARIABLES)
     return [
         one
         for network in networks
         for k, unit in enumerate(convolutions(network.dataset), start=1)
         for one in _layer_series(network, unit, (network.title, f"$k$ = {k}"))
     ]
+
+
+def require(networks: Sequence[Network], *, item: str, variables: Sequence[str]) -> None:
+    """Refuses networks that lack a stage or variable; imported ones have no initialization.
+
+    Args:
+      networks: of a figure.
+      item: "Figure 3".
+      variables: needed.
+
+    Raises:
+      ValueError: saying what is missing of which network.
+    """
+    imported = [one for one in networks if one.is_imported]
+    own = [one for one in networks if not one.is_imported]
+    measured.require(own, item=item, stages=STAGES, variables=variables)
+    measured.require(imported, item=item, stages=("trained",), variables=variables)
 
 
 def _layer_series(network: Network, unit: str, panel: tuple[str, str]) -> list[Series]:
@@ -72,6 +90,7 @@ def _layer_series(network: Network, unit: str, panel: tuple[str, str]) -> list[S
             points=points,
         )
         for curve, stage in CURVES.items()
+        if network.has(stage, "none")
     ]
 
 

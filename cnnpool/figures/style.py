@@ -73,6 +73,7 @@ NETWORKS = {
 DATA = {
     "cifar10": "CIFAR-10",
     "imagenet": "ImageNet",
+    "image_folder": "pictures",
     "arrays": "own images",
     "scale2d": "scale detection",
 }

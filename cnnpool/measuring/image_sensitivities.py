@@ -71,6 +71,7 @@ def measure(
     settings: Settings,
     *,
     journal: Journal | None = None,
+    random_power: Callable[[tuple[int, ...]], float] = image_spectra.pytorch_power,
 ) -> dict[str, tuple]:
     """Variables and coordinates of a result file, as `cnnpool.results` describes them.
 
@@ -81,6 +82,7 @@ def measure(
       transforms: names that `image_transforms.parse` returned.
       settings: of the measurement.
       journal: keeps what is finished, where it is to outlive an interruption.
+      random_power: of filters before training, see `image_spectra`.
     """
     fields: list[list[Field]] = []
     kinds: list[tuple[float, int]] = []
@@ -104,6 +106,7 @@ def measure(
         [network.variables for network in networks],
         arrays["layer"][1],
         shape=tuple(len(axis) for axis in _axes(networks)),
+        random_power=random_power,
     )
 
 

@@ -12,8 +12,26 @@ from cnnpool.measuring import image_network
 from cnnpool.training.image_step import Variables
 
 
+def pytorch_power(shape: tuple[int, ...]) -> float:
+    """gamma_l of a kernel (F, F, inputs, outputs) by PyTorch's default initialization."""
+    return filter_spectrum.random_power(math.prod(shape[:-1]))
+
+
+def torchvision_power(shape: tuple[int, ...]) -> float:
+    """The same by that of torchvision's VGG, ResNet and EfficientNet; its AlexNet has the default.
+
+    PyTorch counts the outputs of a depthwise kernel as all of its channels.
+    """
+    rows, columns, _, outputs = shape
+    return filter_spectrum.he_power(rows * columns * outputs)
+
+
 def spectra(
-    networks: Sequence[Variables], units: Sequence[str], *, shape: tuple[int, ...]
+    networks: Sequence[Variables],
+    units: Sequence[str],
+    *,
+    shape: tuple[int, ...],
+    random_power: Callable[[tuple[int, ...]], float] = pytorch_power,
 ) -> dict[str, tuple]:
     """gamma_{k,l} of every convolution; NaN for other units, and beyond F^2 where filters differ.
 
@@ -21,6 +39,7 @@ def spectra(
       networks: of all seeds at all stages, seed by seed.
       units: the names along the dimension `layer`.
       shape: numbers of seeds and of stages.
+      random_power: gamma_l of random filters, from a kernel's shape.
 
     Returns:
       Variables and coordinates of a result file; none for networks without convolutions.
@@ -44,10 +63,7 @@ def spectra(
 
     by_layer = ("seed", "stage", "layer")
     random = [
-        filter_spectrum.random_power(math.prod(kernels[0][unit].shape[:-1]))
-        if unit in kernels[0]
-        else math.nan
-        for unit in units
+        random_power(kernels[0][unit].shape) if unit in kernels[0] else math.nan for unit in units
     ]
     return {
         "frequency": ("frequency", np.arange(1, modes + 1)),

@@ -13,12 +13,19 @@ import xarray as xr
 from cnnpool import models, provenance, results, run_config
 from cnnpool.data.images import MeasuredImages
 from cnnpool.importing import folder as imported
-from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms, prediction
+from cnnpool.measuring import (
+    image_inputs,
+    image_sensitivities,
+    image_spectra,
+    image_transforms,
+    prediction,
+)
 from cnnpool.measuring.image_sensitivities import Network
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.stages import TRAINED
+from cnnpool.models import torchvision
 from cnnpool.training.image_step import Variables
 
 VERSION = 1  # of what is measured: raised where the same settings give other numbers
@@ -102,7 +109,16 @@ def measure_run(
     images = source(config.data.name).build(config.data, count=settings.images, seed=settings.seed)
     image_inputs.check(images, settings)
     network = Network(config.seeds[0], TRAINED, untrained=False, variables=variables)
-    arrays = image_sensitivities.measure(model, images, [network], names, settings, journal=journal)
+    default = config.model.name == f"{torchvision.PREFIX}alexnet"
+    arrays = image_sensitivities.measure(
+        model,
+        images,
+        [network],
+        names,
+        settings,
+        journal=journal,
+        random_power=image_spectra.pytorch_power if default else image_spectra.torchvision_power,
+    )
     attributes = {
         "schema_version": results.SCHEMA_VERSION,
         "config": run_config.to_json(run_config.with_data_dir(config, None)),

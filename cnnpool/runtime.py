@@ -5,10 +5,13 @@ import os
 from pathlib import Path
 import platform
 import re
+from typing import Any
 import zlib
 
 import jax
+from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 from cnnpool.divisors import largest_divisor
 
@@ -26,7 +29,9 @@ def cpu_devices(n_seeds: int, *, cores: int) -> int:
     )
 
 
-def one_cpu_device_per_core(n_seeds: int, *, devices_per_network: int = 1) -> None:
+def one_cpu_device_per_core(
+    n_seeds: int, *, devices_per_network: int = 1, processes: int = 1
+) -> None:
     """Splits the CPU into devices, so that networks train side by side.
 
     XLA sees a CPU as one device. Small matrix products use several cores badly;
@@ -37,12 +42,14 @@ def one_cpu_device_per_core(n_seeds: int, *, devices_per_network: int = 1) -> No
     Args:
       n_seeds: networks to be trained.
       devices_per_network: that share the batches of one network.
+      processes: of the job, each with as many devices.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = cpu_devices(n_seeds, cores=max(1, (cores or 1) // devices_per_network))
-    jax.config.update("jax_num_cpu_devices", count * devices_per_network)
+    all_cores = (cores or 1) * processes
+    count = cpu_devices(n_seeds, cores=max(1, all_cores // devices_per_network))
+    jax.config.update("jax_num_cpu_devices", max(1, count * devices_per_network // processes))
 
 
 def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -101,12 +108,47 @@ def network_mesh(
             f"a mesh of runtime.mesh.seed {seed} times runtime.mesh.data {data} needs "
             f"{seed * data} devices; there are {len(devices)}"
         )
+    if jax.process_count() > 1 and seed * data < len(devices):
+        raise ValueError(
+            f"a mesh of runtime.mesh.seed {seed} times runtime.mesh.data {data} leaves devices of "
+            f"{jax.process_count()} processes idle; expected {len(devices)} in all. Raise "
+            "runtime.mesh.data, take a number of seeds that they divide, or fewer processes"
+        )
     return jax.make_mesh(
         (seed, data),
         (SEED_AXIS, DATA_AXIS),
         (AxisType.Auto, AxisType.Auto),
         devices=devices[: seed * data],
     )
+
+
+def place(values: Any, sharding: NamedSharding) -> Any:
+    """Puts a tree of arrays, which every process holds whole, on the devices of a mesh.
+
+    Args:
+      values: the same in all processes.
+      sharding: of every array.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(values, sharding)
+
+    def one(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(one, values)
+
+
+def fetch(arrays: Any) -> Any:
+    """A tree of arrays as numpy arrays, whole in every process."""
+
+    def one(leaf: Any) -> Any:
+        elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        return process_allgather(leaf, tiled=True) if elsewhere else jax.device_get(leaf)
+
+    return jax.tree.map(one, arrays)
 
 
 def over_seeds(mesh: Mesh) -> NamedSharding:

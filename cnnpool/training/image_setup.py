@@ -182,9 +182,9 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         data,
         recipe,
         mesh,
-        jax.device_put(keys, runtime.over_seeds(mesh)),
-        jax.device_put(data.train, everywhere),
-        jax.device_put(TestSet.of(data.test, chunk=config.runtime.test_batch_size), everywhere),
+        runtime.place(keys, runtime.over_seeds(mesh)),
+        runtime.place(data.train, everywhere),
+        runtime.place(TestSet.of(data.test, chunk=config.runtime.test_batch_size), everywhere),
     )
     made.state_shapes()  # so that a network refuses images that it cannot take before a run begins
     return made

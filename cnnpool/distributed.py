@@ -23,6 +23,7 @@ from cnnpool.errors import CnnpoolError
 
 HEARTBEAT_SECONDS = 10  # JAX's own are 100
 RESTART_STATUS = os.EX_TEMPFAIL  # 75: the same command, given again, goes on
+_LOST = re.compile("Gloo|NCCL|UNAVAILABLE|coordination service|heartbeat|Connection reset by peer")
 _PERMANENT = re.compile("RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|NOT_FOUND")
 
 
@@ -165,12 +166,13 @@ def ending_together() -> Iterator[None]:
 def _end(error: BaseException) -> None:
     status = exit_status(error)
     who = f"process {jax.process_index()} of {jax.process_count()}"
+    lost = lost_process(error)
     if isinstance(error, PreemptedError):
         message = f"{who}: {error}" if is_first() else ""
-    elif status == RESTART_STATUS:
+    elif lost is not None:
         message = (
-            f"{who}: another process is gone ({_first_line(error)}). Give the same command again "
-            "in all processes: it goes on from the latest checkpoint"
+            f"{who}: another process is gone ({_first_line(lost)}). Start all of them again: they "
+            "go on from the latest checkpoint"
         )
     elif isinstance(error, OtherProcessError):
         message = ""
@@ -185,14 +187,18 @@ def _end(error: BaseException) -> None:
 
 def exit_status(error: BaseException) -> int:
     """`RESTART_STATUS` where the cause is a lost process or a preemption, else 1."""
-    if isinstance(error, PreemptedError):
-        return RESTART_STATUS
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, jax.errors.JaxRuntimeError) and not _PERMANENT.match(str(cause)):
-            return RESTART_STATUS
-        cause = cause.__cause__ or cause.__context__
-    return 1
+    restart = isinstance(error, PreemptedError) or lost_process(error) is not None
+    return RESTART_STATUS if restart else 1
+
+
+def lost_process(error: BaseException | None) -> BaseException | None:
+    """What in the chain of an error's causes says that another process is gone, or None."""
+    if error is None:
+        return None
+    text = str(error)
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError) and not _PERMANENT.match(text)
+    found = error if of_jax or _LOST.search(text) else None
+    return lost_process(error.__cause__ or error.__context__) or found
 
 
 def _first_line(error: BaseException) -> str:

@@ -139,6 +139,7 @@ def test_lost_processes_are_restarted_and_mistakes_are_not():
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
     assert status(lost) == os.EX_TEMPFAIL == 75
     assert status(RuntimeError("cannot write"), lost) == 75
+    assert status(ValueError("UNKNOWN: Gloo AllGather failed: Read error")) == 75
     assert status(distributed.PreemptedError("asked to end")) == 75
     assert status(full) == 1
     assert status(ValueError("config.seeds")) == 1

@@ -13,10 +13,10 @@ from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 import numpy as np
 
+from cnnpool.batch_sharding import DATA_AXIS
 from cnnpool.divisors import largest_divisor
 
 SEED_AXIS = "seed"
-DATA_AXIS = "data"
 
 
 def cpu_devices(n_seeds: int, *, cores: int) -> int:

@@ -40,7 +40,7 @@ class ImageTraining:
       mesh: with axes `seed` and `data`.
       keys: randomness of every network, the seed axis first.
       train: the training images, on all devices.
-      test: the test images in chunks, on all devices.
+      test: the test images in chunks, each chunk over the devices of a network.
     """
 
     config: ConfigDict
@@ -164,7 +164,8 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         batch_size=training.batch_size,
         devices=jax.devices()[:n_devices],
     )
-    shared_batch = PartitionSpec(runtime.DATA_AXIS) if config.runtime.mesh.data > 1 else None
+    devices = config.runtime.mesh.data
+    shared_batch = PartitionSpec(runtime.DATA_AXIS) if devices > 1 else None
     recipe = Recipe(
         model=model,
         augment=data.augment,
@@ -176,6 +177,8 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         batch_sharding=shared_batch,
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
+    in_chunks = NamedSharding(mesh, PartitionSpec(None, runtime.DATA_AXIS))
+    test = TestSet.of(data.test, chunk=config.runtime.test_batch_size, devices=devices)
     keys = jax.tree.map(lambda *k: jnp.stack(k), *[network_keys(seed) for seed in config.seeds])
     made = ImageTraining(
         config,
@@ -184,7 +187,7 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         mesh,
         runtime.place(keys, runtime.over_seeds(mesh)),
         runtime.place(data.train, everywhere),
-        runtime.place(TestSet.of(data.test, chunk=config.runtime.test_batch_size), everywhere),
+        runtime.place(test, in_chunks),
     )
     made.state_shapes()  # so that a network refuses images that it cannot take before a run begins
     return made

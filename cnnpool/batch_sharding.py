@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import jax
 from jax import Array, lax
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, PartitionSpec
 
 DATA_AXIS = "data"  # of a mesh: devices that share a batch
 
@@ -19,7 +19,11 @@ def shares(batch: int) -> int:
     Args:
       batch: images; where the devices do not divide it, it is not spread.
     """
-    devices = jax.sharding.get_abstract_mesh().shape.get(DATA_AXIS, 1)
+    mesh = jax.sharding.get_abstract_mesh()
+    types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
+    if types.get(DATA_AXIS) != AxisType.Auto:  # absent, or the program is one device's already
+        return 1
+    devices = mesh.shape[DATA_AXIS]
     return devices if batch % devices == 0 else 1
 
 

@@ -5,13 +5,10 @@ import os
 from pathlib import Path
 import platform
 import re
-from typing import Any
 import zlib
 
 import jax
-from jax.experimental.multihost_utils import process_allgather
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-import numpy as np
 
 from cnnpool.batch_sharding import DATA_AXIS
 from cnnpool.divisors import largest_divisor
@@ -122,33 +119,16 @@ def network_mesh(
     )
 
 
-def place(values: Any, sharding: NamedSharding) -> Any:
-    """Puts a tree of arrays, which every process holds whole, on the devices of a mesh.
+def image_mesh() -> Mesh | None:
+    """A mesh with the one axis `data` over all devices, for images that are only looked at.
 
-    Args:
-      values: the same in all processes.
-      sharding: of every array.
+    None where one device does it: a CPU of one process, whose threads share the work already.
     """
-    if sharding.is_fully_addressable:
-        return jax.device_put(values, sharding)
-
-    def one(leaf: Any) -> jax.Array:
-        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)))
-        whole = np.asarray(leaf)
-        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
-
-    return jax.tree.map(one, values)
-
-
-def fetch(arrays: Any) -> Any:
-    """A tree of arrays as numpy arrays, whole in every process."""
-
-    def one(leaf: Any) -> Any:
-        elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-        return process_allgather(leaf, tiled=True) if elsewhere else jax.device_get(leaf)
-
-    return jax.tree.map(one, arrays)
+    devices = jax.devices()
+    alone_on_cpu = devices[0].platform == "cpu" and jax.process_count() == 1
+    if alone_on_cpu or len(devices) == 1:
+        return None
+    return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)
 
 
 def over_seeds(mesh: Mesh) -> NamedSharding:

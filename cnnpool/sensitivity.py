@@ -19,8 +19,17 @@ import warnings
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 import numpy as np
+
+from cnnpool import global_arrays
+from cnnpool.batch_sharding import DATA_AXIS
+
+_BY_IMAGE = PartitionSpec(DATA_AXIS)
+_BY_DRAW_AND_IMAGE = PartitionSpec(None, DATA_AXIS)
+# Of features, clean, deformed, noisy and weight.
+_SPECS = (PartitionSpec(), _BY_IMAGE, _BY_DRAW_AND_IMAGE, _BY_DRAW_AND_IMAGE, _BY_IMAGE)
 
 Features = Callable[[Array], dict[str, Array]]
 
@@ -64,6 +73,7 @@ def image_moments(
     noisy: Float[Array, "..."],
     *,
     batch_size: int,
+    mesh: Mesh | None = None,
     compiler_options: Mapping[str, Any] | None = None,
 ) -> dict[str, ImageMoments]:
     """Streams all images through `features` once and keeps their moments.
@@ -85,7 +95,8 @@ def image_moments(
       deformed: tau(x), (draws, images, *shape), one or more draws of each image.
       noisy: x + eta, likewise, perhaps with another number of draws.
       batch_size: images, their deformed and noisy copies counted, whose activations are held
-        at once.
+        at once on a device.
+      mesh: with the axis `data`, over whose devices the images are spread; None is one device.
       compiler_options: of the streaming program, for `jax.jit`.
 
     Returns:
@@ -106,31 +117,64 @@ def image_moments(
         )
     if not isinstance(features, jax.tree_util.Partial):
         features = jax.tree_util.Partial(features)
-    copies = 1 + len(deformed) + len(noisy)
-    size = min(max(1, batch_size // copies), len(clean))
-    stream = _compiled_stream(tuple(sorted((compiler_options or {}).items())))
-    found = jax.device_get(stream(features, clean, deformed, noisy, batch_size=size))
-    wide = functools.partial(jax.tree.map, lambda a: np.asarray(a, np.float64))
+    images, devices = len(clean), 1 if mesh is None else mesh.size
+    share = -(-images // devices)
+    size = min(max(1, batch_size // (1 + len(deformed) + len(noisy))), share)
+    stream = _compiled_stream(mesh, size, tuple(sorted((compiler_options or {}).items())))
+    # Where devices do not divide the images, the last one is repeated, with weight 0.
+    number = np.arange(share * devices)
+    weight = (number < images).astype(clean.dtype)
+    if share * devices > images:
+        index = np.minimum(number, images - 1)
+        clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
+    arguments = (features, clean, deformed, noisy, weight)
+    if mesh is not None:
+        arguments = tuple(
+            global_arrays.place(argument, NamedSharding(mesh, spec))
+            for argument, spec in zip(arguments, _SPECS, strict=True)
+        )
+    found = global_arrays.fetch(stream(*arguments))
+    wide = functools.partial(jax.tree.map, lambda a: np.asarray(a[:images], np.float64))
     return {
-        name: ImageMoments(*wide(layer))
-        for name, layer in zip(found.names, found.layers, strict=True)
+        name: ImageMoments(*[*wide(rows), float(center)])
+        for name, rows, center in zip(found.names, found.rows, found.centers, strict=True)
     }
 
 
-@functools.partial(jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=["names"])
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["rows", "centers"], meta_fields=["names"]
+)
 @dataclasses.dataclass
 class _InForwardOrder:
     """Arrays of every layer out of a compiled program; JAX would sort a dict by its keys."""
 
     names: tuple[str, ...]
-    layers: Any
+    rows: Any  # of every layer: deformation, noise, spread of every image
+    centers: Any
 
 
 @functools.cache
-def _compiled_stream(compiler_options: tuple[tuple[str, Any], ...]):
-    return jax.jit(
-        _stream, static_argnames="batch_size", compiler_options=dict(compiler_options) or None
-    )
+def _compiled_stream(
+    mesh: Mesh | None, batch_size: int, compiler_options: tuple[tuple[str, Any], ...]
+):
+    """(features, clean, deformed, noisy, weight) -> `_InForwardOrder`."""
+
+    def stream(*arguments):
+        names: list[str] = []
+        axis = None if mesh is None else DATA_AXIS
+        run = functools.partial(_stream, names, batch_size=batch_size, axis=axis)
+        if mesh is not None:
+            run = jax.shard_map(
+                run,
+                mesh=mesh,
+                in_specs=_SPECS,
+                out_specs=(_BY_IMAGE, PartitionSpec()),
+                check_vma=False,
+            )
+        rows, centers = run(*arguments)
+        return _InForwardOrder(tuple(names), rows, centers)
+
+    return jax.jit(stream, compiler_options=dict(compiler_options) or None)
 
 
 class _Batch(NamedTuple):
@@ -142,12 +186,21 @@ class _Batch(NamedTuple):
     sketch: Float[Array, "batch projections"]  # of g
 
 
-def _stream(features, clean, deformed, noisy, *, batch_size: int):
+def _stream(names, features, clean, deformed, noisy, weight, *, batch_size: int, axis: str | None):
+    """Rows and centers of every layer; notes the layers' names.
+
+    With an axis, of one device's images: only means of layers go between devices, twice each.
+    """
+
+    def total(values):
+        return values if axis is None else lax.psum(values, axis)
+
     images = len(clean)
     batches = -(-images // batch_size)
     # The last batch is filled up with copies of the last image, of weight 0.
     number = jnp.arange(batches * batch_size).reshape(batches, batch_size)
-    index, weight = jnp.minimum(number, images - 1), (number < images).astype(clean.dtype)
+    index = jnp.minimum(number, images - 1)
+    weights = jnp.where(number < images, weight[index], 0)
     changed = jnp.concatenate([deformed, noisy])
 
     def of_batch(carry, batch):
@@ -156,10 +209,8 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
         # Without the barrier, what makes a unit is repeated in everything that reads it.
         found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
         flat = {name: f.reshape(len(stacked), batch_size, -1) for name, f in found.items()}
-        references = {
-            name: jnp.where(first, _sum_over_images(f[0], w) / w.sum(), references[name])
-            for name, f in flat.items()
-        }
+        means = functools.partial(_means, flat, w, total)
+        references = lax.cond(first, means, lambda: references)
         kept = {}
         for name, f in flat.items():
             squared = jnp.square(f - f[:1]).sum(-1)[1:]
@@ -173,21 +224,30 @@ def _stream(features, clean, deformed, noisy, *, batch_size: int):
             sums = sums | {name: sums[name] + _sum_over_images(away, w)}
         return (references, sums), kept
 
-    names: list[str] = []
-
     def note_names(images):
         found = features(images)
-        names.extend(found)
+        names[:] = found
         return found
 
     copies = jax.ShapeDtypeStruct((1 + len(changed), *clean.shape[1:]), clean.dtype)
     one = jax.eval_shape(note_names, copies)
     nothing = {name: jnp.zeros(math.prod(f.shape[1:]), f.dtype) for name, f in one.items()}
-    batches_of = (index, weight, jnp.arange(batches) == 0)
+    batches_of = (index, weights, jnp.arange(batches) == 0)
     (references, sums), kept = lax.scan(of_batch, (nothing, nothing), batches_of)
-    rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:images], kept)
-    layers = [_moments(rows[name], references[name], sums[name] / images) for name in names]
-    return _InForwardOrder(tuple(names), layers)
+    count = total(weight.sum())
+    rows, centers = [], []
+    for name in names:
+        layer = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:images], kept[name])
+        shift = total(sums[name]) / count
+        rows.append(_moments(layer, weight / count, shift, total))
+        centers.append(jnp.square(references[name] + shift).sum())
+    return rows, centers
+
+
+def _means(flat: dict[str, Array], weights: Array, total: Callable) -> dict[str, Array]:
+    """Of the clean images of a batch, of every layer."""
+    count = total(weights.sum())
+    return {name: total(_sum_over_images(f[0], weights)) / count for name, f in flat.items()}
 
 
 def _sum_over_images(
@@ -197,14 +257,23 @@ def _sum_over_images(
     return lax.dot(weights[None], values, precision="highest")[0]
 
 
-def _moments(rows: _Batch, reference: Array, shift: Array) -> tuple[Array, Array, Array, Array]:
-    """The moments of one layer; `shift` is c, the mean of g over all images."""
+def _moments(
+    rows: _Batch, weights: Array, shift: Array, total: Callable
+) -> tuple[Array, Array, Array]:
+    """Deformation, noise and spread of every image in one layer.
+
+    Args:
+      rows: what is kept of the images.
+      weights: of the images, 1 together over all devices.
+      shift: c, the mean of g over all images.
+      total: the sum over devices.
+    """
     square = jnp.square(shift).sum()
-    mean = rows.sketch.mean(0)
+    mean = total(_sum_over_images(rows.sketch, weights))
     overlap = (rows.sketch * mean[None]).sum(-1)
-    overlap = overlap - overlap.mean() + square  # g_i.c, whose mean is exact
-    spread = jnp.maximum(rows.distance - 2 * overlap + square, 0)
-    return rows.deformation, rows.noise, spread, jnp.square(reference + shift).sum()
+    # g_i.c, whose mean is exact
+    overlap = overlap - total((weights * overlap).sum()) + square
+    return rows.deformation, rows.noise, jnp.maximum(rows.distance - 2 * overlap + square, 0)
 
 
 def _sketch(values: Float[Array, "batch entries"]) -> Float[Array, "batch projections"]:

@@ -161,6 +161,7 @@ def moments(
             shown,
             *inputs,
             batch_size=batch_size or fitting_batch(shown, inputs.clean),
+            mesh=runtime.image_mesh(),
             compiler_options=runtime.with_barriers(jax.devices()[0].platform),
         )
 

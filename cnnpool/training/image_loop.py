@@ -13,7 +13,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from cnnpool import distributed, provenance, run_config, runtime
+from cnnpool import distributed, global_arrays, provenance, run_config
 from cnnpool.training import optimizer, packed
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import CheckpointStore, RunState
@@ -131,7 +131,7 @@ def _run(
             epoch = state.epoch
             arrays, metrics = _one_epoch(training, steps, state, store, bar)
             arrays, evaluations = finish(arrays, training.keys, training.test, epoch)
-            evaluations = _rows(runtime.fetch(evaluations))
+            evaluations = _rows(global_arrays.fetch(evaluations))
             _refuse_broken_networks(training, store, epoch, evaluations)
             progress = tuple(
                 one.observe(epoch + 1, evaluation, last_epoch=config.training.epochs)
@@ -178,7 +178,7 @@ def _one_epoch(
     for start in range(0, count, config.runtime.steps_per_call):
         stop = min(start + config.runtime.steps_per_call, count)
         arrays, metrics = steps(arrays, training.keys, training.train, state.epoch, start, stop)
-        metrics = runtime.fetch(metrics)
+        metrics = global_arrays.fetch(metrics)
         _refuse_divergence(training, store, state.epoch, metrics)
         loss, error = loss + metrics.loss, error + metrics.error
         bar.update(stop - start)

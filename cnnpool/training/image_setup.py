@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from cnnpool import data as data_sets
-from cnnpool import models, runtime
+from cnnpool import global_arrays, models, runtime
 from cnnpool.data.images import ImageData, Split
 from cnnpool.data.scale1d import Scale1D
 from cnnpool.training import optimizer
@@ -185,9 +185,9 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         data,
         recipe,
         mesh,
-        runtime.place(keys, runtime.over_seeds(mesh)),
-        runtime.place(data.train, everywhere),
-        runtime.place(test, in_chunks),
+        global_arrays.place(keys, runtime.over_seeds(mesh)),
+        global_arrays.place(data.train, everywhere),
+        global_arrays.place(test, in_chunks),
     )
     made.state_shapes()  # so that a network refuses images that it cannot take before a run begins
     return made

@@ -3,7 +3,7 @@
 Processes are found by explicit arguments, in a job step of Slurm (`srun -n K`) or on a TPU pod; an
 ordinary process is alone, and nothing here does anything. Only the first process writes files and
 prints. When a process dies, the others notice by a failed collective at once, or by its missing
-heartbeat within `HEARTBEAT_SECONDS`; they exit with `RESTART_STATUS`, or are aborted by JAX
+heartbeat within `HEARTBEAT_SECONDS`; they exit with `EXIT_PREEMPTED`, or are aborted by JAX
 (SIGABRT, status 134) where they hang in a step. Either way all are to be started again.
 """
 
@@ -19,20 +19,15 @@ import jax
 from jax.experimental import multihost_utils
 import numpy as np
 
-from cnnpool.errors import CnnpoolError
+from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 HEARTBEAT_SECONDS = 10  # JAX's own are 100
-RESTART_STATUS = os.EX_TEMPFAIL  # 75: the same command, given again, goes on
 _LOST = re.compile("Gloo|NCCL|UNAVAILABLE|coordination service|heartbeat|Connection reset by peer")
 _PERMANENT = re.compile("RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|NOT_FOUND")
 
 
 class OtherProcessError(CnnpoolError):
     """Another process of the job has failed, and said why."""
-
-
-class PreemptedError(CnnpoolError):
-    """The job was asked to end; what it has done is saved, and it is to be started again."""
 
 
 def join(
@@ -198,9 +193,9 @@ def _end(error: BaseException) -> None:
 
 
 def exit_status(error: BaseException) -> int:
-    """`RESTART_STATUS` where the cause is a lost process or a preemption, else 1."""
+    """`EXIT_PREEMPTED` where the cause is a lost process or a preemption, else 1."""
     restart = isinstance(error, PreemptedError) or lost_process(error) is not None
-    return RESTART_STATUS if restart else 1
+    return EXIT_PREEMPTED if restart else 1
 
 
 def lost_process(error: BaseException | None) -> BaseException | None:

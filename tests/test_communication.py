@@ -1,12 +1,15 @@
 """What compiled programs send between eight devices, against the calculation."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
-from benchmarks import communication
+from benchmarks import communication, scaling
+from benchmarks.accelerators import MACHINES, all_reduce_seconds
 from cnnpool import batch_sharding, models, sensitivity
 from cnnpool.convolution import conv2d
 from cnnpool.measuring import image_network
@@ -15,6 +18,7 @@ from cnnpool.training.image_step import Variables
 from configs import scale2d
 from tests import tiny_images
 
+ROOT = Path(__file__).parents[1]
 DEVICES = 8
 BATCH = NamedSharding(jax.make_mesh((DEVICES,), ("data",), (AxisType.Auto,)), PartitionSpec("data"))
 
@@ -71,7 +75,7 @@ def test_steps_of_deep_networks_sum_and_move_nothing_else(name):
 
 @pytest.mark.parametrize("groups", [1, 64])
 def test_a_convolution_in_loops_over_images_keeps_them_where_they_are(groups):
-    """Winograd's in chunks and the depthwise one, forward and backward, in float64's place."""
+    """Winograd's in chunks and the depthwise one, forward and backward."""
     x = jax.random.normal(jax.random.key(0), (16, 16, 16, 64))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 64 // groups, 64))
 
@@ -125,3 +129,18 @@ def test_sizes_of_a_network_counted_by_hand():
     assert size.parameters == 2 * 3 + 27 * 4 + 2 * 4 + 64 * 3 + 3
     assert (size.normalized_channels, size.norms, size.outputs) == (7, 2, 3)
     assert size.entries[:2] == (192, 64)
+
+
+def test_time_of_an_all_reduce():
+    machine = MACHINES[-1]._replace(host=8, fast=400.0, slow=50.0)
+    assert all_reduce_seconds(machine, 1, 800) == 0
+    assert all_reduce_seconds(machine, 2, 800) == pytest.approx(800 / 400)
+    inside = 2 * 7 / 8 * 800 / 400
+    assert all_reduce_seconds(machine, 8, 800) == pytest.approx(inside)
+    # A host's eight devices share what goes to the other three.
+    assert all_reduce_seconds(machine, 32, 800) == pytest.approx(inside + 2 * 3 / 4 * 100 / 50)
+
+
+@pytest.mark.slow
+def test_the_page_is_what_its_command_writes():
+    assert (ROOT / "docs" / "scaling.md").read_text() == scaling.document()

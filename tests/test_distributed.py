@@ -10,6 +10,7 @@ import jax
 import pytest
 
 from cnnpool import distributed
+from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from tests import processes
 
 EPOCHS = 24
@@ -61,7 +62,7 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
         wait_for_epoch(running, job, 1)
         running[1].send_signal(signal.SIGTERM)
         ends = processes.finish(running)
-    assert [end[0] for end in ends] == [distributed.RESTART_STATUS] * 2, ends
+    assert [end[0] for end in ends] == [EXIT_PREEMPTED] * 2, ends
     saved = max(epochs(job))
     assert f"saved after epoch {saved}" in ends[0][2]
     assert 1 < saved < EPOCHS
@@ -73,7 +74,7 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
         first = processes.finish(running[:1])[0]
         assert time.monotonic() - began < HEARD
         running[1].communicate()
-    assert first[0] == distributed.RESTART_STATUS, first
+    assert first[0] == EXIT_PREEMPTED, first
     assert "another process is gone" in first[2]
     assert saved < max(epochs(job)) < EPOCHS
 
@@ -140,6 +141,6 @@ def test_lost_processes_are_restarted_and_mistakes_are_not():
     assert status(lost) == os.EX_TEMPFAIL == 75
     assert status(RuntimeError("cannot write"), lost) == 75
     assert status(ValueError("UNKNOWN: Gloo AllGather failed: Read error")) == 75
-    assert status(distributed.PreemptedError("asked to end")) == 75
+    assert status(PreemptedError("asked to end")) == 75
     assert status(full) == 1
     assert status(ValueError("config.seeds")) == 1

@@ -14,6 +14,7 @@ from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from cnnpool import distributed, global_arrays, provenance, run_config
+from cnnpool.errors import PreemptedError
 from cnnpool.training import optimizer, packed
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import CheckpointStore, RunState
@@ -149,7 +150,7 @@ def _run(
                 saved_at = time.monotonic()
             if preempted and not state.finished:
                 store.wait()
-                raise distributed.PreemptedError(f"asked to end; saved after epoch {state.epoch}")
+                raise PreemptedError(f"asked to end; saved after epoch {state.epoch}")
     store.wait()
     return state
 

@@ -58,6 +58,7 @@ def join(
     if tasks > 1:
         jax.distributed.initialize(
             num_processes=tasks,
+            local_device_ids=_gpus_of_task(environment),
             cluster_detection_method="slurm",
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
@@ -91,6 +92,19 @@ def _join_by_arguments(
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
     return num_processes
+
+
+def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:
+    """All GPUs that Slurm shows this task, if it sees one or is alone on its node.
+
+    None leaves it to JAX, which gives each of a node's tasks one of the GPUs that all of them see.
+    """
+    visible = environment.get("CUDA_VISIBLE_DEVICES")
+    if not visible:
+        return None
+    count = len(visible.split(","))
+    alone = re.fullmatch(r"1(\(x\d+\))?", environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
+    return list(range(count)) if alone or count == 1 else None
 
 
 def _on_tpu() -> bool:

@@ -117,13 +117,26 @@ def test_a_process_that_is_alone_stays_alone(monkeypatch):
         raise KeyError
 
 
-def test_a_step_of_slurm_is_joined(monkeypatch):
+@pytest.mark.parametrize(
+    ("gpus", "tasks_per_node", "devices"),
+    [
+        (None, "2", None),
+        ("3", "4", [0]),  # one each, as --gpus-per-task=1 shows it
+        ("0,1,2,3", "4", None),  # all see all: JAX gives each its own
+        ("0,1,2,3", "1(x2)", [0, 1, 2, 3]),
+        ("0,1,2,3", "12", None),
+    ],
+)
+def test_a_step_of_slurm_is_joined(monkeypatch, gpus, tasks_per_node, devices):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: calls.append(k))
-    assert distributed.join(environment={"SLURM_STEP_NUM_TASKS": "4"}) == 4
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": tasks_per_node}
+    seen = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+    assert distributed.join(environment=step | seen) == 4
     assert calls == [
         {
             "num_processes": 4,
+            "local_device_ids": devices,
             "cluster_detection_method": "slurm",
             "heartbeat_timeout_seconds": distributed.HEARTBEAT_SECONDS,
         }

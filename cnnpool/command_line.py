@@ -22,6 +22,16 @@ def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
     )
 
 
+def add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of a job in several processes; see `cnnpool.distributed.join`."""
+    group = parser.add_argument_group(
+        "several processes (found by themselves in srun, on TPU pods)"
+    )
+    group.add_argument("--coordinator", help="HOST:PORT on which process 0 listens")
+    group.add_argument("--process_id", type=int, help="which one this is, from 0")
+    group.add_argument("--num_processes", type=int, help="how many there are")
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command; an expected error becomes one message and exit status 1."""
     logging.set_verbosity(logging.ERROR)

@@ -14,7 +14,7 @@ from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from cnnpool import depthwise, tiles, winograd
+from cnnpool import batch_sharding, depthwise, tiles, winograd
 from cnnpool.divisors import largest_divisor
 
 _CACHE_BYTES = 2**21  # of one core, its second level
@@ -119,6 +119,17 @@ def cpu_algorithm(
     return by_tiles
 
 
+def _cpu(x: Array, kernel: Array, **options: int) -> Algorithm:
+    """The algorithm of a CPU device for its own share of the images."""
+    shares = batch_sharding.shares(len(x))
+    algorithm = cpu_algorithm((len(x) // shares, *x.shape[1:]), kernel.shape, **options)
+    if shares == 1:
+        return algorithm
+    return Algorithm(
+        batch_sharding.forward(algorithm.forward), batch_sharding.backward(algorithm.backward)
+    )
+
+
 def _block(kernel: tuple[int, ...]) -> tuple[int, int]:
     """Outputs (rows, columns) that one tile makes: several where channels are few."""
     kh, _, inputs, outputs = kernel
@@ -135,7 +146,7 @@ def _convolve(x: Array, kernel: Array, stride: int, padding: int, groups: int) -
     return lax.platform_dependent(
         x,
         kernel,
-        cpu=cpu_algorithm(x.shape, kernel.shape, **options).forward,
+        cpu=_cpu(x, kernel, **options).forward,
         default=xla(**options).forward,
     )
 
@@ -151,7 +162,7 @@ def _convolve_backward(stride, padding, groups, residuals, dy):
         x,
         kernel,
         dy,
-        cpu=cpu_algorithm(x.shape, kernel.shape, **options).backward,
+        cpu=_cpu(x, kernel, **options).backward,
         default=xla(**options).backward,
     )
 

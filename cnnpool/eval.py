@@ -22,6 +22,9 @@ pictures (image_folder; classes in folders of their own, or all in one), ImageNe
 images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folder (arrays).
 Interrupted, the same command goes on with what is not yet measured.
 
+In several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
+--coordinator, --num_processes and --process_id: images are spread over all devices.
+
 Stages: init, epochs, all that are kept, trained, last. Of deep networks "trained" is the network
 with the smallest test error, "last" the one after the last epoch; in 1-D runs both are the same.
 """
@@ -35,7 +38,7 @@ from typing import Any
 from ml_collections import ConfigDict
 import xarray as xr
 
-from cnnpool import command_line, results, run_config, runtime
+from cnnpool import command_line, distributed, results, run_config, runtime
 from cnnpool.diffeomorphisms import INTERPOLATIONS
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, tables
@@ -109,8 +112,12 @@ def evaluate(
         command_line.refuse_existing(out, overwrite=False, because="with another measurement")
     journal = Journal(out, record)
     dataset = measure(journal)
-    results.write(out, dataset)
-    journal.remove()
+
+    def write() -> None:
+        results.write(out, dataset)
+        journal.remove()
+
+    distributed.on_first(write)
     return dataset
 
 
@@ -201,11 +208,24 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data_dir", help="of the images, instead of the run's own")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
     names = _add_settings(parser)
+    command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
+    with distributed.ending_together():
+        processes = distributed.join(
+            coordinator=args.coordinator,
+            process_id=args.process_id,
+            num_processes=args.num_processes,
+        )
+        _evaluate(args, names, processes)
+
+
+def _evaluate(args: argparse.Namespace, names: Sequence[str], processes: int) -> None:
     config = run_config.load(args.workdir)
     if run_config.is_deep(config):
-        runtime.one_cpu_device_per_core(len(config.seeds))
+        runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
+    else:
+        distributed.refuse_joined("simple CNNs are measured")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     dataset = evaluate(
         args.workdir,
@@ -217,6 +237,8 @@ def main(argv: Sequence[str]) -> None:
         data=args.data,
         data_dir=args.data_dir,
     )
+    if not distributed.is_first():
+        return
     print(tables.layer_table(dataset))
     if run_config.is_deep(config):
         print(f"\n{tables.error_table(dataset)}")

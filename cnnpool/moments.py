@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float
 import numpy as np
 
-from cnnpool import runtime
+from cnnpool import global_arrays, runtime
+from cnnpool.batch_sharding import DATA_AXIS
 
 Features = Callable[[Array], dict[str, Array]]
 
@@ -27,6 +29,7 @@ SKETCH = 1024
 
 _LARGEST_BATCH = 75
 _BATCH_BYTES = 2**30
+_FEW = 8  # images that are added up row by row
 
 
 class ImageMoments(NamedTuple):
@@ -45,20 +48,30 @@ class ImageMoments(NamedTuple):
     center: float
 
 
-class _Batch(NamedTuple):
-    """What is kept of a layer and a batch, image by image; g = f - r."""
+class _Rows(NamedTuple):
+    """What is kept of a layer, image by image; g = f - r."""
 
-    deformation: Float[Array, " batch"]
-    noise: Float[Array, " batch"]
-    distance: Float[Array, " batch"]  # ||g||^2
-    sketch: Float[Array, "batch projections"]  # of g
+    deformation: Float[Array, " images"]
+    noise: Float[Array, " images"]
+    distance: Float[Array, " images"]  # ||g||^2
+    sketch: Float[Array, "images projections"]  # of g
 
 
 class _Layer(NamedTuple):
-    """What one batch hands to the next of a layer."""
+    """What is known of a layer after some batches."""
 
     reference: Float[Array, " entries"]  # r
-    total: Float[Array, " entries"]  # sum of g over images
+    total: Float[Array, "devices entries"]  # sum of g over each device's images
+    rows: _Rows  # a device's images, its batches filled up, behind those of the device before
+
+
+# How these are spread over a mesh, and the inputs of a step: features, clean, deformed, noisy,
+# weights and the place of the first image.
+_ONE = PartitionSpec()
+_BY_IMAGE = PartitionSpec(DATA_AXIS)
+_BY_DRAW = PartitionSpec(None, DATA_AXIS)
+_LAYER: Any = _Layer(*[_ONE, _BY_IMAGE, _Rows(*[_BY_IMAGE] * len(_Rows._fields))])  # type: ignore
+_INPUTS = (_ONE, _BY_IMAGE, _BY_DRAW, _BY_DRAW, _BY_IMAGE, _ONE)
 
 
 def image_moments(
@@ -68,6 +81,7 @@ def image_moments(
     noisy: Float[Array, "..."],
     *,
     batch_size: int = 0,
+    mesh: Mesh | None = None,
     on_batch: Callable[[int], Any] | None = None,
 ) -> dict[str, ImageMoments]:
     """Streams all images through `features` once and keeps their moments.
@@ -81,7 +95,8 @@ def image_moments(
     of a batch, standard errors are right to a percent.
 
     A batch is one call of a compiled program, so that progress can be shown and Ctrl-C obeyed;
-    what is kept stays on the device until the end.
+    what is kept stays on the devices until the end. With a mesh, only the first batch's means and
+    sums at the end go between devices.
 
     Args:
       features: images (batch, *shape) -> activations {layer: (batch, ...)}; it is given the
@@ -92,7 +107,8 @@ def image_moments(
       deformed: tau(x), (draws, images, *shape), one or more draws of each image.
       noisy: x + eta, likewise, perhaps with another number of draws.
       batch_size: images, their deformed and noisy copies counted, whose activations are held
-        at once; 0: as many as fit a gigabyte, at most 75.
+        at once on a device; 0: as many as fit a gigabyte, at most 75.
+      mesh: with the axis `data`, over whose devices the images are spread; None is one device.
       on_batch: told the number of images after every batch.
 
     Returns:
@@ -107,28 +123,32 @@ def image_moments(
         features = jax.tree_util.Partial(features)
     copies = 1 + len(deformed) + len(noisy)
     activations = _activations(features, clean, copies)
-    size = min(max(1, (batch_size or _fitting_batch(activations)) // copies), len(clean))
-    layers = {name: _nothing(f) for name, f in activations.items()}
-    step, kept = _compiled_step(), []
+    images, devices = len(clean), 1 if mesh is None else mesh.size
+    share = -(-images // devices)
+    size = min(max(1, (batch_size or _fitting_batch(activations)) // copies), share)
+    # Where devices do not divide the images, the last one is repeated, with weight 0.
+    number = np.arange(share * devices)
+    weights = (number < images).astype(np.float32)
+    if share * devices > images:
+        index = np.minimum(number, images - 1)
+        clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
+    inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-1], mesh)
+    layers = {name: _nothing(f, size * -(-share // size), mesh) for name, f in activations.items()}
+    step, finish = _programs(mesh, size)
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
     with jax.default_matmul_precision("highest"):
-        for start in range(0, len(clean), size):
-            # The last batch is filled up with copies of the last image, of weight 0.
-            number = np.arange(start, start + size)
-            rows, weights = np.minimum(number, len(clean) - 1), number < len(clean)
-            layers, found = step(
-                features, layers, clean, deformed, noisy, rows, weights, first=start == 0
-            )
-            kept.append(found)
+        for start in range(0, share, size):
+            layers = step(layers, *inputs, start)
             if on_batch:
-                jax.block_until_ready(found)
-                on_batch(int(weights.sum()))
-    ends = {name: _ends(layer, jnp.float32(len(clean))) for name, layer in layers.items()}
-    batches, squares = jax.device_get((kept, ends))
-    return {
-        name: _moments([batch[name] for batch in batches], *squares[name], images=len(clean))
-        for name in activations
-    }
+                jax.block_until_ready(layers)
+                on_batch(min(images, (start + size) * devices) - min(images, start * devices))
+        found = global_arrays.fetch(finish(layers, inputs[-1]))
+    moments = {}
+    for name in activations:
+        rows, center = found[name]
+        deformation, noise, spread = (np.asarray(a[:images], np.float64) for a in rows)
+        moments[name] = ImageMoments(deformation, noise, spread, float(center))
+    return moments
 
 
 def _check_inputs(clean: Array, deformed: Array, noisy: Array, batch_size: int) -> None:
@@ -190,92 +210,156 @@ def _fitting_batch(activations: Mapping[str, jax.ShapeDtypeStruct]) -> int:
     return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(1, of_one)))
 
 
-def _nothing(activations: jax.ShapeDtypeStruct) -> _Layer:
+def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
+    """A tuple on the devices of a mesh, each part by its spec."""
+    if mesh is None:
+        return values
+    return tuple(
+        global_arrays.place(value, NamedSharding(mesh, spec))
+        for value, spec in zip(values, specs, strict=True)
+    )
+
+
+def _nothing(activations: jax.ShapeDtypeStruct, rows: int, mesh: Mesh | None) -> _Layer:
+    """A layer before the first batch; `rows` images a device, the filling of batches counted."""
     entries = activations.size // len(activations)
-    return _Layer(*(jnp.zeros(entries, activations.dtype) for _ in _Layer._fields))
+    devices = 1 if mesh is None else mesh.size
+
+    def zeros(spec: PartitionSpec, *shape: int) -> Array:
+        device = None if mesh is None else NamedSharding(mesh, spec)
+        return jnp.zeros(shape, activations.dtype, device=device)
+
+    first, second, third = (zeros(_BY_IMAGE, devices * rows) for _ in range(3))
+    sketch = zeros(_BY_IMAGE, devices * rows, -(-entries // _group(entries)))
+    total = zeros(_BY_IMAGE, devices, entries)
+    return _Layer(zeros(_ONE, entries), total, _Rows(first, second, third, sketch))
 
 
 @functools.cache
-def _compiled_step():
-    """The program of one batch."""
-    options = runtime.with_barriers(jax.devices()[0].platform)
-    return jax.jit(_step, compiler_options=options or None, donate_argnames="layers")
+def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
+    """The programs of one batch of `size` images a device, and of the end."""
+    axis = None if mesh is None else DATA_AXIS
+
+    def total(values: Array) -> Array:
+        return values if axis is None else lax.psum(values, axis)
+
+    step: Callable = functools.partial(_step, size, total)
+    finish: Callable = functools.partial(_finish, total)
+
+    def over_mesh(program: Callable, after: Any, *specs: PartitionSpec) -> Callable:
+        """(layers, *inputs) -> something of each layer, on every device for its own images."""
+
+        def spread(layers, *inputs):
+            before = (dict.fromkeys(layers, _LAYER), *specs)
+            mapped = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+            results = dict.fromkeys(layers, after)
+            return mapped(program, in_specs=before, out_specs=results)(layers, *inputs)
+
+        return program if mesh is None else spread
+
+    step = over_mesh(step, _LAYER, *_INPUTS)
+    finish = over_mesh(finish, ((_BY_IMAGE,) * 3, _ONE), _BY_IMAGE)
+    devices = jax.devices() if mesh is None else mesh.devices.flat
+    options = runtime.with_barriers(devices[0].platform) or None
+    return (
+        jax.jit(step, compiler_options=options, donate_argnums=0),
+        jax.jit(finish, compiler_options=options),
+    )
 
 
 def _step(
-    features: Features,
+    size: int,
+    total: Callable[[Array], Array],
     layers: dict[str, _Layer],
+    features: Features,
     clean: Array,
     deformed: Array,
     noisy: Array,
-    rows: Array,
     weights: Array,
-    *,
-    first: Array,
-) -> tuple[dict[str, _Layer], dict[str, _Batch]]:
-    """Adds a batch to what is known of all layers, and returns what is kept of its images."""
-    copies = [clean[rows][None], jnp.take(deformed, rows, axis=1), jnp.take(noisy, rows, axis=1)]
+    start: Array,
+) -> dict[str, _Layer]:
+    """Adds to what is known of all layers a batch of images, those from `start` on.
+
+    The last batch is filled up with copies of the last image, of weight 0. Of several devices,
+    each has images of its own; `total` adds over them.
+    """
+    number = start + jnp.arange(size)
+    row = jnp.minimum(number, len(clean) - 1)
+    weights = jnp.where(number < len(clean), weights[row], 0)
+    copies = [clean[row][None], jnp.take(deformed, row, axis=1), jnp.take(noisy, row, axis=1)]
     stacked = jnp.concatenate(copies)
     # Without the barrier, what makes a unit is repeated in everything that reads it.
     found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
-    after, kept = {}, {}
-    for name, activations in found.items():
-        f = activations.reshape(*stacked.shape[:2], -1)
-        after[name], kept[name] = _of_layer(layers[name], f, len(deformed), weights, first)
-    return after, kept
+    flat = {name: f.reshape(*stacked.shape[:2], -1) for name, f in found.items()}
+
+    def means() -> dict[str, Array]:
+        count = total(weights.sum())
+        return {n: total(_sum_over_images(f[0], weights)) / count for n, f in flat.items()}
+
+    references = lax.cond(
+        start == 0, means, lambda: {name: layers[name].reference for name in flat}
+    )
+    return {
+        name: _with_batch(layers[name], references[name], f, len(deformed), weights, start)
+        for name, f in flat.items()
+    }
 
 
-def _of_layer(
+def _with_batch(
     layer: _Layer,
+    reference: Array,
     f: Float[Array, "copies batch entries"],
     deformed: int,
     weights: Array,
-    first: Array,
-) -> tuple[_Layer, _Batch]:
+    start: Array,
+) -> _Layer:
     """`_step` for one layer, whose copies are clean, `deformed` times deformed, and noisy."""
     weights = weights.astype(f.dtype)
-    reference = lax.cond(
-        first, lambda: _sum_over_images(f[0], weights) / weights.sum(), lambda: layer.reference
-    )
     squared = jnp.square(f - f[:1]).sum(-1)[1:]
     away = lax.optimization_barrier(f[0] - reference[None])
-    kept = _Batch(
+    rows = _Rows(
         squared[:deformed].mean(0),
         squared[deformed:].mean(0),
         jnp.square(away).sum(-1),
         _sketch(away),
     )
-    return _Layer(reference, layer.total + _sum_over_images(away, weights)), kept
+    write = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
+    return _Layer(
+        reference,
+        layer.total + _sum_over_images(away, weights)[None],
+        jax.tree.map(write, layer.rows, rows),
+    )
+
+
+def _finish(
+    total: Callable[[Array], Array], layers: dict[str, _Layer], weights: Array
+) -> dict[str, tuple[tuple[Array, Array, Array], Array]]:
+    """Deformation, noise and spread of every image, and ||m||^2, of every layer."""
+    count = total(weights.sum())
+    return {name: _of_layer(total, layer, weights / count, count) for name, layer in layers.items()}
+
+
+def _of_layer(
+    total: Callable[[Array], Array], layer: _Layer, weights: Array, count: Array
+) -> tuple[tuple[Array, Array, Array], Array]:
+    """`_finish` for one layer; `weights` are 1 together over all devices."""
+    rows = _Rows(*(values[: len(weights)] for values in layer.rows))
+    shift = total(layer.total[0]) / count  # c
+    square = jnp.square(shift).sum()
+    mean = total(_sum_over_images(rows.sketch, weights))
+    overlap = (rows.sketch * mean[None]).sum(-1)
+    overlap = overlap - total((weights * overlap).sum()) + square  # g_i.c, whose mean is exact
+    spread = jnp.maximum(rows.distance - 2 * overlap + square, 0)
+    return (rows.deformation, rows.noise, spread), jnp.square(layer.reference + shift).sum()
 
 
 def _sum_over_images(
     values: Float[Array, "batch entries"], weights: Float[Array, " batch"]
 ) -> Float[Array, " entries"]:
-    """sum_i w_i v_i, row by row: on a CPU much faster than a sum over an axis."""
-    return functools.reduce(
-        jnp.add, [row * weight for row, weight in zip(values, weights, strict=True)]
-    )
-
-
-@jax.jit
-def _ends(layer: _Layer, images: Array) -> tuple[Array, Array]:
-    """||c||^2 and ||m||^2 of a layer, c the mean of g over all images and m = r + c."""
-    shift = layer.total / images
-    return jnp.square(shift).sum(), jnp.square(layer.reference + shift).sum()
-
-
-def _moments(
-    batches: list[_Batch], square: np.ndarray, center: np.ndarray, *, images: int
-) -> ImageMoments:
-    """The moments of one layer, from ||c||^2 and ||m||^2 and what was kept of its images."""
-    deformation, noise, distance, sketch = (
-        np.concatenate([batch[field] for batch in batches]).astype(np.float64)[:images]
-        for field in range(len(_Batch._fields))
-    )
-    overlap = sketch @ sketch.mean(0)
-    overlap = overlap - overlap.mean() + square  # g_i.c, whose mean is exact
-    spread = np.maximum(distance - 2 * overlap + square, 0)
-    return ImageMoments(deformation, noise, spread, float(center))
+    """sum_i w_i v_i; of few images row by row, on a CPU much faster than a sum over an axis."""
+    if len(values) > _FEW:
+        return lax.dot(weights[None], values, precision="highest")[0]
+    return functools.reduce(jnp.add, [row * w for row, w in zip(values, weights, strict=True)])
 
 
 def _sketch(values: Float[Array, "batch entries"]) -> Float[Array, "batch projections"]:
@@ -285,11 +369,16 @@ def _sketch(values: Float[Array, "batch entries"]) -> Float[Array, "batch projec
     no more than `SKETCH`, they are kept as they are.
     """
     entries = values.shape[1]
-    if entries <= SKETCH:
+    group = _group(entries)
+    if group == 1:
         return values
-    group = -(-entries // SKETCH)
     signed = jnp.where(_signs(entries)[None], values, -values)
     return jnp.pad(signed, ((0, 0), (0, -entries % group))).reshape(len(values), -1, group).sum(-1)
+
+
+def _group(entries: int) -> int:
+    """How many of a layer's entries a projection adds up."""
+    return -(-entries // SKETCH)
 
 
 def _signs(count: int) -> Bool[Array, " count"]:

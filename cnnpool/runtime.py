@@ -10,10 +10,10 @@ import zlib
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from cnnpool.batch_sharding import DATA_AXIS
 from cnnpool.divisors import largest_divisor
 
 SEED_AXIS = "seed"
-DATA_AXIS = "data"
 
 
 def cpu_devices(n_seeds: int, *, cores: int) -> int:
@@ -26,7 +26,9 @@ def cpu_devices(n_seeds: int, *, cores: int) -> int:
     )
 
 
-def one_cpu_device_per_core(n_seeds: int, *, devices_per_network: int = 1) -> None:
+def one_cpu_device_per_core(
+    n_seeds: int, *, devices_per_network: int = 1, processes: int = 1
+) -> None:
     """Splits the CPU into devices, so that networks train side by side.
 
     XLA sees a CPU as one device. Small matrix products use several cores badly;
@@ -37,12 +39,14 @@ def one_cpu_device_per_core(n_seeds: int, *, devices_per_network: int = 1) -> No
     Args:
       n_seeds: networks to be trained.
       devices_per_network: that share the batches of one network.
+      processes: of the job, each with as many devices.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = cpu_devices(n_seeds, cores=max(1, (cores or 1) // devices_per_network))
-    jax.config.update("jax_num_cpu_devices", count * devices_per_network)
+    all_cores = (cores or 1) * processes
+    count = cpu_devices(n_seeds, cores=max(1, all_cores // devices_per_network))
+    jax.config.update("jax_num_cpu_devices", max(1, count * devices_per_network // processes))
 
 
 def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -101,12 +105,30 @@ def network_mesh(
             f"a mesh of runtime.mesh.seed {seed} times runtime.mesh.data {data} needs "
             f"{seed * data} devices; there are {len(devices)}"
         )
+    if jax.process_count() > 1 and seed * data < len(devices):
+        raise ValueError(
+            f"a mesh of runtime.mesh.seed {seed} times runtime.mesh.data {data} leaves devices of "
+            f"{jax.process_count()} processes idle; expected {len(devices)} in all. Raise "
+            "runtime.mesh.data, take a number of seeds that they divide, or fewer processes"
+        )
     return jax.make_mesh(
         (seed, data),
         (SEED_AXIS, DATA_AXIS),
         (AxisType.Auto, AxisType.Auto),
         devices=devices[: seed * data],
     )
+
+
+def image_mesh() -> Mesh | None:
+    """A mesh with the one axis `data` over all devices, for images that are only looked at.
+
+    None where one device does it: a CPU of one process, whose threads share the work already.
+    """
+    devices = jax.devices()
+    alone_on_cpu = devices[0].platform == "cpu" and jax.process_count() == 1
+    if alone_on_cpu or len(devices) == 1:
+        return None
+    return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)
 
 
 def over_seeds(mesh: Mesh) -> NamedSharding:

@@ -6,6 +6,10 @@ r"""Trains the networks of a config; killed at any moment, the same command goes
 Any field of the config can be overridden with --config.SECTION.FIELD=VALUE.
 Leaves config.json, metrics.csv (a row a network an epoch or block of epochs) and
 checkpoints/ in the working directory.
+
+In several processes that share the working directory: under `srun -n K`, on a TPU pod, or each with
+--coordinator=HOST:PORT --num_processes=K --process_id=I, where I is 0 to K-1 and process 0 runs on
+HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use all their devices.
 """
 
 from collections.abc import Sequence
@@ -13,9 +17,9 @@ from pathlib import Path
 import sys
 
 from absl import app, flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from cnnpool import run_config, runtime
+from cnnpool import distributed, run_config, runtime
 from cnnpool.command_line import EXPECTED_ERRORS
 from cnnpool.training import image_loop, loop
 from cnnpool.training.checkpoints import CheckpointStore
@@ -30,6 +34,11 @@ _PRUNE = flags.DEFINE_bool(
     False,
     "at the end, delete all checkpoints but the final one and checkpoint.keep_epochs",
 )
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "of several processes: HOST:PORT on which process 0 listens"
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "of several processes: which one this is")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "of several processes: how many")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -48,19 +57,31 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.ERROR)
     try:
-        config, workdir = _CONFIG.value, Path(_WORKDIR.value or "")
-        runtime.use_compilation_cache()
-        deep = run_config.is_deep(config)
-        devices = config.runtime.mesh.data if deep else 1
-        runtime.one_cpu_device_per_core(len(config.seeds), devices_per_network=devices)
-        state = (image_loop if deep else loop).train(config, workdir)
-        if _PRUNE.value:
-            with lock(workdir), CheckpointStore(checkpoint_directory(workdir)) as store:
-                store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
+        with distributed.ending_together():
+            _train(_CONFIG.value, Path(_WORKDIR.value or ""))
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
-    for one in state.progress:
-        print(one.summary())
+
+
+def _train(config: ConfigDict, workdir: Path) -> None:
+    processes = distributed.join(
+        coordinator=_COORDINATOR.value,
+        process_id=_PROCESS_ID.value,
+        num_processes=_NUM_PROCESSES.value,
+    )
+    runtime.use_compilation_cache()
+    deep = run_config.is_deep(config)
+    devices = config.runtime.mesh.data if deep else 1
+    runtime.one_cpu_device_per_core(
+        len(config.seeds), devices_per_network=devices, processes=processes
+    )
+    state = (image_loop if deep else loop).train(config, workdir)
+    if _PRUNE.value:
+        with lock(workdir), CheckpointStore(checkpoint_directory(workdir)) as store:
+            store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
+    if distributed.is_first():
+        for one in state.progress:
+            print(one.summary())
 
 
 if __name__ == "__main__":

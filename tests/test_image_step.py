@@ -298,8 +298,9 @@ def test_bfloat16_computes_coarsely_and_keeps_float32(tiny):
 
 
 def on_mesh(first, dtype, *, seed, data, seeds_per_batch):
-    """Two networks after two epochs of one step each, on a batch of all images, on a mesh."""
+    """Networks after two epochs of one step each, on a batch of all images, on a mesh."""
     config = tiny_images.config(
+        seeds=tuple(range(len(first.best_error))),
         training__batch_size=tiny_images.TRAIN,
         runtime__seeds_per_batch=seeds_per_batch,
         runtime__mesh__seed=seed,
@@ -316,16 +317,18 @@ def on_mesh(first, dtype, *, seed, data, seeds_per_batch):
     )
     state = jax.device_put(state, runtime.over_seeds(training.mesh))
     steps = training.compile(made.steps, stacked=2, shared=4)
+    finish = training.compile(made.finish_epoch, stacked=2, shared=2)
     for epoch in range(2):
         state, metrics = steps(state, training.keys, training.train, epoch, 0, 1)
-    return jax.device_get((state, metrics))
+    state, evaluation = finish(state, training.keys, training.test, 1)
+    return jax.device_get((state, metrics, evaluation))
 
 
 def assert_close(a, b, *, relative):
     """Every tensor within a part of its largest entry."""
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         if np.isfinite(y).all():
-            np.testing.assert_allclose(x, y, rtol=0, atol=relative * abs(y).max())
+            np.testing.assert_allclose(x, y, rtol=0, atol=relative * np.abs(y * 1.0).max())
         else:
             np.testing.assert_array_equal(x, y)
 
@@ -354,6 +357,15 @@ def test_eight_devices_give_the_result_of_one(one_device, eight_devices):
     assert_close(eight_devices, one_device, relative=1e-10)
 
 
+@pytest.mark.parametrize(("seed", "data"), [(1, 8), (8, 1)])
+def test_any_mesh_gives_the_result_of_one_device(seed, data, first, one_device, x64):
+    """With eight networks, four copies of two, but each with randomness of its own."""
+    repeat = 4 if seed == 8 else 1
+    several = jax.tree.map(lambda a: np.concatenate([a] * repeat), first)
+    found = on_mesh(several, jnp.float64, seed=seed, data=data, seeds_per_batch=2)
+    assert_close(jax.tree.map(lambda a: a[:2], found), one_device, relative=1e-10)
+
+
 def test_networks_one_after_another_give_the_result_of_a_batch(first, one_device, x64):
     found = on_mesh(first, jnp.float64, seed=1, data=1, seeds_per_batch=1)
     assert_close(found, one_device, relative=1e-10)
@@ -370,7 +382,7 @@ def test_eight_devices_in_float32_within_rounding(first):
 
 
 def test_statistics_of_a_sharded_batch_are_those_of_the_whole(eight_devices):
-    state, _ = eight_devices
+    state, _, _ = eight_devices
     images = np.asarray(tiny_images.data().train.images) / 255
     # Images are normalized in float32.
     values = ((images - tiny_images.MEAN) / tiny_images.STD).reshape(-1, 3)

@@ -4,6 +4,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import AxisType
 import matplotlib.image
 import numpy as np
 import pytest
@@ -280,3 +281,26 @@ def test_functions_without_named_activations_are_refused(function, message):
 def test_integer_pixels_are_refused():
     with pytest.raises(TypeError, match="normalize them first"):
         sensitivity(convolved, (255 * smooth_images()).astype(jnp.uint8), jax.random.key(0))
+
+
+@pytest.mark.parametrize("count", [16, 21, 5])
+def test_images_spread_over_devices_give_the_moments_of_one(count):
+    """Also where the devices do not divide the images, or are more than them."""
+    keys = jax.random.split(jax.random.key(3), 4)
+    weights = jax.random.normal(keys[0], (6, 1500))
+    clean = jax.random.normal(keys[1], (count, 6))
+    deformed, noisy = (clean[None] + 0.1 * jax.random.normal(k, (2, count, 6)) for k in keys[2:])
+
+    def features(x):
+        return {"wide": jnp.tanh(1 + x @ weights), "narrow": jnp.tanh(x @ weights[:, :7])}
+
+    mesh = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+    one = image_moments(features, clean, deformed, noisy, batch_size=25)
+    eight = image_moments(features, clean, deformed, noisy, batch_size=25, mesh=mesh)
+    assert list(eight) == ["wide", "narrow"]
+    for name, expected in sensitivities(one).items():
+        found = sensitivities(eight)[name]
+        np.testing.assert_allclose(found[:3], expected[:3], rtol=2e-6)
+        # Errors come from estimates of g.c with another reference (see `image_moments`).
+        np.testing.assert_allclose(found[3:], expected[3:], rtol=0.03)
+        assert len(eight[name].spread) == count

@@ -221,4 +221,5 @@ def crop_and_flip(key: Key[Array, ""], images: Stored, *, padding: int) -> Store
     columns = (
         jnp.where(mirrored, jnp.arange(width)[None, ::-1], jnp.arange(width)[None]) + corners[:, 1:]
     )
-    return padded[jnp.arange(count)[:, None, None], rows[:, :, None], columns[:, None]]
+    # By vmap the compiler sees that no image reads another one, which may be on another device.
+    return jax.vmap(lambda image, r, c: image[r[:, None], c[None]])(padded, rows, columns)

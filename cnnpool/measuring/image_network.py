@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
+from cnnpool import runtime
 from cnnpool.measuring import image_transforms
 from cnnpool.models import layers
 from cnnpool.moments import Features, ImageMoments, image_moments
@@ -163,7 +164,9 @@ def moments(
     else:
         plain = features(model, changed, left_out=left_out)
     shown = image_transforms.transform_features(transform, plain)
-    found = image_moments(shown, *inputs, batch_size=batch_size, on_batch=on_batch)
+    found = image_moments(
+        shown, *inputs, batch_size=batch_size, mesh=runtime.image_mesh(), on_batch=on_batch
+    )
     return same | found
 
 

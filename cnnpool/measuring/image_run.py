@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import provenance, results, run_config
+from cnnpool import distributed, global_arrays, provenance, results, run_config
 from cnnpool.data.images import DataError
 from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms
 from cnnpool.measuring import stages as stage_names
@@ -42,6 +43,11 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
     """
     here = config.copy_and_resolve_references()
     here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
+    if distributed.is_joined():
+        devices = jax.device_count()
+        here.runtime.mesh.seed = math.gcd(len(config.seeds), devices)
+        here.runtime.mesh.data = devices // here.runtime.mesh.seed
+        here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
     if not image_noise and "image_noise" in here.data:
         here.data.image_noise = 0.0
     try:
@@ -185,8 +191,8 @@ def evaluator(training: ImageTraining) -> Evaluator:
     run = training.compile(one, stacked=3, shared=1)
 
     def evaluate(variables: Variables, epochs: Sequence[int]) -> list[Evaluation]:
-        tested = jnp.maximum(jnp.asarray(epochs, jnp.int32) - 1, 0)
-        found = jax.device_get(run(variables, training.keys, tested, training.test))
+        tested = np.maximum(np.asarray(epochs, np.int32) - 1, 0)
+        found = global_arrays.fetch(run(variables, training.keys, tested, training.test))
         return [Evaluation(*row) for row in zip(*found, strict=True)]
 
     return evaluate
@@ -258,7 +264,7 @@ def _networks(
     seeds: Sequence[int], states: dict[str, RunState]
 ) -> list[image_sensitivities.Network]:
     """All networks one by one, seed by seed."""
-    held = {stage: jax.device_get(state.params) for stage, state in states.items()}
+    held = {stage: global_arrays.fetch(state.params) for stage, state in states.items()}
     return [
         image_sensitivities.Network(
             seed,

@@ -13,7 +13,7 @@ from jaxtyping import Float
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import results
+from cnnpool import distributed, results
 from cnnpool.data.images import MeasurementData
 from cnnpool.diffeomorphisms import is_natural
 from cnnpool.measuring import image_network, image_spectra, image_transforms, units
@@ -112,7 +112,13 @@ def measure(
 
 def _progress_bar(total: int) -> tqdm:
     often = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc="measuring", unit="image", mininterval=often)
+    return tqdm(
+        total=total,
+        desc="measuring",
+        unit="image",
+        mininterval=often,
+        disable=not distributed.is_first(),
+    )
 
 
 def _kept(journal: Journal | None, kind: str, name: str, compute: Callable[[], Moments]) -> Moments:
@@ -164,7 +170,8 @@ def _field(network: Network, found: Mapping[str, list[Moments]]) -> Field:
             each = [sensitivities(moments) for moments in shuffles]
         for text in dict.fromkeys(str(warning.message) for warning in caught):
             text = f"seed {network.seed}, {network.stage}, {transform}: {text}"
-            tqdm.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
+            if distributed.is_first():
+                tqdm.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
         values[transform] = {
             unit: Sensitivity(*np.mean([one[unit] for one in each], axis=0).tolist())
             for unit in each[0]

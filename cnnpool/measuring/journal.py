@@ -13,6 +13,7 @@ import zlib
 
 import numpy as np
 
+from cnnpool import distributed
 from cnnpool.atomic_write import write_atomically
 from cnnpool.moments import ImageMoments
 
@@ -39,22 +40,35 @@ class Journal:
     def keep(self, name: str, compute: Callable[[], Moments]) -> Moments:
         """The moments of that name: read if they are there, else computed and written.
 
+        In a job of several processes the first decides and writes.
+
         Raises:
-          OSError: if they cannot be written.
+          OSError: if they cannot be written, or a process does not see what another one wrote.
         """
         path = self._folder / f"{zlib.crc32(name.encode()):08x}.npz"
-        if self._is_ours():
-            try:
-                return _read(path, name)
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                pass  # absent, or half of it lost with the machine
-        else:
+        moments = self._find(path, name)
+        if distributed.agreed(moments is not None):
+            if moments is None:
+                raise OSError(f"{path} is not there for all processes; they must share its folder")
+            return moments
+        moments = compute()
+        distributed.on_first(lambda: self._write(path, name, moments))
+        return moments
+
+    def _find(self, path: Path, name: str) -> Moments | None:
+        if not self._is_ours():
+            return None
+        try:
+            return _read(path, name)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None  # absent, or half of it lost with the machine
+
+    def _write(self, path: Path, name: str, moments: Moments) -> None:
+        if not self._is_ours():
             self.remove()
             text = self._record
             write_atomically(self._folder / _RECORD, functools.partial(Path.write_text, data=text))
-        moments = compute()
         write_atomically(path, lambda beside: _write(beside, name, moments))
-        return moments
 
     def remove(self) -> None:
         """Deletes the folder, if it is there."""

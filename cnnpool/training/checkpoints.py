@@ -13,6 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from cnnpool import global_arrays
 from cnnpool.errors import CnnpoolError
 from cnnpool.training.stopping import SeedProgress
 
@@ -58,7 +59,7 @@ def checksum(params: Arrays) -> int:
     """CRC-32 over the bytes of all leaves, so that a silently damaged file is seen."""
     crc = 0
     for leaf in jax.tree.leaves(params):
-        crc = zlib.crc32(np.ascontiguousarray(leaf).data, crc)
+        crc = zlib.crc32(np.ascontiguousarray(global_arrays.fetch(leaf)).data, crc)
     return crc
 
 

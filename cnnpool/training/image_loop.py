@@ -13,7 +13,8 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from cnnpool import provenance, run_config
+from cnnpool import distributed, global_arrays, provenance, run_config
+from cnnpool.errors import PreemptedError
 from cnnpool.training import optimizer, packed
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import CheckpointStore, RunState
@@ -66,21 +67,31 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
     """
     packed.refuse_packed(workdir)
     training = setup(config)
-    with lock(workdir), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         directory = checkpoint_directory(workdir)
-        run_config.claim(workdir, config, has_checkpoints=directory.exists())
-        run_config.claim_data(workdir, training.data.source)
+
+        def claim() -> None:
+            stack.enter_context(lock(workdir))
+            run_config.claim(workdir, config, has_checkpoints=directory.exists())
+            run_config.claim_data(workdir, training.data.source)
+
+        distributed.on_first(claim)
+        run_config.refuse_other_data(workdir, training.data.source)
         keep = config.checkpoint.keep_epochs
         store = stack.enter_context(
             CheckpointStore(directory, keep_epochs=keep, progress_type=ImageProgress)
         )
         state = _first_state(training, store)
-        if not state.finished:
-            provenance.append_to(workdir / "provenance.json")
-        log = stack.enter_context(
-            MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch, columns=COLUMNS)
-        )
-        board = stack.enter_context(_tensorboard(config, workdir, state.epoch))
+        log = board = None
+        if distributed.is_first():
+            if not state.finished:
+                provenance.append_to(workdir / "provenance.json")
+            log = stack.enter_context(
+                MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch, columns=COLUMNS)
+            )
+            board = stack.enter_context(_tensorboard(config, workdir, state.epoch))
+        # The last to be entered: a lost process must not be waited for in the others' exits.
+        stack.enter_context(distributed.ending_together())
         return _run(training, state, store, log, board)
 
 
@@ -108,7 +119,7 @@ def _run(
     training: ImageTraining,
     state: RunState,
     store: CheckpointStore,
-    log: MetricsLog,
+    log: MetricsLog | None,
     board: SummaryWriter | None,
 ) -> RunState:
     config, recipe = training.config, training.recipe
@@ -121,19 +132,25 @@ def _run(
             epoch = state.epoch
             arrays, metrics = _one_epoch(training, steps, state, store, bar)
             arrays, evaluations = finish(arrays, training.keys, training.test, epoch)
-            evaluations = _rows(jax.device_get(evaluations))
+            evaluations = _rows(global_arrays.fetch(evaluations))
             _refuse_broken_networks(training, store, epoch, evaluations)
             progress = tuple(
                 one.observe(epoch + 1, evaluation, last_epoch=config.training.epochs)
                 for one, evaluation in zip(state.progress, evaluations, strict=True)
             )
             state = RunState(epoch + 1, arrays, progress, seconds + time.monotonic() - began)
-            _record(training, state, metrics, log, board)
-            due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
-            if due or state.finished or state.epoch in config.checkpoint.keep_epochs:
-                log.flush()
+            if log is not None:
+                _record(training, state, metrics, log, board)
+            preempted = distributed.preempted(state.epoch)
+            due = distributed.agreed(time.monotonic() - saved_at >= config.checkpoint.every_seconds)
+            if due or preempted or state.finished or state.epoch in config.checkpoint.keep_epochs:
+                if log is not None:
+                    log.flush()
                 store.save(state)
                 saved_at = time.monotonic()
+            if preempted and not state.finished:
+                store.wait()
+                raise PreemptedError(f"asked to end; saved after epoch {state.epoch}")
     store.wait()
     return state
 
@@ -148,6 +165,7 @@ def _progress_bar(training: ImageTraining, state: RunState) -> tqdm:
         unit="step",
         mininterval=0.5 if sys.stderr.isatty() else 30.0,
         miniters=1,
+        disable=not distributed.is_first(),
     )
 
 
@@ -161,7 +179,7 @@ def _one_epoch(
     for start in range(0, count, config.runtime.steps_per_call):
         stop = min(start + config.runtime.steps_per_call, count)
         arrays, metrics = steps(arrays, training.keys, training.train, state.epoch, start, stop)
-        metrics = jax.device_get(metrics)
+        metrics = global_arrays.fetch(metrics)
         _refuse_divergence(training, store, state.epoch, metrics)
         loss, error = loss + metrics.loss, error + metrics.error
         bar.update(stop - start)

@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from cnnpool import data as data_sets
-from cnnpool import models, runtime
+from cnnpool import global_arrays, models, runtime
 from cnnpool.data.images import ImageData, Split
 from cnnpool.data.scale1d import Scale1D
 from cnnpool.training import optimizer
@@ -40,7 +40,7 @@ class ImageTraining:
       mesh: with axes `seed` and `data`.
       keys: randomness of every network, the seed axis first.
       train: the training images, on all devices.
-      test: the test images in chunks, on all devices.
+      test: the test images in chunks, each chunk over the devices of a network.
     """
 
     config: ConfigDict
@@ -164,7 +164,8 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         batch_size=training.batch_size,
         devices=jax.devices()[:n_devices],
     )
-    shared_batch = PartitionSpec(runtime.DATA_AXIS) if config.runtime.mesh.data > 1 else None
+    devices = config.runtime.mesh.data
+    shared_batch = PartitionSpec(runtime.DATA_AXIS) if devices > 1 else None
     recipe = Recipe(
         model=model,
         augment=data.augment,
@@ -176,15 +177,17 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         batch_sharding=shared_batch,
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
+    in_chunks = NamedSharding(mesh, PartitionSpec(None, runtime.DATA_AXIS))
+    test = TestSet.of(data.test, chunk=config.runtime.test_batch_size, devices=devices)
     keys = jax.tree.map(lambda *k: jnp.stack(k), *[network_keys(seed) for seed in config.seeds])
     made = ImageTraining(
         config,
         data,
         recipe,
         mesh,
-        jax.device_put(keys, runtime.over_seeds(mesh)),
-        jax.device_put(data.train, everywhere),
-        jax.device_put(TestSet.of(data.test, chunk=config.runtime.test_batch_size), everywhere),
+        global_arrays.place(keys, runtime.over_seeds(mesh)),
+        global_arrays.place(data.train, everywhere),
+        global_arrays.place(test, in_chunks),
     )
     made.state_shapes()  # so that a network refuses images that it cannot take before a run begins
     return made

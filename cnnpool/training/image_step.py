@@ -100,10 +100,10 @@ class TestSet(NamedTuple):
     weights: Float[Array, "chunks size"]
 
     @classmethod
-    def of(cls, split: Split, *, chunk: int) -> "TestSet":
-        """Chunks of at most `chunk` images."""
+    def of(cls, split: Split, *, chunk: int, devices: int = 1) -> "TestSet":
+        """Chunks of at most `chunk` images, or a few more where `devices` is to divide them."""
         count = len(split.labels)
-        size = min(chunk, count)
+        size = -(-min(chunk, count) // devices) * devices
         missing = -count % size
 
         def fill(array):
@@ -209,9 +209,7 @@ class Recipe:
             number = epoch * (len(train.labels) // self.batch_size) + index
             view_key = jax.random.fold_in(keys.view, number)
             images = lax.optimization_barrier(self.augment(view_key, train.images[batch]))
-            labels = train.labels[batch]
-            if self.batch_sharding is not None:
-                images, labels = lax.with_sharding_constraint((images, labels), self.batch_sharding)
+            images, labels = self._spread((images, train.labels[batch]))
             dropout = jax.random.fold_in(keys.dropout, number)
             state, loss, error = self.step(state, images, labels, dropout)
             bad = jnp.where(jnp.isfinite(loss), NO_STEP, index).astype(jnp.int32)
@@ -222,12 +220,19 @@ class Recipe:
         nothing = StepMetrics(jnp.zeros(()), jnp.zeros(()), jnp.asarray(NO_STEP, jnp.int32))
         return lax.fori_loop(start, stop, body, (state, nothing))
 
+    def _spread(self, batch: Any) -> Any:
+        """A batch over the devices of one network."""
+        if self.batch_sharding is None:
+            return batch
+        return lax.with_sharding_constraint(batch, self.batch_sharding)
+
     def evaluate(self, variables: Variables, key: Key[Array, ""], test: TestSet) -> Evaluation:
         """Loss and error over all test images."""
 
         def one(chunk):
-            number, images, labels, weights = chunk
-            view = self.normalize(jax.random.fold_in(key, number), images)
+            number, *spread = chunk
+            images, labels, weights = self._spread(spread)
+            view = self._spread(self.normalize(jax.random.fold_in(key, number), images))
             outputs = self.outputs(variables, view)
             counted = weights[:, None] > 0
             return (

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import provenance, run_config, runtime
+from cnnpool import distributed, provenance, run_config, runtime
 from cnnpool.errors import CnnpoolError
 from cnnpool.training import setup
 from cnnpool.training.block import NO_STEP, BlockMetrics, compile_block
@@ -125,6 +125,7 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
       TrainingDivergedError: if a loss is not finite.
       WorkdirBusyError: if another process trains there.
     """
+    distributed.refuse_joined("simple CNNs are trained")
     setup.check_seeds(config.seeds)
     net = setup.network(config)
     rule = stopping_rule(config)

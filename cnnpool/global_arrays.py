@@ -1,0 +1,37 @@
+"""Arrays on the devices of all processes: from what every process holds whole, and back."""
+
+from typing import Any
+
+import jax
+from jax.experimental.multihost_utils import process_allgather
+from jax.sharding import NamedSharding
+import numpy as np
+
+
+def place(values: Any, sharding: NamedSharding) -> Any:
+    """Puts a tree of arrays, which every process holds whole, on the devices of a mesh.
+
+    Args:
+      values: the same in all processes.
+      sharding: of every array.
+    """
+    if sharding.is_fully_addressable:
+        return jax.device_put(values, sharding)
+
+    def one(leaf: Any) -> jax.Array:
+        if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(one(jax.random.key_data(leaf)))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, whole.__getitem__)
+
+    return jax.tree.map(one, values)
+
+
+def fetch(arrays: Any) -> Any:
+    """A tree of arrays as numpy arrays, whole in every process."""
+
+    def one(leaf: Any) -> Any:
+        elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        return process_allgather(leaf, tiled=True) if elsewhere else jax.device_get(leaf)
+
+    return jax.tree.map(one, arrays)

@@ -1,0 +1,90 @@
+"""Trainings of `tests.tiny_images` in processes of their own, several of them joined or not.
+
+python -m tests.processes --workdir=W --coordinator=127.0.0.1:1234 --num_processes=2 ...
+"""
+
+import json
+import os
+from pathlib import Path
+import socket
+import subprocess
+import sys
+
+ROOT = Path(__file__).parents[1]
+FIELDS = {
+    "seeds": "(0,1)",
+    "data.name": "tiny_images",
+    "model.name": "tiny",
+    "model.outputs": 3,
+    "training.epochs": 3,
+    "training.batch_size": 16,
+    "training.learning_rate": 0.02,
+    "runtime.mesh.data": 2,
+    "runtime.mesh.seed": 1,
+    "runtime.steps_per_call": 3,
+    "runtime.test_batch_size": 16,
+    "runtime.tensorboard": False,
+    "checkpoint.every_seconds": 0.0,
+}
+
+
+def start(workdir: Path, *arguments: str, devices: int = 1, **fields) -> subprocess.Popen:
+    """One process; `fields` of the config as section__field=value."""
+    chosen = FIELDS | {name.replace("__", "."): value for name, value in fields.items()}
+    flags = [f"--config.{name}={value}" for name, value in chosen.items()]
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "tests.processes", "--config=configs/cifar10.py:paper"),
+            *(f"--workdir={workdir}", *flags, *arguments),
+        ],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_joined(workdir: Path, *, count: int = 2, **fields) -> list[subprocess.Popen]:
+    """Several processes of one job."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    job = f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"
+    return [start(workdir, *job, f"--process_id={i}", **fields) for i in range(count)]
+
+
+def finish(processes: list[subprocess.Popen], *, seconds: float = 120) -> list[tuple]:
+    """Exit status, output and errors of each."""
+    found = [process.communicate(timeout=seconds) for process in processes]
+    return [(p.returncode, *texts) for p, texts in zip(processes, found, strict=True)]
+
+
+def checkpoints(workdir: Path) -> dict[int, dict]:
+    """What complete checkpoints record: progress and checksum, by epoch."""
+    places = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
+    return {
+        int(place.name): json.loads((place / "progress" / "metadata").read_text())
+        for place in sorted(places)
+    }
+
+
+def _main() -> None:
+    from absl import app, flags
+    import pytest
+
+    from cnnpool import train
+    from tests import tiny_images
+
+    flags.mark_flags_as_required(["config", "workdir"])
+    with pytest.MonkeyPatch.context() as patch:
+        tiny_images.install(patch)
+        app.run(train.main, flags_parser=train.parse_flags)
+
+
+if __name__ == "__main__":
+    _main()

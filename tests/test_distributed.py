@@ -1,0 +1,161 @@
+"""One job in several processes: the bits of a single process, deaths, preemption, set-up."""
+
+import contextlib
+import csv
+import os
+import signal
+import time
+
+import jax
+import pytest
+
+from cnnpool import distributed
+from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
+from tests import processes
+
+EPOCHS = 24
+HEARD = 20  # seconds in which a death is noticed: 10 of the heartbeat, and a busy machine
+
+
+def epochs(workdir):
+    return sorted(processes.checkpoints(workdir))
+
+
+def wait_for_epoch(running, workdir, epoch):
+    """Returns when a checkpoint of that epoch or a later one is complete."""
+    deadline = time.monotonic() + 240
+    while max(epochs(workdir), default=0) < epoch:
+        if any(p.poll() is not None for p in running) or time.monotonic() > deadline:
+            for process in running:
+                process.kill()
+            pytest.fail(f"epoch {epoch} never came: {[p.communicate()[1] for p in running]}")
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def joined(workdir, **fields):
+    """Two processes of one job, which do not outlive the test."""
+    running = processes.start_joined(workdir, **fields)
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+
+
+def table(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k != "images_per_second"} for row in rows]
+
+
+@pytest.mark.slow
+def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_path):
+    """Batch norm, dropout, crops; every batch on two devices, one of each process."""
+    alone, job = tmp_path / "alone", tmp_path / "job"
+    ((status, summary, errors),) = processes.finish(
+        [processes.start(alone, devices=2, training__epochs=EPOCHS)]
+    )
+    assert status == 0, errors
+
+    with joined(job, training__epochs=EPOCHS) as running:
+        wait_for_epoch(running, job, 1)
+        running[1].send_signal(signal.SIGTERM)
+        ends = processes.finish(running)
+    assert [end[0] for end in ends] == [EXIT_PREEMPTED] * 2, ends
+    saved = max(epochs(job))
+    assert f"saved after epoch {saved}" in ends[0][2]
+    assert 1 < saved < EPOCHS
+
+    with joined(job, training__epochs=EPOCHS) as running:
+        wait_for_epoch(running, job, saved + 1)
+        running[1].kill()
+        began = time.monotonic()
+        first = processes.finish(running[:1])[0]
+        assert time.monotonic() - began < HEARD
+        running[1].communicate()
+    # JAX aborts a process that it finds waiting for the other's part of a checkpoint.
+    assert first[0] in (EXIT_PREEMPTED, -signal.SIGABRT), first
+    if first[0] == EXIT_PREEMPTED:
+        assert "another process is gone" in first[2]
+    assert saved < max(epochs(job)) < EPOCHS
+
+    with joined(job, training__epochs=EPOCHS) as running:
+        ends = processes.finish(running)
+    assert [end[0] for end in ends] == [0, 0], ends
+    assert ends[0][1].endswith(summary)
+    assert "seed" not in ends[1][1]
+    assert "training:" not in ends[1][2]
+    found, expected = (processes.checkpoints(place)[EPOCHS] for place in (job, alone))
+    assert found["checksum"] == expected["checksum"]
+    assert found["progress"] == expected["progress"]
+    assert table(job) == table(alone)
+
+
+def test_arguments_go_together_and_are_checked():
+    cases = [
+        ({"coordinator": "host:1"}, "go together"),
+        ({"coordinator": "host:1", "process_id": 2, "num_processes": 2}, "0..1"),
+        ({"coordinator": "host", "process_id": 0, "num_processes": 2}, "HOST:PORT"),
+    ]
+    for arguments, message in cases:
+        with pytest.raises(ValueError, match=message):
+            distributed.join(**arguments)
+
+
+def test_a_process_that_is_alone_stays_alone(monkeypatch):
+    monkeypatch.setattr(jax.distributed, "initialize", pytest.fail)
+    of_a_batch_script = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
+    for environment in ({}, of_a_batch_script, {"SLURM_STEP_NUM_TASKS": "1"}):
+        assert distributed.join(environment=environment) == 1
+    alone = {"coordinator": "host:1", "process_id": 0, "num_processes": 1}
+    assert distributed.join(**alone) == 1
+    done = []
+    distributed.on_first(lambda: done.append(1))
+    assert done
+    assert distributed.is_first()
+    assert not distributed.preempted(3)
+    with pytest.raises(KeyError), distributed.ending_together():
+        raise KeyError
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tasks_per_node", "devices"),
+    [
+        (None, "2", None),
+        ("3", "4", [0]),  # one each, as --gpus-per-task=1 shows it
+        ("0,1,2,3", "4", None),  # all see all: JAX gives each its own
+        ("0,1,2,3", "1(x2)", [0, 1, 2, 3]),
+        ("0,1,2,3", "12", None),
+    ],
+)
+def test_a_step_of_slurm_is_joined(monkeypatch, gpus, tasks_per_node, devices):
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: calls.append(k))
+    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": tasks_per_node}
+    seen = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
+    assert distributed.join(environment=step | seen) == 4
+    assert calls == [
+        {
+            "num_processes": 4,
+            "local_device_ids": devices,
+            "cluster_detection_method": "slurm",
+            "heartbeat_timeout_seconds": distributed.HEARTBEAT_SECONDS,
+        }
+    ]
+
+
+def test_lost_processes_are_restarted_and_mistakes_are_not():
+    def status(error, cause=None):
+        with pytest.raises(type(error)) as caught:
+            raise error from cause
+        return distributed.exit_status(caught.value)
+
+    lost = jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed: Connection reset by peer")
+    full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    assert status(lost) == os.EX_TEMPFAIL == 75
+    assert status(RuntimeError("cannot write"), lost) == 75
+    assert status(ValueError("UNKNOWN: Gloo AllGather failed: Read error")) == 75
+    assert status(PreemptedError("asked to end")) == 75
+    assert status(full) == 1
+    assert status(ValueError("config.seeds")) == 1

@@ -8,6 +8,13 @@ class CnnpoolError(Exception):
     """Says what was expected, what was got, and what to do."""
 
 
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
+
+
+class PreemptedError(CnnpoolError):
+    """A signal asks this process to stop; what was computed is saved."""
+
+
 def refuse_unknown(name: str, known: Collection[str], what: str) -> None:
     """Raises ValueError, with the nearest ones, if `name` is not one of `known`.
 

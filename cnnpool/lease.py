@@ -21,7 +21,9 @@ import uuid
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
 
+LOCK = "lock"
 LEASE = "lease.json"
+LOCK_ATTEMPTS = 4
 BEAT_SECONDS = 5.0
 DEAD_AFTER = 4  # beats that did not come
 
@@ -43,14 +45,14 @@ def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]
         a heartbeat has been seen if it is on another.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / "lock").open("w") as file:
+    with (workdir / LOCK).open("w") as file:
         _flock(file, workdir)
         path = workdir / LEASE
         _wait_for_the_dead(path, workdir, beat_seconds)
-        owner = {"host": platform.node(), "pid": os.getpid(), "owner": uuid.uuid4().hex}
-        _renew(path, owner, beat=0)
+        us = {"host": platform.node(), "pid": os.getpid(), "owner": uuid.uuid4().hex}
+        _renew(path, us, beat=0)
         stop = threading.Event()
-        heart = threading.Thread(target=_beat, args=(path, owner, stop, beat_seconds), daemon=True)
+        heart = threading.Thread(target=_beat, args=(path, us, stop, beat_seconds), daemon=True)
         heart.start()
         try:
             yield
@@ -63,27 +65,47 @@ def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]
 def is_held(workdir: Path) -> bool:
     """Whether a living process seems to hold a directory; asks, and takes nothing.
 
-    Of this machine the process is asked for, of another the age of its last heartbeat.
+    Of this machine the lock is asked, of another the age of its last heartbeat.
     """
     path = workdir / LEASE
     lease = _read(path)
     if lease is None:
         return False
-    if lease["host"] == platform.node():
-        return _is_alive(lease["pid"])
     try:
+        if lease["host"] == platform.node():
+            return _is_locked(workdir / LOCK, lease["pid"])
         return time.time() - path.stat().st_mtime < 2 * DEAD_AFTER * BEAT_SECONDS
     except FileNotFoundError:
         return False
 
 
+def owner(workdir: Path) -> dict | None:
+    """Host and process id of who holds, or held, a directory; None if nobody."""
+    return _read(workdir / LEASE)
+
+
+def _is_locked(path: Path, pid: int) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no locks here
+            return _is_alive(pid)
+    return False
+
+
 def _flock(file, workdir: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise _busy(workdir, _read(workdir / LEASE)) from error
-    except OSError as error:  # a file system without locks: the lease alone decides
-        print(f"{workdir}: no file locks here ({error})", file=sys.stderr)
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:  # held, or asked for in this moment by `is_held`
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise _busy(workdir, _read(workdir / LEASE)) from error
+            time.sleep(0.1)
+        except OSError as error:  # a file system without locks: the lease alone decides
+            print(f"{workdir}: no file locks here ({error})", file=sys.stderr)
+            return None
 
 
 def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float) -> None:

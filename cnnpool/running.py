@@ -38,7 +38,7 @@ class Running:
         self._listening = False
         self._status = Status(run_status.RUNNING)
         self._written = 0.0
-        self._first: tuple[float, int] | None = None
+        self._marks: list[tuple[float, int]] = []
 
     def call(self, function: Callable, *arguments: Any) -> Any:
         """The result of a function, its arrays computed; gives it up if a signal comes.
@@ -83,17 +83,27 @@ class Running:
 
         Args:
           task: "training" or "measuring".
-          epoch: epochs done.
+          epoch: epochs done; None leaves both as they were.
           epochs: of the whole training, where that is known.
         """
         now = time.monotonic()
         if task == self._status.task and now - self._written < run_status.LEAST_SECONDS:
             return
         eta = None
-        if epoch is not None and epochs is not None:
-            began, first = self._first = self._first or (now, epoch)
-            eta = (epochs - epoch) * (now - began) / (epoch - first) if epoch > first else None
+        if epoch is None:
+            epoch, epochs = self._status.epoch, self._status.epochs
+        elif epochs is not None:
+            eta = self._seconds_left(now, epoch, epochs)
         self._write(Status(run_status.RUNNING, task, epoch, epochs, eta))
+
+    def _seconds_left(self, now: float, epoch: int, epochs: int) -> float | None:
+        """At the rate since the first report of progress: compilation does not count."""
+        if not self._marks or (len(self._marks) == 1 and epoch > self._marks[0][1]):
+            self._marks.append((now, epoch))
+        began, first = self._marks[-1]
+        if len(self._marks) < 2 or epoch <= first:
+            return None
+        return (epochs - epoch) * (now - began) / (epoch - first)
 
     def _write(self, status: Status) -> None:
         self._status, self._written = status, time.monotonic()

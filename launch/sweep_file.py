@@ -53,6 +53,14 @@ def _with_data_dir(job: Job, data_dir: str | None) -> Job:
     return Job(run_config.with_data_dir(job.config, place).lock(), job.measurements)
 
 
+def _root(text: str) -> Path:
+    if "\\" in str(Path(text).absolute()):
+        raise argparse.ArgumentTypeError(
+            f"a backslash in {text!r}: checkpoints (TensorStore) and Slurm read it otherwise"
+        )
+    return Path(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that name a sweep and its folder."""
     parser.add_argument("--sweep", type=Path, required=True, help="launch/sweeps/fig5.py, or yours")
@@ -63,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
     parser.add_argument(
         "--root",
-        type=Path,
+        type=_root,
         default=Path("runs/jobs") / getpass.getuser(),
         help="holds a folder a job; on a cluster on the shared file system (%(default)s)",
     )

@@ -89,8 +89,7 @@ def sbatch_arguments(count: int, root: Path, options: Options) -> list[str]:
     at_once = "" if options.parallel is None else f"%{options.parallel}"
     # Of several processes srun gets the signal and hands it on; else the batch process does.
     who = "B:" if options.tasks == 1 else ""
-    # Slurm replaces %A and the like, and drops backslashes.
-    logs = str(root.absolute() / "slurm").replace("\\", "\\\\").replace("%", "%%")
+    logs = str(root.absolute() / "slurm").replace("%", "%%")
     words = {
         "array": f"0-{count - 1}{at_once}",
         "job-name": options.job_name,

@@ -170,17 +170,22 @@ def preempted(step: int) -> bool:
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
+def ending_together(record: Callable[[BaseException], None] | None = None) -> Iterator[None]:
     """Ends this process at an error without waiting for the others, which may be gone.
 
     An ordinary exit of a joined process waits for all to exit. A process that is alone passes
     errors on.
+
+    Args:
+      record: is told of the error before; a preemption, at which all end, is then passed on.
     """
     try:
         yield
     except BaseException as error:
-        if not is_joined():
+        if not is_joined() or (record and isinstance(error, PreemptedError)):
             raise
+        if record:
+            record(error)
         _end(error)
 
 

@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import os
 from pathlib import Path
 import sys
+from typing import NoReturn
 
 from absl import logging
 
-from cnnpool.errors import CnnpoolError
+from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
 
@@ -33,12 +35,25 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a command; an expected error becomes one message and exit status 1."""
+    """Runs a command; an expected error becomes one message and exit status 1.
+
+    A signal that asked to stop becomes one message and exit status 75.
+    """
     logging.set_verbosity(logging.ERROR)
     try:
         main(sys.argv[1:])
+    except PreemptedError as error:
+        leave(error)
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+
+
+def leave(error: PreemptedError) -> NoReturn:
+    """Ends this process at once, without waiting for what still computes in the background."""
+    print(error, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_PREEMPTED)
 
 
 def numbers(kind: type) -> Callable[[str], tuple]:

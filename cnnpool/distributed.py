@@ -164,23 +164,28 @@ def preempted(step: int) -> bool:
     JAX agrees on a step that none has passed yet. Always False in a process that is alone.
 
     Args:
-      step: a number that grows from call to call, the same in all processes.
+      step: one more from call to call, the same in all processes; JAX waits for one exact number.
     """
     return is_joined() and multihost_utils.reached_preemption_sync_point(step)
 
 
 @contextlib.contextmanager
-def ending_together() -> Iterator[None]:
+def ending_together(record: Callable[[BaseException], None] | None = None) -> Iterator[None]:
     """Ends this process at an error without waiting for the others, which may be gone.
 
     An ordinary exit of a joined process waits for all to exit. A process that is alone passes
     errors on.
+
+    Args:
+      record: is told of the error before; a preemption, at which all end, is then passed on.
     """
     try:
         yield
     except BaseException as error:
-        if not is_joined():
+        if not is_joined() or (record and isinstance(error, PreemptedError)):
             raise
+        if record:
+            record(error)
         _end(error)
 
 

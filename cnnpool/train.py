@@ -5,7 +5,8 @@ r"""Trains the networks of a config; killed at any moment, the same command goes
 
 Any field of the config can be overridden with --config.SECTION.FIELD=VALUE.
 Leaves config.json, metrics.csv (a row a network an epoch or block of epochs) and
-checkpoints/ in the working directory.
+checkpoints/ in the working directory, and in status.json how far it is. On SIGTERM or SIGUSR1
+it saves, in seconds, and ends with exit status 75.
 
 In several processes that share the working directory: under `srun -n K`, on a TPU pod, or each with
 --coordinator=HOST:PORT --num_processes=K --process_id=I, where I is 0 to K-1 and process 0 runs on
@@ -13,17 +14,18 @@ HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use al
 """
 
 from collections.abc import Sequence
+import contextlib
 from pathlib import Path
 import sys
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cnnpool import distributed, run_config, runtime
-from cnnpool.command_line import EXPECTED_ERRORS
+from cnnpool import command_line, distributed, lease, run_config, runtime
+from cnnpool.errors import PreemptedError
 from cnnpool.training import image_loop, loop
 from cnnpool.training.checkpoints import CheckpointStore
-from cnnpool.training.loop import checkpoint_directory, lock
+from cnnpool.training.loop import checkpoint_directory
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -59,7 +61,9 @@ def main(argv: Sequence[str]) -> None:
     try:
         with distributed.ending_together():
             _train(_CONFIG.value, Path(_WORKDIR.value or ""))
-    except EXPECTED_ERRORS as error:
+    except PreemptedError as error:
+        command_line.leave(error)
+    except command_line.EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
 
 
@@ -77,7 +81,9 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     )
     state = (image_loop if deep else loop).train(config, workdir)
     if _PRUNE.value:
-        with lock(workdir), CheckpointStore(checkpoint_directory(workdir)) as store:
+        with contextlib.ExitStack() as stack:
+            distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))
+            store = stack.enter_context(CheckpointStore(checkpoint_directory(workdir)))
             store.delete_all_but([state.epoch, *config.checkpoint.keep_epochs])
     if distributed.is_first():
         for one in state.progress:

@@ -18,7 +18,8 @@ from cnnpool.training import image_loop, packed
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
-from launch.deep_runs import BOTH, CIFAR10, ITEMS, Measurement, Run
+from launch.deep_runs import CIFAR10, ITEMS, Run
+from launch.measurement import BOTH, Measurement
 
 LEAST_EPOCHS = 5  # kept by a run, where all that are kept are to be measured
 LEFT_OUT = (DataError, TrainingDivergedError)

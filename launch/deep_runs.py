@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnpool.measuring.image_settings import Settings
 from configs import cifar10, scale2d
+from launch.measurement import BOTH, Measurement
 
 CIFAR10, SCALE2D = "cifar10", "scale2d"
 SCALE2D_NETWORKS = (
@@ -79,29 +79,6 @@ class Run:
         return config.lock()
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """What an item needs to know of its networks.
-
-    Attributes:
-      name: behind the run's name, in that of the result file.
-      stages: of training.
-      transforms: of the networks.
-      settings: fields of `Settings` that differ from its defaults.
-    """
-
-    name: str = ""
-    stages: tuple[str, ...] = ("init", "trained")
-    transforms: tuple[str, ...] = ("none", "channel_shuffle")
-    settings: tuple[tuple[str, Any], ...] = ()
-
-    def record(self) -> dict[str, Any]:
-        """Transforms and settings, as a result file records them."""
-        record = Settings(**dict(self.settings)).record()
-        return {"transforms": list(self.transforms), "settings": record}
-
-
-BOTH = Measurement()
 DYNAMICS = Measurement("dynamics", stages=("all",), transforms=("none",))
 DELTAS = Measurement(
     "deltas",

@@ -9,11 +9,11 @@ import time
 import jax
 import pytest
 
-from cnnpool import distributed
+from cnnpool import distributed, run_status
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from tests import processes
 
-EPOCHS = 24
+EPOCHS = 150
 HEARD = 20  # seconds in which a death is noticed: 10 of the heartbeat, and a busy machine
 
 
@@ -64,8 +64,10 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
         ends = processes.finish(running)
     assert [end[0] for end in ends] == [EXIT_PREEMPTED] * 2, ends
     saved = max(epochs(job))
-    assert f"saved after epoch {saved}" in ends[0][2]
-    assert 1 < saved < EPOCHS
+    assert "stopped in epoch" in ends[0][2]
+    assert list((job / "partial").iterdir())
+    assert run_status.read(job).state == run_status.PREEMPTED
+    assert 1 <= saved < EPOCHS
 
     with joined(job, training__epochs=EPOCHS) as running:
         wait_for_epoch(running, job, saved + 1)
@@ -78,6 +80,7 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
     assert first[0] in (EXIT_PREEMPTED, -signal.SIGABRT), first
     if first[0] == EXIT_PREEMPTED:
         assert "another process is gone" in first[2]
+        assert run_status.read(job).state == run_status.PREEMPTED
     assert saved < max(epochs(job)) < EPOCHS
 
     with joined(job, training__epochs=EPOCHS) as running:
@@ -86,6 +89,8 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
     assert ends[0][1].endswith(summary)
     assert "seed" not in ends[1][1]
     assert "training:" not in ends[1][2]
+    assert run_status.read(job).state == run_status.FINISHED
+    assert not (job / "partial").exists()
     found, expected = (processes.checkpoints(place)[EPOCHS] for place in (job, alone))
     assert found["checksum"] == expected["checksum"]
     assert found["progress"] == expected["progress"]

@@ -10,10 +10,11 @@ import pytest
 from tensorboardX.proto import event_pb2
 
 from cnnpool import run_config
+from cnnpool.lease import WorkdirBusyError, hold
 from cnnpool.training import image_loop, image_setup, optimizer
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_step import Evaluation
-from cnnpool.training.loop import TrainingDivergedError, WorkdirBusyError, lock
+from cnnpool.training.loop import TrainingDivergedError
 from tests import tiny_images
 
 EPOCHS, STEPS = 3, 4
@@ -138,7 +139,7 @@ def test_tensorboard_holds_the_log(run):
 def test_a_finished_run_is_taken_as_it_is(run, monkeypatch):
     workdir, state = run
     before = (workdir / "metrics.csv").read_bytes()
-    monkeypatch.setattr(image_loop, "_one_epoch", None)
+    monkeypatch.setattr(image_loop, "parts", None)
     again = image_loop.train(tiny_images.config(checkpoint__keep_epochs=(0, 1)), workdir)
     assert (again.progress, again.seconds) == (state.progress, state.seconds)
     assert (workdir / "metrics.csv").read_bytes() == before
@@ -208,7 +209,7 @@ def test_a_dead_network_is_reported(tmp_path, capsys):
 
 
 def test_two_writers_are_refused(tmp_path):
-    with lock(tmp_path), pytest.raises(WorkdirBusyError, match="another process trains"):
+    with hold(tmp_path), pytest.raises(WorkdirBusyError, match="another process works"):
         image_loop.train(tiny_images.config(), tmp_path)
 
 

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnpool import run_config
+from cnnpool import lease, run_config
 from cnnpool.training import loop
 from cnnpool.training.checkpoints import CheckpointError
 from cnnpool.training.stopping import SeedProgress
@@ -100,7 +100,7 @@ def test_a_finite_loss_above_the_threshold_is_divergence_too(tiny_config, tmp_pa
 
 
 def test_two_writers_are_refused(tiny_config, tmp_path):
-    with loop.lock(tmp_path), pytest.raises(loop.WorkdirBusyError, match="another process trains"):
+    with lease.hold(tmp_path), pytest.raises(lease.WorkdirBusyError, match="another process works"):
         loop.train(tiny_config, tmp_path)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cnnpool import global_arrays
+from cnnpool import distributed, global_arrays
 from cnnpool.errors import CnnpoolError
 from cnnpool.training.stopping import SeedProgress
 
@@ -135,7 +135,7 @@ class CheckpointStore:
         return sorted(self._manager.all_steps())
 
     def save(self, state: RunState) -> None:
-        """Starts to write a checkpoint in the background.
+        """Starts to write a checkpoint in the background; joined processes wait until it is there.
 
         Raises:
           CheckpointError: if this or the previous one cannot be written.
@@ -154,6 +154,9 @@ class CheckpointStore:
                 ),
                 force=True,
             )
+            # Two stores of joined processes must not write at a time: their barriers collide.
+            if distributed.is_joined():
+                self._manager.wait_until_finished()
 
     def wait(self) -> None:
         """Returns when everything is on disk.

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 import contextlib
+import itertools
 from pathlib import Path
 import sys
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,13 +16,15 @@ from tqdm import tqdm
 
 from cnnpool import distributed, global_arrays, provenance, run_config
 from cnnpool.errors import PreemptedError
+from cnnpool.running import Running, running
 from cnnpool.training import optimizer, packed
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import CheckpointStore, RunState
+from cnnpool.training.image_epoch import EpochPart, PartStore, parts
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import ImageTraining, setup
 from cnnpool.training.image_step import Evaluation, StepMetrics
-from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory, lock
+from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
 from cnnpool.training.metrics_log import MetricsLog
 
 COLUMNS = (
@@ -34,26 +37,13 @@ COLUMNS = (
 )
 
 
-class EpochMetrics(NamedTuple):
-    """What an epoch tells of every network.
-
-    Attributes:
-      loss: mean over its steps, each before its update; (seeds,).
-      error: part of the images that were misclassified then; (seeds,).
-      images_per_second: of all networks together.
-    """
-
-    loss: np.ndarray
-    error: np.ndarray
-    images_per_second: float
-
-
-def train(config: ConfigDict, workdir: Path) -> RunState:
+def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) -> RunState:
     """Trains all networks of a config; goes on where an earlier call was stopped.
 
     Args:
       config: complete, as the files in `configs/` make it.
-      workdir: gets config.json, metrics.csv, tensorboard/ and checkpoints/.
+      workdir: gets config.json, metrics.csv, status.json, tensorboard/ and checkpoints/.
+      process: that holds `workdir` already; None holds it here.
 
     Returns:
       The finished networks: `params` is a stacked `TrainState`.
@@ -63,15 +53,16 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
       DataError: if the data is absent or damaged.
       CheckpointError: if a checkpoint cannot be written or read.
       TrainingDivergedError: if a loss is not finite.
-      WorkdirBusyError: if another process trains there.
+      WorkdirBusyError: if another process works there.
+      PreemptedError: if a signal asked to stop; all is saved.
     """
     packed.refuse_packed(workdir)
-    training = setup(config)
+    training = process.call(setup, config) if process else setup(config)
     with contextlib.ExitStack() as stack:
+        process = process or stack.enter_context(running(workdir))
         directory = checkpoint_directory(workdir)
 
         def claim() -> None:
-            stack.enter_context(lock(workdir))
             run_config.claim(workdir, config, has_checkpoints=directory.exists())
             run_config.claim_data(workdir, training.data.source)
 
@@ -81,7 +72,12 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
         store = stack.enter_context(
             CheckpointStore(directory, keep_epochs=keep, progress_type=ImageProgress)
         )
-        state = _first_state(training, store)
+        state = process.call(_first_state, training, store)
+        if not store.epochs:
+            store.save(state)
+        partial = PartStore(workdir, training)
+        stack.callback(partial.close)
+        state, part = partial.resume(state)
         log = board = None
         if distributed.is_first():
             if not state.finished:
@@ -91,8 +87,11 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
             )
             board = stack.enter_context(_tensorboard(config, workdir, state.epoch))
         # The last to be entered: a lost process must not be waited for in the others' exits.
-        stack.enter_context(distributed.ending_together())
-        return _run(training, state, store, log, board)
+        stack.enter_context(distributed.ending_together(process.record))
+        loop = _Loop(training, store, partial, log, board, process, seconds_before=state.seconds)
+        state = loop.run(state, part)
+        partial.remove()
+        return state
 
 
 def _first_state(training: ImageTraining, store: CheckpointStore) -> RunState:
@@ -100,9 +99,7 @@ def _first_state(training: ImageTraining, store: CheckpointStore) -> RunState:
     if store.epochs:
         like = training.state_shapes()
         return store.restore(max(store.epochs), like, seeds=training.config.seeds)
-    state = training.initial_state()
-    store.save(state)
-    return state
+    return training.initial_state()
 
 
 @contextlib.contextmanager
@@ -115,51 +112,99 @@ def _tensorboard(config: ConfigDict, workdir: Path, epoch: int) -> Iterator[Summ
         yield writer
 
 
-def _run(
-    training: ImageTraining,
-    state: RunState,
-    store: CheckpointStore,
-    log: MetricsLog | None,
-    board: SummaryWriter | None,
-) -> RunState:
-    config, recipe = training.config, training.recipe
-    steps = training.compile(recipe.steps, stacked=2, shared=4)
-    finish = training.compile(recipe.finish_epoch, stacked=2, shared=2)
-    began = saved_at = time.monotonic()
-    seconds = state.seconds
-    with _progress_bar(training, state) as bar:
-        while not state.finished:
-            epoch = state.epoch
-            arrays, metrics = _one_epoch(training, steps, state, store, bar)
-            arrays, evaluations = finish(arrays, training.keys, training.test, epoch)
-            evaluations = _rows(global_arrays.fetch(evaluations))
-            _refuse_broken_networks(training, store, epoch, evaluations)
-            progress = tuple(
-                one.observe(epoch + 1, evaluation, last_epoch=config.training.epochs)
-                for one, evaluation in zip(state.progress, evaluations, strict=True)
+class _Loop:
+    """Epoch after epoch, and when to save."""
+
+    def __init__(
+        self,
+        training: ImageTraining,
+        store: CheckpointStore,
+        partial: PartStore,
+        log: MetricsLog | None,
+        board: SummaryWriter | None,
+        process: Running,
+        *,
+        seconds_before: float,
+    ):
+        self._training, self._process = training, process
+        self._store, self._partial, self._log, self._board = store, partial, log, board
+        self._steps = training.compile(training.recipe.steps, stacked=2, shared=4)
+        self._finish = training.compile(training.recipe.finish_epoch, stacked=2, shared=2)
+        self._began = self._saved_at = time.monotonic()
+        self._before = seconds_before
+        self._calls = itertools.count()
+
+    def run(self, state: RunState, part: EpochPart) -> RunState:
+        """Trains to the end; `part` is of the epoch after `state`."""
+        config = self._training.config
+        with _progress_bar(self._training, state, part) as bar:
+            while not state.finished:
+                self._process.report("training", state.epoch, config.training.epochs)
+                part, arrays, evaluations = self._epoch(state, part, bar)
+                progress = tuple(
+                    one.observe(state.epoch + 1, evaluation, last_epoch=config.training.epochs)
+                    for one, evaluation in zip(state.progress, evaluations, strict=True)
+                )
+                state = RunState(state.epoch + 1, arrays, progress, self._seconds())
+                if self._log is not None:
+                    _record(self._training, state, part, self._log, self._board)
+                part = EpochPart.first(arrays, len(config.seeds))
+                if self._due() or state.finished or state.epoch in config.checkpoint.keep_epochs:
+                    self._flush()
+                    self._store.save(state)
+                    self._saved_at = time.monotonic()
+        self._store.wait()
+        return state
+
+    def _epoch(
+        self, state: RunState, part: EpochPart, bar: tqdm
+    ) -> tuple[EpochPart, Any, list[Evaluation]]:
+        """The rest of an epoch; if a signal comes, what there is of it is saved."""
+        training, epoch = self._training, state.epoch
+        try:
+            rest = parts(training, self._steps, epoch, part, self._process)
+            for part, metrics in rest:
+                _refuse_divergence(training, self._store, epoch, metrics)
+                _show(bar, training, state, part, metrics)
+                if self._due() and part.step < training.steps_per_epoch:
+                    self._partial.save(state, part, seconds=self._seconds())
+                    self._saved_at = time.monotonic()
+                self._refuse_when_preempted(epoch, part)
+            arguments = (part.arrays, training.keys, training.test, epoch)
+            arrays, evaluations = self._process.call(self._finish, *arguments)
+        except PreemptedError:
+            self._flush()
+            self._partial.save(state, part, seconds=self._seconds())
+            raise
+        evaluations = _rows(global_arrays.fetch(evaluations))
+        _refuse_broken_networks(training, self._store, epoch, evaluations)
+        return part, arrays, evaluations
+
+    def _due(self) -> bool:
+        every = self._training.config.checkpoint.every_seconds
+        return distributed.agreed(time.monotonic() - self._saved_at >= every)
+
+    def _refuse_when_preempted(self, epoch: int, part: EpochPart) -> None:
+        """Raises PreemptedError in all of several processes if one of them was asked to stop."""
+        if distributed.preempted(next(self._calls)):
+            raise PreemptedError(
+                f"stopped in epoch {epoch} after step {part.step}; give the same command again and "
+                "it goes on"
             )
-            state = RunState(epoch + 1, arrays, progress, seconds + time.monotonic() - began)
-            if log is not None:
-                _record(training, state, metrics, log, board)
-            preempted = distributed.preempted(state.epoch)
-            due = distributed.agreed(time.monotonic() - saved_at >= config.checkpoint.every_seconds)
-            if due or preempted or state.finished or state.epoch in config.checkpoint.keep_epochs:
-                if log is not None:
-                    log.flush()
-                store.save(state)
-                saved_at = time.monotonic()
-            if preempted and not state.finished:
-                store.wait()
-                raise PreemptedError(f"asked to end; saved after epoch {state.epoch}")
-    store.wait()
-    return state
+
+    def _flush(self) -> None:
+        if self._log is not None:
+            self._log.flush()
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._began
 
 
-def _progress_bar(training: ImageTraining, state: RunState) -> tqdm:
+def _progress_bar(training: ImageTraining, state: RunState, part: EpochPart) -> tqdm:
     """A bar over steps; in a log file it prints a line every 30 seconds at most."""
     steps = training.steps_per_epoch
     return tqdm(
-        initial=state.epoch * steps,
+        initial=state.epoch * steps + part.step,
         total=training.config.training.epochs * steps,
         desc="training",
         unit="step",
@@ -169,24 +214,12 @@ def _progress_bar(training: ImageTraining, state: RunState) -> tqdm:
     )
 
 
-def _one_epoch(
-    training: ImageTraining, steps: Any, state: RunState, store: CheckpointStore, bar: tqdm
-) -> tuple[Any, EpochMetrics]:
-    """Runs an epoch in calls of a few steps."""
-    config, count = training.config, training.steps_per_epoch
-    arrays, loss, error = state.params, 0.0, 0.0
-    began = time.monotonic()
-    for start in range(0, count, config.runtime.steps_per_call):
-        stop = min(start + config.runtime.steps_per_call, count)
-        arrays, metrics = steps(arrays, training.keys, training.train, state.epoch, start, stop)
-        metrics = global_arrays.fetch(metrics)
-        _refuse_divergence(training, store, state.epoch, metrics)
-        loss, error = loss + metrics.loss, error + metrics.error
-        bar.update(stop - start)
-        bar.set_postfix_str(_summary(state, metrics.loss / (stop - start)), refresh=False)
-    images = count * config.training.batch_size * len(config.seeds)
-    rate = images / (time.monotonic() - began)
-    return arrays, EpochMetrics(np.asarray(loss) / count, np.asarray(error) / count, rate)
+def _show(
+    bar: tqdm, training: ImageTraining, state: RunState, part: EpochPart, metrics: StepMetrics
+) -> None:
+    new = state.epoch * training.steps_per_epoch + part.step - bar.n
+    bar.update(new)
+    bar.set_postfix_str(_summary(state, np.asarray(metrics.loss) / new), refresh=False)
 
 
 def _summary(state: RunState, losses: np.ndarray) -> str:
@@ -243,22 +276,24 @@ def _rows(stacked: Any) -> list[Any]:
 def _record(
     training: ImageTraining,
     state: RunState,
-    metrics: EpochMetrics,
+    part: EpochPart,
     log: MetricsLog,
     board: SummaryWriter | None,
 ) -> None:
     """One row a network of metrics.csv, and the same for TensorBoard."""
     config = training.config.training
+    steps = training.steps_per_epoch
+    images = steps * config.batch_size * len(state.progress)
     last_step = state.epoch * training.steps_per_epoch - 1
     rate = optimizer.learning_rate(config, last_step, steps_per_epoch=training.steps_per_epoch)
     for row, one in enumerate(state.progress):
         values = {
             "learning_rate": float(rate),
-            "train_loss": float(metrics.loss[row]),
-            "train_error": float(metrics.error[row]),
+            "train_loss": float(part.loss[row]) / steps,
+            "train_error": float(part.error[row]) / steps,
             "test_loss": one.test_loss,
             "test_error": one.test_error,
-            "images_per_second": round(metrics.images_per_second, 1),
+            "images_per_second": round(images / part.seconds, 1),
         }
         log.append(state.epoch, one.seed, **values)
         if board is not None:

@@ -1,11 +1,10 @@
 """The training loop: from a config to finished networks in checkpoints."""
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
-import fcntl
 from pathlib import Path
 import time
-from typing import IO
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,8 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool import distributed, provenance, run_config, runtime
-from cnnpool.errors import CnnpoolError
+from cnnpool.errors import CnnpoolError, PreemptedError
+from cnnpool.running import Running, running
 from cnnpool.training import setup
 from cnnpool.training.block import NO_STEP, BlockMetrics, compile_block
 from cnnpool.training.checkpoints import CheckpointStore, RunState
@@ -26,31 +26,9 @@ class TrainingDivergedError(CnnpoolError):
     """A loss is no longer finite; the message names the step and the last good checkpoint."""
 
 
-class WorkdirBusyError(CnnpoolError):
-    """Another process trains in the same working directory."""
-
-
 def checkpoint_directory(workdir: Path) -> Path:
     """Where a run keeps its checkpoints."""
     return workdir / "checkpoints"
-
-
-def lock(workdir: Path) -> IO:
-    """Holds `workdir` until the returned file is closed or the process ends.
-
-    Raises:
-      WorkdirBusyError: if another process holds it.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    file = (workdir / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise WorkdirBusyError(
-            f"another process trains in {workdir}; wait for it or take another --workdir"
-        ) from error
-    return file
 
 
 def stopping_rule(config: ConfigDict) -> StoppingRule:
@@ -109,12 +87,13 @@ class Evaluator:
         ]
 
 
-def train(config: ConfigDict, workdir: Path) -> RunState:
+def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) -> RunState:
     """Trains all networks of a config; goes on where an earlier call was stopped.
 
     Args:
       config: complete, as the files in `configs/` make it.
-      workdir: gets config.json, metrics.csv and checkpoints/.
+      workdir: gets config.json, metrics.csv, status.json and checkpoints/.
+      process: that holds `workdir` already; None holds it here.
 
     Returns:
       The finished networks.
@@ -123,7 +102,8 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
       ValueError: if the config is impossible or `workdir` holds another one's run.
       CheckpointError: if a checkpoint cannot be written or read.
       TrainingDivergedError: if a loss is not finite.
-      WorkdirBusyError: if another process trains there.
+      WorkdirBusyError: if another process works there.
+      PreemptedError: if a signal asked to stop; all is saved.
     """
     distributed.refuse_joined("simple CNNs are trained")
     setup.check_seeds(config.seeds)
@@ -136,7 +116,8 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
     block = compile_block(
         setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
     )
-    with lock(workdir):
+    with contextlib.ExitStack() as stack:
+        process = process or stack.enter_context(running(workdir))
         run_config.claim(workdir, config, has_checkpoints=checkpoint_directory(workdir).exists())
         keep = config.checkpoint.keep_epochs
         with CheckpointStore(checkpoint_directory(workdir), keep_epochs=keep) as store:
@@ -150,18 +131,27 @@ def train(config: ConfigDict, workdir: Path) -> RunState:
                 provenance.append_to(workdir / "provenance.json")
             evaluator = Evaluator(config, net)
             with MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch) as log:
-                return _run(config, rule, state, block, data, evaluator, store, log)
+                return _run(config, rule, state, block, data, evaluator, store, log, process)
 
 
-def _run(config, rule, state, block, data, evaluator, store, log) -> RunState:
+def _run(config, rule, state, block, data, evaluator, store, log, process) -> RunState:
     began = saved_at = time.monotonic()
     seconds = state.seconds
     with progress_bar(state.epoch) as bar:
         while not state.finished:
             bar.total = expected_end(rule, state.progress)
+            process.report("training", state.epoch, bar.total)
             stop = next_epoch(config, rule, state.epoch, state.progress)
             active = np.array([seed.stopped_epoch is None for seed in state.progress])
-            params, metrics = block(state.params, data, jnp.asarray(active), state.epoch, stop)
+            arguments = (state.params, data, jnp.asarray(active), state.epoch, stop)
+            try:
+                params, metrics = process.call(block, *arguments)
+            except PreemptedError:
+                log.flush()
+                store.wait()
+                if state.epoch not in store.epochs:
+                    store.save(state)
+                raise
             metrics = jax.device_get(metrics)
             refuse_divergence(config, store, state.epoch, metrics)
             bar.update(stop - state.epoch)

@@ -1,0 +1,170 @@
+"""One process a working directory: a lock, and a lease whose heartbeat ends with its owner.
+
+On one machine the lock (flock) decides, which the system lets go of when its owner dies. Where
+several machines share a file system that does not share locks, the file `lease.json` decides: its
+owner renews it every few seconds, and one that is not renewed is nobody's. Clocks of different
+machines are not compared. Network file systems themselves are not tested here.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+import platform
+import sys
+import threading
+import time
+import uuid
+
+from cnnpool.atomic_write import write_atomically
+from cnnpool.errors import CnnpoolError
+
+LOCK = "lock"
+LEASE = "lease.json"
+LOCK_ATTEMPTS = 4
+BEAT_SECONDS = 5.0
+DEAD_AFTER = 4  # beats that did not come
+
+
+class WorkdirBusyError(CnnpoolError):
+    """Another process works in the same directory."""
+
+
+@contextlib.contextmanager
+def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]:
+    """Holds a directory, made if absent, for as long as the context lasts.
+
+    Args:
+      workdir: to hold.
+      beat_seconds: between two heartbeats.
+
+    Raises:
+      WorkdirBusyError: if another process holds it; at once if that is on this machine, after
+        a heartbeat has been seen if it is on another.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / LOCK).open("w") as file:
+        _flock(file, workdir)
+        path = workdir / LEASE
+        _wait_for_the_dead(path, workdir, beat_seconds)
+        us = {"host": platform.node(), "pid": os.getpid(), "owner": uuid.uuid4().hex}
+        _renew(path, us, beat=0)
+        stop = threading.Event()
+        heart = threading.Thread(target=_beat, args=(path, us, stop, beat_seconds), daemon=True)
+        heart.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            heart.join()
+            path.unlink(missing_ok=True)
+
+
+def is_held(workdir: Path) -> bool:
+    """Whether a living process seems to hold a directory; asks, and takes nothing.
+
+    Of this machine the lock is asked, of another the age of its last heartbeat.
+    """
+    path = workdir / LEASE
+    lease = _read(path)
+    if lease is None:
+        return False
+    try:
+        if lease["host"] == platform.node():
+            return _is_locked(workdir / LOCK, lease["pid"])
+        return time.time() - path.stat().st_mtime < 2 * DEAD_AFTER * BEAT_SECONDS
+    except FileNotFoundError:
+        return False
+
+
+def owner(workdir: Path) -> dict | None:
+    """Host and process id of who holds, or held, a directory; None if nobody."""
+    return _read(workdir / LEASE)
+
+
+def _is_locked(path: Path, pid: int) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # no locks here
+            return _is_alive(pid)
+    return False
+
+
+def _flock(file, workdir: Path) -> None:
+    for attempt in range(LOCK_ATTEMPTS):
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:  # held, or asked for in this moment by `is_held`
+            if attempt == LOCK_ATTEMPTS - 1:
+                raise _busy(workdir, _read(workdir / LEASE)) from error
+            time.sleep(0.1)
+        except OSError as error:  # a file system without locks: the lease alone decides
+            print(f"{workdir}: no file locks here ({error})", file=sys.stderr)
+            return None
+
+
+def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float) -> None:
+    """Returns when no other machine renews the lease; raises WorkdirBusyError if one does."""
+    found = _read(path)
+    if found is None or found["host"] == platform.node():
+        return  # the lock is ours, so that an owner on this machine is dead
+    deadline = time.monotonic() + DEAD_AFTER * beat_seconds
+    while time.monotonic() < deadline:
+        time.sleep(min(1.0, beat_seconds / 2))
+        now = _read(path)
+        if now is None:
+            return
+        if now != found:
+            raise _busy(workdir, now)
+
+
+def _busy(workdir: Path, lease: dict | None) -> WorkdirBusyError:
+    who = f" (process {lease['pid']} on {lease['host']})" if lease else ""
+    return WorkdirBusyError(
+        f"another process works in {workdir}{who}; wait for it or take another --workdir"
+    )
+
+
+def _beat(path: Path, owner: dict, stop: threading.Event, seconds: float) -> None:
+    beat = 0
+    while not stop.wait(seconds):
+        beat += 1
+        lease = _read(path)
+        if lease is not None and lease["owner"] != owner["owner"]:
+            print(
+                f"error: {path} was taken over by process {lease['pid']} on {lease['host']}, as "
+                "this one gave no sign of life; it stops without saving",
+                file=sys.stderr,
+                flush=True,
+            )
+            os._exit(1)
+        with contextlib.suppress(OSError):  # a full disk ends no run; it is tried again
+            _renew(path, owner, beat)
+
+
+def _renew(path: Path, owner: dict, beat: int) -> None:
+    text = json.dumps(owner | {"beat": beat})
+    write_atomically(path, lambda beside: beside.write_text(text))
+
+
+def _read(path: Path) -> dict | None:
+    try:
+        lease = json.loads(path.read_text())
+        return lease if {"host", "pid", "owner"} <= lease.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

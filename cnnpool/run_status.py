@@ -1,0 +1,61 @@
+"""What a run says of itself while it works: `status.json`, always whole."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+import platform
+import time
+
+from cnnpool.atomic_write import write_atomically
+
+RUNNING, FINISHED, FAILED, PREEMPTED = "running", "finished", "failed", "preempted"
+STATES = (RUNNING, FINISHED, FAILED, PREEMPTED)
+LEAST_SECONDS = 2.0  # between two writes of how far it is
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+      state: running, finished, failed or preempted.
+      task: training or measuring.
+      epoch: epochs done.
+      epochs: of the whole training, where that is known.
+      eta_seconds: until the training ends, at the rate of this process.
+      error: what went wrong, in a line.
+      host: the machine's name.
+      pid: of the process there.
+      time: of this record, seconds since 1970.
+    """
+
+    state: str
+    task: str = "training"
+    epoch: int | None = None
+    epochs: int | None = None
+    eta_seconds: float | None = None
+    error: str | None = None
+    host: str = dataclasses.field(default_factory=platform.node)
+    pid: int = dataclasses.field(default_factory=os.getpid)
+    time: float = dataclasses.field(default_factory=time.time)
+
+
+def path_of(workdir: Path) -> Path:
+    """Where a run keeps its status."""
+    return workdir / "status.json"
+
+
+def write(workdir: Path, status: Status) -> None:
+    """Replaces the status of a run; raises OSError if it cannot be written."""
+    text = json.dumps(dataclasses.asdict(status), indent=2)
+    write_atomically(path_of(workdir), lambda path: path.write_text(f"{text}\n"))
+
+
+def read(workdir: Path) -> Status | None:
+    """The status of a run; None if it has none, or something else lies there."""
+    try:
+        status = Status(**json.loads(path_of(workdir).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return status if status.state in STATES else None

@@ -1,0 +1,259 @@
+"""This machine: several jobs at once, each on cores (or an accelerator) of its own."""
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+import contextlib
+import dataclasses
+import os
+from pathlib import Path
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import uuid
+
+from tqdm import tqdm
+
+from cnnpool import lease, run_status
+from cnnpool.divisors import largest_divisor
+from cnnpool.errors import EXIT_PREEMPTED
+from launch.engines.engine import EngineError
+from launch.job_states import WAITING, JobState, Queued, write_submission
+
+POLL_SECONDS = 0.1
+STOP_SECONDS = 30.0  # for saving, after which a job is killed
+KILLS_WITHOUT_PROGRESS = 5  # after which a job has failed: out of memory, most likely
+BUSY_SECONDS = 5.0  # before a job is tried again that another process works on
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How jobs share this machine.
+
+    Attributes:
+      parallel: jobs at once; None: one a device, or else one a core.
+      devices: of CUDA_VISIBLE_DEVICES, one a job; empty: CPU cores alone.
+    """
+
+    parallel: int | None = None
+    devices: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass
+class _Task:
+    """A job on its way; `mark` is what it had saved when it was killed last."""
+
+    state: JobState
+    spec: Path
+    kills: int = 0
+    mark: object = None
+    not_before: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """What one job at a time has for itself."""
+
+    cores: tuple[int, ...]
+    device: str | None = None
+
+
+def slots(options: Options, n_jobs: int) -> list[Slot]:
+    """The cores of this process in equal parts, each with its device where there are some.
+
+    Raises:
+      EngineError: if more jobs are to run at once than there are cores or devices.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    places = len(options.devices) or len(cores)
+    count = options.parallel or largest_divisor(len(cores), at_most=max(1, n_jobs))
+    if options.devices:
+        count = options.parallel or min(places, n_jobs)
+    if not 1 <= count <= min(places, len(cores)):
+        raise EngineError(
+            f"--parallel must be from 1 to {min(places, len(cores))}, the cores or devices of "
+            f"this machine; got {count}"
+        )
+    size = len(cores) // count
+    return [
+        Slot(
+            tuple(cores[index * size : (index + 1) * size]),
+            options.devices[index] if options.devices else None,
+        )
+        for index in range(count)
+    ]
+
+
+class Local:
+    """Jobs as processes of this machine, for as long as the command runs."""
+
+    def __init__(self, options: Options):
+        self.options = options
+
+    def describe(self, states: Sequence[JobState], root: Path) -> str:
+        """Which commands `start` would run, on which cores; writes nothing."""
+        places = slots(self.options, len(states))
+        commands = [shlex.join(_command(one.folder / "SPEC")) for one in states]
+        where = "; ".join(
+            f"cores {','.join(map(str, slot.cores))}"
+            + ("" if slot.device is None else f" and device {slot.device}")
+            for slot in places
+        )
+        return "\n".join([f"{len(places)} at once, on {where}:", *commands])
+
+    def start(self, states: Sequence[JobState], root: Path) -> None:
+        """Runs all jobs to their end; Ctrl-C or SIGTERM stops them, saved.
+
+        Raises:
+          EngineError: if jobs failed, naming them.
+          KeyboardInterrupt: if it was stopped.
+        """
+        identity = f"launchers/{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+        tasks = [_Task(one, one.job.write_spec(one.folder)) for one in states]
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            with lease.hold(root / identity):
+                for one in states:
+                    record = {"engine": "local", "launcher": identity, "root": str(root.absolute())}
+                    write_submission(one.folder, record | {"options": _plain(self.options)})
+                failed = _run_all(tasks, slots(self.options, len(states)))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if failed:
+            raise EngineError("failed:\n  " + "\n  ".join(failed))
+
+    def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
+        """Jobs that a living launcher still has to start."""
+        return {
+            name: Queued(WAITING, "for the launcher")
+            for name, record in submissions.items()
+            if lease.is_held(_launcher(record))
+        }
+
+    def cancel(self, submissions: Mapping[str, Mapping]) -> None:
+        """Stops the launchers of jobs on this machine, and so all their jobs."""
+        for folder in {_launcher(record) for record in submissions.values()}:
+            owner = lease.owner(folder)
+            if owner is not None and owner["host"] == platform.node() and lease.is_held(folder):
+                os.kill(owner["pid"], signal.SIGTERM)
+
+
+def _plain(options: Options) -> dict:
+    return {"parallel": options.parallel, "devices": list(options.devices)}
+
+
+def _launcher(record: Mapping) -> Path:
+    return Path(record["root"]) / record["launcher"]
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def _command(spec: Path) -> list[str]:
+    parent = ["--parent", str(os.getpid())] if sys.platform == "linux" else []
+    return [sys.executable, "-m", "launch.run_job", "--log", *parent, str(spec)]
+
+
+def _start(task: _Task, slot: Slot) -> subprocess.Popen:
+    environment = dict(os.environ)
+    if slot.device is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = slot.device
+    process = subprocess.Popen(
+        _command(task.spec.absolute()),
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    with contextlib.suppress(ProcessLookupError):
+        os.sched_setaffinity(process.pid, slot.cores)
+    return process
+
+
+def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
+    """Runs tasks, one a slot; returns those that failed, with their errors."""
+    waiting, free, failed = deque(tasks), list(places), []
+    at_work: list[tuple[_Task, Slot, subprocess.Popen]] = []
+    try:
+        with tqdm(total=len(tasks), desc="jobs", unit="job") as bar:
+            while waiting or at_work:
+                while free and (task := _next(waiting)) is not None:
+                    slot = free.pop(0)
+                    at_work.append((task, slot, _start(task, slot)))
+                time.sleep(POLL_SECONDS)
+                for entry in [entry for entry in at_work if entry[2].poll() is not None]:
+                    task, slot, process = entry
+                    at_work.remove(entry)
+                    free.append(slot)
+                    error = _after(task, process.returncode)
+                    if error == AGAIN:
+                        waiting.append(task)
+                        continue
+                    bar.update()
+                    bar.write(f"{task.state.job.name}: {error or 'finished'}", file=sys.stderr)
+                    failed += [f"{task.state.job.name}: {error}"] if error else []
+    except BaseException:
+        _stop([process for *_, process in at_work])
+        raise
+    return failed
+
+
+AGAIN = "again"
+
+
+def _next(waiting: deque[_Task]) -> _Task | None:
+    for _ in range(len(waiting)):
+        task = waiting.popleft()
+        if task.not_before <= time.monotonic():
+            return task
+        waiting.append(task)
+    return None
+
+
+def _after(task: _Task, code: int) -> str | None:
+    """What became of a task: None finished, `AGAIN`, or its error."""
+    folder, job = task.state.folder, task.state.job
+    if job.is_finished(folder):
+        return None
+    if lease.is_held(folder):
+        task.not_before = time.monotonic() + BUSY_SECONDS
+        return AGAIN
+    status = run_status.read(folder)
+    if code == EXIT_PREEMPTED:
+        return AGAIN
+    if code >= 0:
+        failed = status is not None and status.state == run_status.FAILED
+        return (status.error if failed and status else None) or f"exit status {code}; see log.txt"
+    mark = _written(folder)
+    task.kills = task.kills + 1 if mark == task.mark else 1
+    task.mark = mark
+    if task.kills < KILLS_WITHOUT_PROGRESS:
+        return AGAIN
+    return f"killed {task.kills} times by {signal.Signals(-code).name} without going on"
+
+
+def _written(folder: Path) -> int:
+    """When a job last saved something: a checkpoint, a part of an epoch or of a measurement."""
+    places = [folder / "checkpoints", folder / "partial", *folder.glob(".*.parts")]
+    return max((place.stat().st_mtime_ns for place in places if place.exists()), default=0)
+
+
+def _stop(processes: Sequence[subprocess.Popen]) -> None:
+    """SIGTERM to all, and SIGKILL to those that do not end."""
+    print("stopping; jobs save", file=sys.stderr)
+    for process in processes:
+        _signal(process, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _signal(process, signal.SIGKILL)
+            process.wait()
+
+
+def _signal(process: subprocess.Popen, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)

@@ -1,0 +1,162 @@
+"""A job of a sweep: networks to train and what to measure of them, named by its config."""
+
+from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+import re
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cnnpool import run_config
+from cnnpool.atomic_write import write_atomically
+from cnnpool.errors import CnnpoolError, refuse_unknown
+from launch.measurement import BOTH, Measurement
+
+SPEC_VERSION = 1
+LONGEST_PREFIX = 80
+
+
+class SweepError(CnnpoolError):
+    """A sweep, or the job of one, is not what it should be."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """Networks of one config, trained by one process (or one group of processes).
+
+    Attributes:
+      config: complete and locked, as the files in `configs/` make it.
+      measurements: what is measured of the trained networks.
+    """
+
+    config: ConfigDict
+    measurements: tuple[Measurement, ...] = (BOTH,)
+
+    @property
+    def name(self) -> str:
+        """Of its folder: readable, and a digest of all that defines the trained networks."""
+        return f"{self.network}-{_range(self.config.seeds)}-{_digest(self._defining())}"
+
+    @property
+    def network(self) -> str:
+        """What it trains, in words that a file name can hold."""
+        data, model = self.config.data, self.config.model
+        parts = [data.name, model.name]
+        if "width_factor" in model and model.width_factor != 1:
+            parts.append(f"width{model.width_factor:g}")
+        if "image_noise" in data and data.image_noise:
+            parts.append(f"noise{data.image_noise:g}")
+        return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)[:LONGEST_PREFIX]).lstrip(".-")
+
+    @property
+    def group(self) -> str:
+        """The same for jobs that differ in their seeds alone."""
+        return f"{self.network}-{_digest(self._defining() | {'seeds': None})}"
+
+    def _defining(self) -> dict[str, Any]:
+        fields = run_config.defining_fields(self.config)
+        fields["keep_epochs"] = list(self.config.checkpoint.keep_epochs)
+        if "measurement" in self.config:
+            fields["measurement"] = self.config.measurement.to_dict()
+        return fields
+
+    def split(self, seeds_per_job: int | None) -> "list[Job]":
+        """Jobs of at most so many seeds; None keeps all seeds together."""
+        seeds = tuple(self.config.seeds)
+        size = len(seeds) if seeds_per_job is None else seeds_per_job
+        if size < 1:
+            raise SweepError(f"--seeds_per_job must be at least 1, got {seeds_per_job}")
+        parts = [seeds[start : start + size] for start in range(0, len(seeds), size)]
+        return [
+            dataclasses.replace(self, config=with_fields(self.config, seeds=part)) for part in parts
+        ]
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether all that is to be measured is there; result files are whole or not there."""
+        return all((folder / one.file).is_file() for one in self.measurements)
+
+    def write_spec(self, folder: Path) -> Path:
+        """Writes what `launch.run_job` needs into the job's folder; returns the file."""
+        spec = {
+            "version": SPEC_VERSION,
+            "config": self.config.to_dict(),
+            "measurements": [dataclasses.asdict(one) for one in self.measurements],
+        }
+        text = json.dumps(spec, indent=2, sort_keys=True)
+        path = folder / f"spec-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
+        write_atomically(path, lambda beside: beside.write_text(text + "\n"))
+        return path
+
+
+def read_spec(path: Path) -> Job:
+    """The job that a spec file describes.
+
+    Raises:
+      SweepError: if it is no such file.
+    """
+    try:
+        spec = json.loads(path.read_text())
+        refuse_unknown(str(spec["version"]), [str(SPEC_VERSION)], f"{path}: version")
+        measurements = tuple(
+            Measurement(
+                one["name"],
+                tuple(one["stages"]),
+                tuple(one["transforms"]),
+                tuple((key, _tuples(value)) for key, value in one["settings"]),
+            )
+            for one in spec["measurements"]
+        )
+        return Job(run_config.from_dict(spec["config"]), measurements)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SweepError(
+            f"{path} is no job of a sweep ({type(error).__name__}: {error}); "
+            "`python -m launch.sweep` writes such files"
+        ) from error
+
+
+def with_fields(config: ConfigDict, **fields: Any) -> ConfigDict:
+    """A locked copy of a config with other values; `section__field=value` for nested fields.
+
+    Raises:
+      SweepError: if there is no such field.
+    """
+    copy = config.copy_and_resolve_references()
+    for path, value in fields.items():
+        *sections, name = path.split("__")
+        section = copy
+        for part in (*sections, name):
+            if part not in section:
+                raise SweepError(
+                    f"{path.replace('__', '.')}: no such field; {part!r} is none of "
+                    f"{sorted(section)}"
+                )
+            section = section if part == name else section[part]
+        section[name] = value
+    return copy.lock()
+
+
+def unique(jobs: Iterable[Job]) -> list[Job]:
+    """Jobs in order; those that train the same networks become one that measures all."""
+    by_name: dict[str, Job] = {}
+    for job in jobs:
+        other = by_name.get(job.name)
+        if other is not None:
+            both = dict.fromkeys((*other.measurements, *job.measurements))
+            job = dataclasses.replace(other, measurements=tuple(both))
+        by_name[job.name] = job
+    return list(by_name.values())
+
+
+def _range(seeds: Sequence[int]) -> str:
+    return f"s{seeds[0]}" if len(seeds) == 1 else f"s{seeds[0]}_{seeds[-1]}"
+
+
+def _digest(fields: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

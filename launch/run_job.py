@@ -1,0 +1,111 @@
+"""Runs one job of a sweep: trains its networks, then measures them; goes on where it was stopped.
+
+    python -m launch.run_job JOB/spec-1a2b3c4d.json
+    python -m launch.run_job --list=LIST.json --index=3
+
+Engines of `launch.sweep` start this. Everything goes into the folder of the spec: checkpoints,
+status.json, log.txt (with --log) and the result files measurement-*.nc.
+"""
+
+import argparse
+from collections.abc import Sequence
+import ctypes
+import json
+import os
+from pathlib import Path
+import signal
+
+from cnnpool import command_line, distributed, run_config, runtime
+from cnnpool.errors import PreemptedError
+from cnnpool.eval import evaluate
+from cnnpool.running import running
+from cnnpool.training import image_loop, loop
+from launch.engines import slurm
+from launch.jobs import SweepError, read_spec
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def run(spec: Path) -> None:
+    """Trains and measures what a spec asks for and is not there yet.
+
+    Raises:
+      SweepError: if the spec is damaged.
+      WorkdirBusyError: if another process works on this job.
+      PreemptedError: if a signal asked to stop; what was computed is saved.
+      CnnpoolError, ValueError, OSError: if training or measurement fail.
+    """
+    job, folder = read_spec(spec), spec.parent
+    deep = run_config.is_deep(job.config)
+    processes = distributed.join()
+    runtime.use_compilation_cache()
+    devices = job.config.runtime.mesh.data if deep else 1
+    runtime.one_cpu_device_per_core(
+        len(job.config.seeds), devices_per_network=devices, processes=processes
+    )
+    with running(folder) as process, distributed.ending_together(process.record):
+        (image_loop if deep else loop).train(job.config, folder, process=process)
+        for one in job.measurements:
+            process.report("measuring")
+            process.call(
+                lambda one=one: evaluate(
+                    folder,
+                    folder / one.file,
+                    stages=one.stages,
+                    transforms=one.transforms,
+                    settings=dict(one.settings),
+                )
+            )
+
+
+def _chosen(args: argparse.Namespace) -> Path:
+    if args.spec is not None:
+        return args.spec
+    try:
+        return Path(json.loads(args.list.read_text())[args.index])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise SweepError(f"{args.list} names no job {args.index}: {error}") from error
+
+
+def _end_with_parent(parent: int) -> None:
+    """Asks Linux for SIGTERM when the process dies that started this one."""
+    if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) or os.getppid() != parent:
+        raise SweepError("the launcher that started this job is gone")
+
+
+def _log_into(path: Path) -> None:
+    """Appends all that this process prints to a file."""
+    with path.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    parser = command_line.parser(__doc__, "launch.run_job")
+    parser.add_argument("spec", type=Path, nargs="?", help="file in the job's folder")
+    parser.add_argument("--list", type=Path, help="JSON list of such files, instead")
+    parser.add_argument("--index", type=int, help="which of the list, from 0")
+    parser.add_argument("--log", action="store_true", help="print into log.txt in the job's folder")
+    parser.add_argument("--parent", type=int, help="process id; stop when it dies (Linux)")
+    parser.add_argument(
+        "--requeue", action="store_true", help="a signal puts the Slurm job back into the queue"
+    )
+    args = parser.parse_args(argv)
+    if (args.spec is None) == (args.list is None or args.index is None):
+        parser.error("give either SPEC or both --list and --index")
+    if args.parent is not None:
+        _end_with_parent(args.parent)
+    spec = _chosen(args)
+    if args.log:
+        _log_into(spec.parent / "log.txt")
+    try:
+        run(spec)
+    except PreemptedError:
+        if args.requeue:
+            slurm.requeue_this_job()
+        raise
+
+
+if __name__ == "__main__":
+    command_line.run(main)

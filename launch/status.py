@@ -1,0 +1,91 @@
+"""Shows how far the jobs of a sweep are: waiting, running, finished, failed, stopped.
+
+    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu
+    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu --watch
+    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu --retry_failed
+    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu --cancel
+
+Of running jobs the epoch and the time left, of failed ones the error. What is stopped (preempted,
+killed, cancelled) or was never started goes on with the command of launch.sweep. --retry_failed
+gives failed jobs to the engine that had them, as they were given before; --cancel stops jobs, and
+those that run save first.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+import time
+
+from cnnpool import command_line
+from launch import engine_choice, job_states, sweep_file
+from launch.job_states import FAILED, RUNNING, WAITING, JobState
+
+HEAD = ("job", "state", "epoch", "left", "detail")
+
+
+def table(states: Sequence[JobState]) -> str:
+    """One line a job, and how many there are of each state."""
+    rows = [HEAD, *map(_row, states)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    counts = [f"{sum(one.state == state for one in states)} {state}" for state in job_states.STATES]
+    return "\n".join([*lines, f"{len(states)} jobs: {', '.join(counts)}"])
+
+
+def _row(one: JobState) -> tuple[str, ...]:
+    status = one.status
+    epoch = left = ""
+    if status is not None and one.state != WAITING:
+        epoch = "" if status.epoch is None else str(status.epoch)
+        epoch += f"/{status.epochs}" if epoch and status.epochs is not None else ""
+    if status is not None and one.state == RUNNING:
+        epoch = status.task if status.task != "training" else epoch
+        left = "" if status.eta_seconds is None else str(timedelta(seconds=int(status.eta_seconds)))
+    return one.job.name, one.state, epoch, left, one.detail
+
+
+def _retry_failed(states: Sequence[JobState], args) -> None:
+    failed = [one for one in states if one.state == FAILED]
+    by_submission: dict[str, list[JobState]] = {}
+    for one in failed:
+        record = job_states.read_submission(one.folder)
+        key = repr((record.get("engine", engine_choice.LOCAL), record.get("options", {})))
+        by_submission.setdefault(key, []).append(one)
+    print(f"{len(failed)} failed jobs to start again")
+    for group in by_submission.values():
+        record = job_states.read_submission(group[0].folder)
+        name = record.get("engine", engine_choice.LOCAL)
+        engine_choice.make(name, record.get("options", {})).start(group, args.root)
+
+
+def _cancel(states: Sequence[JobState], args) -> None:
+    active = [one.job for one in states if one.queued]
+    for name, records in engine_choice.submissions(active, args.root).items():
+        engine_choice.make(name, {}).cancel(records)
+    print(f"{len(active)} jobs told to stop")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    parser = command_line.parser(__doc__, "launch.status")
+    sweep_file.add_arguments(parser)
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--watch", action="store_true", help="again every few seconds")
+    action.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
+    action.add_argument("--cancel", action="store_true", help="stop all that wait or run")
+    parser.add_argument("--seconds", type=float, default=5.0, help="between two looks (5)")
+    args = parser.parse_args(argv)
+    jobs = sweep_file.of_arguments(args)
+    states = engine_choice.states(jobs, args.root)
+    print(table(states))
+    if args.retry_failed:
+        _retry_failed(states, args)
+    if args.cancel:
+        _cancel(states, args)
+    while args.watch and any(one.state in (WAITING, RUNNING) for one in states):
+        time.sleep(args.seconds)
+        states = engine_choice.states(jobs, args.root)
+        print(f"\033[2J\033[H{time.strftime('%H:%M:%S')}\n{table(states)}", flush=True)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,47 @@
+r"""Trains and measures all networks of a sweep; the same command goes on with what is missing.
+
+    python -m launch.sweep --sweep=launch/sweeps/fig5.py --preset=cpu
+    python -m launch.sweep --sweep=launch/sweeps/fig5.py --preset=paper --seeds_per_job=2 \
+        --engine=slurm --partition=gpu --gpus=1 --time=12:00:00 --mem=32G --parallel=20
+    python -m launch.sweep --sweep=launch/sweeps/fig5.py --preset=paper --engine=skypilot \
+        --accelerators=tpu-v5e-8 --bucket=gs://my-bucket --dry_run
+
+A sweep is a Python file with a function jobs(preset), see launch/sweeps/grid.py; its code is run.
+A job's folder in --root is named by its config: what is finished, running or in a queue is left
+alone. On this machine (--engine=local) the command runs until all jobs are over; Ctrl-C lets them
+save. Watch with launch.status, gather with launch.collect.
+"""
+
+from collections.abc import Sequence
+
+from cnnpool import command_line
+from launch import engine_choice, sweep_file
+from launch.job_states import FAILED
+
+
+def main(argv: Sequence[str]) -> None:
+    """Runs the command."""
+    parser = command_line.parser(__doc__, "launch.sweep")
+    sweep_file.add_arguments(parser)
+    parser.add_argument("--dry_run", action="store_true", help="print what would be started")
+    parser.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
+    engine_choice.add_arguments(parser)
+    args = parser.parse_args(argv)
+    engine = engine_choice.of_arguments(args)
+    states = engine_choice.states(sweep_file.of_arguments(args), args.root)
+    given = [
+        one for one in states if one.is_to_be_given or (args.retry_failed and one.state == FAILED)
+    ]
+    counts = ", ".join(
+        f"{sum(one.state == state for one in states)} {state}"
+        for state in dict.fromkeys(one.state for one in states)
+    )
+    print(f"{len(states)} jobs in {args.root}: {counts}; {len(given)} to start")
+    if args.dry_run:
+        print(engine.describe(given, args.root) if given else "nothing to start")
+    elif given:
+        engine.start(given, args.root)
+
+
+if __name__ == "__main__":
+    command_line.run(main)

@@ -1,0 +1,82 @@
+"""Sweeps: Python files with a function `jobs(preset)` that returns a list of `launch.jobs.Job`."""
+
+import argparse
+from collections.abc import Callable
+import getpass
+import hashlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+from cnnpool import run_config
+from launch import jobs as jobs_module
+from launch.jobs import Job, SweepError
+
+
+def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | None) -> list[Job]:
+    """The jobs of a sweep, each once.
+
+    Args:
+      path: the sweep's file; its code is run.
+      preset: given to its function `jobs`.
+      seeds_per_job: seeds that are trained by one job, at most; None keeps them together.
+      data_dir: where the data lies, for jobs that read it from a folder.
+
+    Raises:
+      SweepError: if the file has no such function, or it does not return jobs.
+    """
+    found = _function(path)(preset)
+    if not found or not all(isinstance(job, Job) for job in found):
+        raise SweepError(f"{path}: jobs({preset!r}) must return a list of launch.jobs.Job")
+    split = [part for job in found for part in job.split(seeds_per_job)]
+    return jobs_module.unique(_with_data_dir(job, data_dir) for job in split)
+
+
+def _function(path: Path) -> Callable[[str], list[Job]]:
+    if not path.is_file():
+        raise SweepError(f"no sweep {path}; those of the paper's figures are in launch/sweeps/")
+    name = f"sweep_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SweepError(f"{path} is no Python file")
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not callable(getattr(module, "jobs", None)):
+        raise SweepError(f"{path} has no function jobs(preset); see launch/sweeps/grid.py")
+    return module.jobs
+
+
+def _with_data_dir(job: Job, data_dir: str | None) -> Job:
+    if data_dir is None or "data_dir" not in job.config.data:
+        return job
+    place = str(Path(data_dir).absolute())
+    return Job(run_config.with_data_dir(job.config, place).lock(), job.measurements)
+
+
+def _root(text: str) -> Path:
+    if "\\" in str(Path(text).absolute()):
+        raise argparse.ArgumentTypeError(
+            f"a backslash in {text!r}: checkpoints (TensorStore) and Slurm read it otherwise"
+        )
+    return Path(text)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags that name a sweep and its folder."""
+    parser.add_argument("--sweep", type=Path, required=True, help="launch/sweeps/fig5.py, or yours")
+    parser.add_argument("--preset", default="cpu", help="of the sweep: cpu, paper (%(default)s)")
+    parser.add_argument(
+        "--seeds_per_job", type=int, help="networks that one job trains (all of a config)"
+    )
+    parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
+    parser.add_argument(
+        "--root",
+        type=_root,
+        default=Path("runs/jobs") / getpass.getuser(),
+        help="holds a folder a job; on a cluster on the shared file system (%(default)s)",
+    )
+
+
+def of_arguments(args: argparse.Namespace) -> list[Job]:
+    """The jobs that the flags of `add_arguments` name."""
+    return load(args.sweep, args.preset, seeds_per_job=args.seeds_per_job, data_dir=args.data_dir)

@@ -58,7 +58,7 @@ def start_joined(workdir: Path, *, count: int = 2, **fields) -> list[subprocess.
     return [start(workdir, *job, f"--process_id={i}", **fields) for i in range(count)]
 
 
-def finish(processes: list[subprocess.Popen], *, seconds: float = 120) -> list[tuple]:
+def finish(processes: list[subprocess.Popen], *, seconds: float = 400) -> list[tuple]:
     """Exit status, output and errors of each."""
     found = [process.communicate(timeout=seconds) for process in processes]
     return [(p.returncode, *texts) for p, texts in zip(processes, found, strict=True)]

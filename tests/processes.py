@@ -24,7 +24,7 @@ FIELDS = {
     "runtime.steps_per_call": 3,
     "runtime.test_batch_size": 16,
     "runtime.tensorboard": False,
-    "checkpoint.every_seconds": 0.0,
+    "checkpoint.every_seconds": 0.3,
 }
 
 

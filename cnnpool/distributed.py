@@ -164,7 +164,7 @@ def preempted(step: int) -> bool:
     JAX agrees on a step that none has passed yet. Always False in a process that is alone.
 
     Args:
-      step: a number that grows from call to call, the same in all processes.
+      step: one more from call to call, the same in all processes; JAX waits for one exact number.
     """
     return is_joined() and multihost_utils.reached_preemption_sync_point(step)
 

@@ -31,8 +31,9 @@ class Running:
       signal: the name of the signal that asked to stop, or None.
     """
 
-    def __init__(self, workdir: Path):
+    def __init__(self, workdir: Path, *, writes: bool = True):
         self.workdir = workdir
+        self._writes = writes
         self.signal: str | None = None
         self._answers: queue.SimpleQueue = queue.SimpleQueue()
         self._listening = False
@@ -107,7 +108,8 @@ class Running:
 
     def _write(self, status: Status) -> None:
         self._status, self._written = status, time.monotonic()
-        run_status.write(self.workdir, status)
+        if self._writes:
+            run_status.write(self.workdir, status)
 
     def _end(self, state: str, error: BaseException | None = None) -> None:
         line = None if error is None else _first_line(error)
@@ -147,17 +149,24 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def running(workdir: Path) -> Iterator[Running]:
+def running(workdir: Path, *, joined: bool = False, first: bool = True) -> Iterator[Running]:
     """Holds a directory, listens to signals, and keeps `status.json` there.
 
     Args:
       workdir: made if absent.
+      joined: whether this is one of several processes of a job; `jax.distributed`, which a handler
+        excludes, then has the signals, and `Running.call` waits for what all compute together.
+      first: whether this process holds the directory and writes for all.
 
     Raises:
       WorkdirBusyError: if another process works there; its status is left alone.
     """
-    process = Running(workdir)
-    with lease.hold(workdir), process._signals():
+    process = Running(workdir, writes=first)
+    with contextlib.ExitStack() as stack:
+        if first:
+            stack.enter_context(lease.hold(workdir))
+        if not joined:
+            stack.enter_context(process._signals())
         process._write(process._status)
         try:
             yield process

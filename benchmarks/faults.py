@@ -39,6 +39,7 @@ SWEEP = Path(__file__).with_name("faults_sweep.py")
 SCRIPT = Path(__file__).parents[1] / "launch" / "local_slurm.sh"
 SLURM, LOCAL = "slurm", "local"
 FLAGS = {SLURM: ["--engine=slurm", "--partition=low"], LOCAL: ["--engine=local", "--parallel=2"]}
+GIVEN_EVERY = 10.0  # seconds, where there is no fault
 OF_THE_RUN = {"training_seconds"}  # arrays that no two runs share
 
 
@@ -180,7 +181,7 @@ def run(experiment: Experiment, *, faults: int, pause: float, seed: int) -> floa
     began = time.monotonic()
     experiment.root.mkdir(parents=True)
     kinds = list(FAULTS[experiment.engine])
-    done = 0
+    done, given = 0, began
     experiment.give()
     while not experiment.is_over():
         time.sleep(pause if done < faults else 1.0)
@@ -195,7 +196,10 @@ def run(experiment: Experiment, *, faults: int, pause: float, seed: int) -> floa
             done += 1
             experiment.counts[kind] = experiment.counts.get(kind, 0) + 1
             print(f"{time.monotonic() - began:6.0f} s  {done:3d}  {kind}", flush=True)
-        experiment.give()
+            experiment.give()
+        elif time.monotonic() - given > GIVEN_EVERY:
+            given = time.monotonic()
+            experiment.give()
     return time.monotonic() - began
 
 

@@ -1,7 +1,7 @@
 """Sweeps of eight jobs under faults at random, and whether they end as if there had been none.
 
     launch/local_slurm.sh start 3     # as root; of a cluster of one's own, take another machine
-    python -m benchmarks.faults --engine=slurm --faults=52 --out=benchmarks/faults.md
+    python -m benchmarks.faults --engine=slurm --out=benchmarks/faults.md
 
 The sweep runs twice, undisturbed and disturbed. Faults on Slurm: a job of a higher partition that
 preempts, `scontrol requeue`, SIGUSR1 as before a time limit, SIGKILL of a worker, a restart of the
@@ -273,7 +273,8 @@ def write_table(out: Path, line: str, how: str) -> None:
 
 LEGEND = (
     'Median and largest. "Saved": from the signal until the job says that all is on disk. "Lost": '
-    'computation since the latest save. Checkpoints every 2 s. "Seconds a fault": what a fault '
+    "computation since the latest save or, where there was none, since the process began; it "
+    'compiles first. Checkpoints every 2 s. "Seconds a fault": what a fault '
     "adds to the time of the whole sweep, mostly the start of a process (Python, JAX, compiled "
     "programs from the cache, which the undisturbed sweep fills) and Slurm's own pause of some 8 s "
     "before a requeued job starts."
@@ -284,7 +285,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "benchmarks.faults")
     parser.add_argument("--engine", choices=(SLURM, LOCAL), default=LOCAL, help="(%(default)s)")
-    parser.add_argument("--faults", type=int, default=52, help="at least (%(default)s)")
+    parser.add_argument("--faults", type=int, default=50, help="at least (%(default)s)")
     parser.add_argument("--pause", type=float, default=1.5, help="seconds between (%(default)s)")
     parser.add_argument("--length", type=int, default=8, help="of the training (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the faults (%(default)s)")

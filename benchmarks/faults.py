@@ -78,7 +78,9 @@ class Experiment:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         elif self.launcher is None or self.launcher.poll() is not None:
             with (self.root / "launcher.txt").open("ab") as log:
-                self.launcher = subprocess.Popen(command, stdout=log, stderr=log)
+                self.launcher = subprocess.Popen(
+                    command, stdout=log, stderr=log, preexec_fn=_obey_ctrl_c
+                )
 
     def is_over(self) -> bool:
         """Whether all jobs are finished."""
@@ -88,6 +90,11 @@ class Experiment:
         """Folders of the jobs that run and said so."""
         states = [job_states.of(job, self.root, {}) for job in self.jobs]
         return [one.folder for one in states if one.state == RUNNING and one.status is not None]
+
+
+def _obey_ctrl_c() -> None:
+    """A benchmark in the background ignores SIGINT, and so would its children as they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def worker(folder: Path) -> int:

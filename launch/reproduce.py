@@ -31,7 +31,7 @@ import xarray as xr
 from cnnpool import command_line, runtime
 from cnnpool.atomic_write import write_atomically
 from cnnpool.data.images import DataError
-from cnnpool.errors import CnnpoolError
+from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import fig4, table1
@@ -135,6 +135,8 @@ def main(argv: Sequence[str]) -> None:
     for item in items if args.item == "all" else (args.item,):
         try:
             _reproduce(item, args)
+        except PreemptedError:
+            raise
         except CnnpoolError as error:
             if args.item != "all":
                 raise

@@ -31,7 +31,10 @@ def slurm():
         pytest.skip("not root, who alone can start slurmd")
     conf = Path("/etc/slurm/slurm.conf")
     if conf.exists():
-        pytest.skip(f"{conf} is of a cluster that is here already")
+        is_up = subprocess.run([SCRIPT, "is_up"], timeout=60).returncode == 0
+        if is_up or SCRIPT.name not in conf.read_text():
+            pytest.skip(f"{conf} is of a cluster that is here already")
+        subprocess.run([SCRIPT, "stop"], check=True, timeout=60)  # left by a run that was killed
     environment = os.environ | {"LOCAL_REQUEUE_EXIT": ""}
     subprocess.run([SCRIPT, "start", "4"], check=True, env=environment, timeout=60)
     yield

@@ -22,6 +22,7 @@ from cnnpool.errors import EXIT_PREEMPTED
 from launch.engines.engine import EngineError
 from launch.job_states import WAITING, JobState, Queued, write_submission
 
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
 STOP_SECONDS = 30.0  # for saving, after which a job is killed
 KILLS_WITHOUT_PROGRESS = 5  # after which a job has failed: out of memory, most likely
@@ -112,7 +113,8 @@ class Local:
         """
         identity = f"launchers/{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         tasks = [_Task(one, one.job.write_spec(one.folder)) for one in states]
-        before = signal.signal(signal.SIGTERM, _interrupt)
+        # SIGINT too: a shell's background processes ignore it.
+        before = {number: signal.signal(number, _interrupt) for number in STOPPING}
         try:
             with lease.hold(root / identity):
                 for one in states:
@@ -120,7 +122,8 @@ class Local:
                     write_submission(one.folder, record | {"options": _plain(self.options)})
                 failed = _run_all(tasks, slots(self.options, len(states)))
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
         if failed:
             raise EngineError("failed:\n  " + "\n  ".join(failed))
 

@@ -159,7 +159,11 @@ def check_with_sky(tasks: Sequence[Mapping[str, Any]]) -> str:
         return "not read by SkyPilot's parser: `pip install skypilot` in an environment of its own"
     for one in tasks:
         try:
-            sky.Task.from_yaml_config(json.loads(json.dumps(dict(one)))).validate()
+            mounts = {MOUNTED: one["file_mounts"][MOUNTED]}  # a spec may not be written yet
+            fields = json.loads(json.dumps({**one, "file_mounts": mounts}))
+            sky.Task.from_yaml_config(fields).validate()
+        except OSError:  # it looks GPUs up in a catalogue on the network
+            return "not read by SkyPilot's parser, which could not fetch its catalogue"
         except Exception as error:  # its own kinds, by version
             raise EngineError(f"SkyPilot refuses {one['name']}: {error}") from error
     return f"read by SkyPilot {sky.__version__}'s parser"

@@ -141,7 +141,7 @@ def _run(
             state = RunState(epoch + 1, arrays, progress, seconds + time.monotonic() - began)
             if log is not None:
                 _record(training, state, metrics, log, board)
-            preempted = distributed.preempted(state.epoch)
+            preempted = distributed.preempted()
             due = distributed.agreed(time.monotonic() - saved_at >= config.checkpoint.every_seconds)
             if due or preempted or state.finished or state.epoch in config.checkpoint.keep_epochs:
                 if log is not None:

@@ -13,6 +13,7 @@ import glob
 import importlib.util
 import os
 import re
+import signal
 import sys
 
 import jax
@@ -22,6 +23,7 @@ import numpy as np
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 HEARTBEAT_SECONDS = 10  # JAX's own are 100
+_received: list[int] = []  # signals that ask this process to end
 _LOST = re.compile("Gloo|NCCL|UNAVAILABLE|coordination service|heartbeat|Connection reset by peer")
 _PERMANENT = re.compile("RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|NOT_FOUND")
 
@@ -62,9 +64,11 @@ def join(
             cluster_detection_method="slurm",
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+        _listen()
         return tasks
     if _on_tpu():
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_SECONDS)
+        _listen()
     return 1
 
 
@@ -91,6 +95,7 @@ def _join_by_arguments(
             cluster_detection_method="deactivate",
             heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
         )
+        _listen()
     return num_processes
 
 
@@ -158,15 +163,22 @@ def agreed(value: bool) -> bool:
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(value))) if is_joined() else value
 
 
-def preempted(step: int) -> bool:
-    """Whether all processes are to save after this step and end: one of them got SIGTERM.
+def preempted() -> bool:
+    """Whether a process of the job was asked to end, by SIGTERM or SIGUSR1; the same in all.
 
-    JAX agrees on a step that none has passed yet. Always False in a process that is alone.
-
-    Args:
-      step: one more from call to call, the same in all processes; JAX waits for one exact number.
+    To be called by all of them at the same points of their work: it is there that they agree.
+    Always False in a process that is alone. JAX's own preemption sync point was tried: on a busy
+    machine it sometimes missed a signal, and it knows no SIGUSR1.
     """
-    return is_joined() and multihost_utils.reached_preemption_sync_point(step)
+    if not is_joined():
+        return False
+    return bool(multihost_utils.process_allgather(np.bool_(bool(_received))).any())
+
+
+def _listen() -> None:
+    """Notes signals; after `jax.distributed.initialize`, whose own handler this replaces."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, _frame: _received.append(received))
 
 
 @contextlib.contextmanager

@@ -119,7 +119,7 @@ def test_a_process_that_is_alone_stays_alone(monkeypatch):
     distributed.on_first(lambda: done.append(1))
     assert done
     assert distributed.is_first()
-    assert not distributed.preempted(3)
+    assert not distributed.preempted()
     with pytest.raises(KeyError), distributed.ending_together():
         raise KeyError
 
@@ -137,6 +137,7 @@ def test_a_process_that_is_alone_stays_alone(monkeypatch):
 def test_a_step_of_slurm_is_joined(monkeypatch, gpus, tasks_per_node, devices):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: calls.append(k))
+    monkeypatch.setattr(distributed, "_listen", lambda: calls.append("listens"))
     step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": tasks_per_node}
     seen = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     assert distributed.join(environment=step | seen) == 4
@@ -146,7 +147,8 @@ def test_a_step_of_slurm_is_joined(monkeypatch, gpus, tasks_per_node, devices):
             "local_device_ids": devices,
             "cluster_detection_method": "slurm",
             "heartbeat_timeout_seconds": distributed.HEARTBEAT_SECONDS,
-        }
+        },
+        "listens",
     ]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import contextlib
-import itertools
 from pathlib import Path
 import sys
 import time
@@ -132,7 +131,6 @@ class _Loop:
         self._finish = training.compile(training.recipe.finish_epoch, stacked=2, shared=2)
         self._began = self._saved_at = time.monotonic()
         self._before = seconds_before
-        self._calls = itertools.count()
 
     def run(self, state: RunState, part: EpochPart) -> RunState:
         """Trains to the end; `part` is of the epoch after `state`."""
@@ -186,7 +184,7 @@ class _Loop:
 
     def _refuse_when_preempted(self, epoch: int, part: EpochPart) -> None:
         """Raises PreemptedError in all of several processes if one of them was asked to stop."""
-        if distributed.preempted(next(self._calls)):
+        if distributed.preempted():
             raise PreemptedError(
                 f"stopped in epoch {epoch} after step {part.step}; give the same command again and "
                 "it goes on"

@@ -65,7 +65,7 @@ def test_a_step_and_an_evaluation_sum_and_move_nothing_else(monkeypatch, seed, d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["vgg11_bn", "efficientnet_b0"])
+@pytest.mark.parametrize("name", ["vgg11_bn"])
 def test_steps_of_deep_networks_sum_and_move_nothing_else(name):
     config = scale2d.get_config().unlock()
     config.model.name = name

@@ -13,7 +13,7 @@ from cnnpool import distributed, run_status
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from tests import processes
 
-EPOCHS = 150
+EPOCHS = 60
 HEARD = 20  # seconds in which a death is noticed: 10 of the heartbeat, and a busy machine
 
 

@@ -42,7 +42,8 @@ from configs import scale1d
 from launch import deep_items, deep_runs, imagenet_items
 
 ITEMS = ("fig4", *deep_runs.ITEMS)
-PRESETS = ("quick", "cpu", "paper", "imagenet")
+PRESETS = ("quick", "cpu", "paper")
+IMAGENET = "imagenet"  # trained by others
 
 
 def reproduce_fig4(preset: str, *, runs: Path, out: Path, overwrite: bool = False) -> xr.Dataset:
@@ -103,7 +104,9 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.reproduce")
     parser.add_argument("item", choices=(*ITEMS, "fig9", "all"), help="of the paper")
-    parser.add_argument("--preset", choices=PRESETS, default="cpu", help="(%(default)s)")
+    parser.add_argument(
+        "--preset", choices=(*PRESETS, IMAGENET), default="cpu", help="(%(default)s)"
+    )
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="for runs (%(default)s)")
     parser.add_argument("--out", type=Path, help="for the item's files (results/ITEM-PRESET)")
     parser.add_argument(
@@ -126,10 +129,10 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
         parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
-    items = tuple(imagenet_items.ITEMS) if args.preset == "imagenet" else ITEMS
+    items = tuple(imagenet_items.ITEMS) if args.preset == IMAGENET else ITEMS
     if args.item not in (*items, "all"):
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
-    if (args.preset == "imagenet") != (args.weights is not None):
+    if (args.preset == IMAGENET) != (args.weights is not None):
         parser.error("--preset=imagenet and --weights=DIR go together")
     failures = []
     for item in items if args.item == "all" else (args.item,):
@@ -150,7 +153,7 @@ def _reproduce(item: str, args: argparse.Namespace) -> None:
     if item == "fig4":
         dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
         print(summary(dataset))
-    elif args.preset == "imagenet":
+    elif args.preset == IMAGENET:
         folders = args.weights, args.images, args.data, args.runs, args.measurements
         imagenet_items.reproduce(
             item,

@@ -1,6 +1,7 @@
 """Figure 4 and Table 1 from a made-up measurement with known answers, and the command."""
 
 import csv
+import json
 from pathlib import Path
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import xarray as xr
 from cnnpool import results
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import deep_figures, fig4, style, table1
+from cnnpool.figures import networks as measured
+from cnnpool.models import torchvision
 from tests import deep_results
 
 K, SEEDS = 12, 3
@@ -167,8 +170,24 @@ def test_every_deep_figure_is_made_from_all_files(item, deep_files, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.png"]
 
 
+def test_figure_9_shows_imported_deep_networks_without_an_initialization(tmp_path):
+    """Figures import no models, so that the names' beginning is written twice."""
+    assert measured.IMPORTED == torchvision.PREFIX
+    run = deep_results.network("vgg13_bn", "image_folder", stages=["trained"])
+    config = json.loads(run.attrs["config"])
+    config["model"]["name"] = "torchvision_vgg13_bn"
+    del config["training"]
+    run.attrs["config"] = json.dumps(config)
+    results.write(tmp_path / "vgg13_bn.nc", run)
+    text = figures.make("fig9", [tmp_path / "vgg13_bn.nc"], tmp_path / "fig9.png")
+    assert text.startswith("drawn: VGG13-bn, pictures, 3 networks, imported; data: made-up")
+    rows = rows_of(tmp_path / "fig9.csv")
+    assert {row["curve"] for row in rows} == {"trained", "random filters"}
+    assert {row["epochs"] for row in rows} == {""}
+
+
 def test_every_deep_figure_is_tried():
-    assert set(SHOWN) == set(deep_figures.FIGURES)
+    assert {*SHOWN, "fig9"} == set(deep_figures.FIGURES)
 
 
 def test_what_was_drawn_is_said_with_epochs_and_data(deep_files, tmp_path):

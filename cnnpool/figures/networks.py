@@ -13,9 +13,9 @@ from cnnpool import results
 from cnnpool.figures import style
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series, of_averages
-from cnnpool.models import torchvision
 
 SCALE_DETECTION = "scale2d"
+IMPORTED = "torchvision_"  # as the names of such models begin in a config
 NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (protocol, section 1)
 
 
@@ -39,12 +39,12 @@ class Network:
     @property
     def model(self) -> str:
         """The network's name, one for torchvision's definition and for that of small images."""
-        return self.config["model"]["name"].removeprefix(torchvision.PREFIX)
+        return self.config["model"]["name"].removeprefix(IMPORTED)
 
     @property
     def is_imported(self) -> bool:
         """Whether somebody else trained it, so that nothing is known of its initialization."""
-        return self.config["model"]["name"].startswith(torchvision.PREFIX)
+        return self.config["model"]["name"].startswith(IMPORTED)
 
     @property
     def epochs(self) -> int | None:

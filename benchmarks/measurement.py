@@ -67,10 +67,8 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     import jax
 
-    from cnnpool.diffeomorphisms import deform
     from cnnpool.measuring.image_network import moments
-    from cnnpool.noise import noisy_images
-    from cnnpool.perturbation import Inputs
+    from cnnpool.perturbation import perturb
     from cnnpool.sensitivity import sensitivities
 
     model, variables, clean = network(options)
@@ -78,9 +76,7 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     def once(number: int) -> float:
         key = jax.random.key(number)
-        keys = jax.random.split(key, len(clean))
-        deformed = deform(keys, clean, delta=DELTA, cutoff=CUTOFF, interpolation="bilinear")[None]
-        inputs = Inputs(clean, deformed, noisy_images(key, clean, deformed))
+        inputs = perturb(clean, *jax.random.split(key), delta=DELTA, cutoff=CUTOFF)
         found = moments(
             model, variables, "none", key, inputs, untrained=False, batch_size=options.batch
         )

@@ -175,6 +175,19 @@ def preempted() -> bool:
     return bool(multihost_utils.process_allgather(np.bool_(bool(_received))).any())
 
 
+def end_if_asked(where: str) -> None:
+    """Ends all of several joined processes where `preempted` says so.
+
+    Args:
+      where: the work was stopped, "in epoch 3".
+
+    Raises:
+      PreemptedError: in all of them.
+    """
+    if preempted():
+        raise PreemptedError(f"stopped {where}; give the same command again and it goes on")
+
+
 def _listen() -> None:
     """Notes signals; after `jax.distributed.initialize`, whose own handler this replaces."""
     for number in (signal.SIGTERM, signal.SIGUSR1):

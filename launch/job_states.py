@@ -87,7 +87,8 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
     if status is not None and status.state == run_status.FAILED:
         return state(FAILED, status.error or reason)
     if queued is not None and (queued.fatal or (status is None and reason == "FAILED")):
-        return state(FAILED, f"{reason}; see {folder / 'log.txt'}")
+        log = folder / "log.txt"
+        return state(FAILED, f"{reason}; see {log if log.exists() else root / 'slurm'}")
     if status is not None and status.state == run_status.RUNNING:
         return state(STOPPED, reason or "killed")
     if status is not None and status.state == run_status.PREEMPTED:

@@ -14,15 +14,17 @@ import json
 import os
 from pathlib import Path
 import signal
+import sys
 
-from cnnpool import command_line, distributed, run_config, runtime
-from cnnpool.errors import PreemptedError
+from cnnpool import command_line, distributed, run_config, run_status, runtime
+from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.eval import evaluate
 from cnnpool.running import running
 from cnnpool.training import image_loop, loop
 from launch.engines import slurm
 from launch.jobs import SweepError, read_spec
 
+RESTARTS = 20  # of a job with killed processes
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -73,6 +75,19 @@ def _end_with_parent(parent: int) -> None:
         raise SweepError("the launcher that started this job is gone")
 
 
+def _after_several(folder: Path, status: int) -> int:
+    """The exit status of a Slurm job whose processes were killed, or have failed and said so."""
+    found = run_status.read(folder)
+    if found is not None and found.state == run_status.FAILED:
+        return 1
+    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= RESTARTS:
+        print(f"a process was killed (exit status {status}) after {RESTARTS} restarts; given up")
+        return status
+    print(f"a process was killed (exit status {status}); back into the queue", flush=True)
+    slurm.requeue_this_job()
+    return EXIT_PREEMPTED
+
+
 def _log_into(path: Path) -> None:
     """Appends all that this process prints to a file."""
     with path.open("ab") as file:
@@ -91,6 +106,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--requeue", action="store_true", help="a signal puts the Slurm job back into the queue"
     )
+    parser.add_argument(
+        "--after",
+        type=int,
+        metavar="STATUS",
+        help="run nothing: several processes ended with this exit status; were they killed, the "
+        "Slurm job goes back into the queue",
+    )
     args = parser.parse_args(argv)
     if (args.spec is None) == (args.list is None or args.index is None):
         parser.error("give either SPEC or both --list and --index")
@@ -99,6 +121,8 @@ def main(argv: Sequence[str]) -> None:
     spec = _chosen(args)
     if args.log:
         _log_into(spec.parent / "log.txt")
+    if args.after is not None:
+        sys.exit(_after_several(spec.parent, args.after))
     try:
         run(spec)
     except PreemptedError:

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
+from cnnpool import run_status
 from cnnpool.errors import EXIT_PREEMPTED
 from configs import scale2d
-from launch import engine_choice, job_states
+from launch import engine_choice, job_states, run_job
 from launch.engines import skypilot, slurm
 from launch.engines.engine import EngineError
 from launch.jobs import Job
@@ -58,8 +59,55 @@ def test_options_are_arguments_and_logs_have_the_jobs_name(tmp_path):
 
 def test_several_processes_start_under_srun_and_end_together(tmp_path):
     options = slurm.Options(tasks=2)
-    assert "exec srun --kill-on-bad-exit=1 " in slurm.script(tmp_path / "list.json", options)
+    text = slurm.script(tmp_path / "list.json", options)
+    assert "\nsrun --kill-on-bad-exit=1 " in text
     assert "--signal=USR1@60" in slurm.sbatch_arguments(1, tmp_path, options), "not to the shell"
+
+
+@pytest.mark.parametrize(
+    ("code", "calls"),
+    [(0, ["srun"]), (1, ["srun"]), (75, ["srun"]), (137, ["srun", "--after=137"])],
+)
+def test_killed_processes_are_looked_into_and_others_are_not(tmp_path, monkeypatch, code, calls):
+    """srun is a program that ends as told, Python one that notes its last argument."""
+    for name, text in (
+        ("srun", f"echo srun; exit {code}"),
+        ("python", 'echo "${@: -1}"; exit 75'),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    text = slurm.script(tmp_path / "list.json", slurm.Options(tasks=2))
+    environment = {"SLURM_ARRAY_TASK_ID": "3", "PATH": f"{tmp_path}:/usr/bin:/bin"}
+    command = ["bash", "-c", text]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.split() == calls
+    assert done.returncode == (75 if code == 137 else code)
+
+
+@pytest.mark.parametrize(
+    ("state", "restarts", "status"),
+    [
+        (run_status.RUNNING, 0, 75),
+        (run_status.PREEMPTED, 19, 75),
+        (run_status.RUNNING, run_job.RESTARTS, 137),
+        (run_status.FAILED, 0, 1),
+        (None, 0, 75),
+    ],
+)
+def test_jobs_with_killed_processes_are_put_back_but_failed_ones_are_not(
+    tmp_path, monkeypatch, state, restarts, status
+):
+    put_back = []
+    monkeypatch.setattr(slurm, "requeue_this_job", lambda: put_back.append(1))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+    spec = Job(scale2d.get_config()).write_spec(tmp_path)
+    if state is not None:
+        run_status.write(tmp_path, run_status.Status(state))
+    with pytest.raises(SystemExit) as ended:
+        run_job.main([str(spec), "--after=137"])
+    assert ended.value.code == status
+    assert bool(put_back) == (status == 75)
 
 
 @pytest.mark.parametrize(

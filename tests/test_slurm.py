@@ -5,13 +5,15 @@ import io
 import json
 import os
 from pathlib import Path
+import re
 import shutil
+import signal
 import subprocess
 import time
 
 import pytest
 
-from cnnpool import results, run_status
+from cnnpool import lease, results, run_status
 from launch import collect, status, sweep
 
 ROOT = Path(__file__).parents[1]
@@ -93,6 +95,12 @@ def is_training(folder):
     return found is not None and found.state == run_status.RUNNING and (found.epoch or 0) > 0
 
 
+def restarts(number):
+    command = ["scontrol", "show", "job", number]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return int(re.search(r"Restarts=(\d+)", shown)[1])
+
+
 @pytest.mark.slow
 def test_a_sweep_with_signals_is_collected(slurm, place):
     """The batch process gets SIGUSR1, as before a time limit, and goes back into the queue."""
@@ -113,10 +121,7 @@ def test_a_sweep_with_signals_is_collected(slurm, place):
     wait_for(lambda: run_status.read(first).state == run_status.PREEMPTED)
     assert "0 to start" in submit(place, "good"), "it is in the queue"
     wait_for(lambda: "2 finished" in call(status, place, "good"))
-    restarts = subprocess.run(
-        ["scontrol", "show", "job", number], capture_output=True, text=True, check=True
-    ).stdout
-    assert "Restarts=1" in restarts
+    assert restarts(number) == 1
     assert "0 to start" in submit(place, "good"), "the same sweep runs nothing twice"
     assert "stopped by SIGUSR1" in (first / "log.txt").read_text()
     out = place.parent / "good.nc"
@@ -151,3 +156,30 @@ def test_cancelled_jobs_stay_cancelled_and_failed_ones_say_why(slurm, place):
     before = slurm_id(failed)
     assert "1 failed jobs to start again" in call(status, place, preset, "--retry_failed")
     assert slurm_id(failed) != before
+
+
+@pytest.mark.slow
+def test_a_killed_process_of_several_takes_the_job_back_into_the_queue(slurm, place):
+    """srun ends the other one and returns 137, which no RequeueExit covers."""
+    submit(place, "joined", "--tasks=2")
+    (job,) = folders(place)
+    wait_for(lambda: is_training(job))
+    os.kill(lease.owner(job)["pid"], signal.SIGKILL)
+    wait_for(lambda: restarts(slurm_id(job)) == 1, seconds=60)
+    wait_for(lambda: "1 finished" in call(status, place, "joined"))
+    log = (job / "log.txt").read_text()
+    assert "a process was killed (exit status 137); back into the queue" in log
+    wait_for(lambda: squeue(slurm_id(job), "%T") == "COMPLETED")
+
+
+@pytest.mark.slow
+def test_a_job_saves_before_its_time_limit_and_goes_on(slurm, place):
+    """A minute is Slurm's shortest; the signal comes half a minute before its end or earlier."""
+    submit(place, "endless", "--time=1", "--signal_seconds=30")
+    (job,) = folders(place)
+    wait_for(lambda: restarts(slurm_id(job)) == 1)
+    saved = max(int(path.name) for path in (job / "checkpoints").iterdir())
+    assert "stopped by SIGUSR1" in (job / "log.txt").read_text()
+    wait_for(lambda: is_training(job) and run_status.read(job).epoch > saved > 0)
+    call(status, place, "endless", "--cancel")
+    wait_for(lambda: squeue(slurm_id(job), "%T") == "CANCELLED")

@@ -1,7 +1,10 @@
-"""A sweep of seconds a job, for tests of engines: two that end, one that diverges, one endless."""
+"""A sweep of seconds a job, for tests of engines: two that end, one that diverges, one endless.
+
+`joined` is a deep network whose batches two devices share, for jobs of several processes.
+"""
 
 from cnnpool.measuring.transforms import TRANSFORMS
-from configs import scale1d
+from configs import scale1d, scale2d
 from launch.jobs import Job, with_fields
 from launch.measurement import Measurement
 
@@ -18,6 +21,17 @@ TINY = {
     "training__max_epochs": 600,
     "measurement__draws": 2,
 }
+JOINED = {
+    "seeds": (0, 1),
+    "model__name": "lenet",
+    "data__train_size": 256,
+    "data__test_size": 512,
+    "runtime__mesh__data": 2,
+    "runtime__steps_per_call": 1,
+    "runtime__tensorboard": False,
+    "training__epochs": 30,
+    "checkpoint__every_seconds": 0.3,
+}
 PRESETS = {
     "good": ({}, {"training__ridge": 0.02}),
     "diverging": ({"training__learning_rate_per_channel": 1e20},),
@@ -27,6 +41,9 @@ PRESETS = {
 
 def jobs(preset):
     """Those of a preset, or of several: good+endless."""
+    if preset == "joined":
+        original = Measurement(transforms=("none",))
+        return [Job(with_fields(scale2d.get_config("cpu"), **JOINED), (original,))]
     changes = [change for name in preset.split("+") for change in PRESETS[name]]
     base = scale1d.get_config("quick")
     measurement = Measurement(transforms=tuple(TRANSFORMS))

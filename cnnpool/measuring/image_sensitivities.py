@@ -151,7 +151,7 @@ def _under_transforms(
                 untrained=network.untrained,
                 own_statistics=settings.own_statistics,
                 batch_size=settings.batch_size,
-                on_batch=bar.update,
+                on_batch=functools.partial(_after_batch, bar),
                 original=original,
             )
             name, before = f"seed {network.seed} {network.stage} {transform} {number}", bar.n
@@ -160,6 +160,12 @@ def _under_transforms(
         if transform == image_transforms.NONE:
             original = moments[0]
         yield transform, moments
+
+
+def _after_batch(bar: tqdm, images: int) -> None:
+    """Shows progress; of several processes it is here that they agree to end."""
+    bar.update(images)
+    distributed.end_if_asked(f"after {bar.n} of {bar.total} images")
 
 
 def _field(network: Network, found: Mapping[str, list[Moments]]) -> Field:

@@ -167,7 +167,7 @@ class _Loop:
                 if self._due() and part.step < training.steps_per_epoch:
                     self._partial.save(state, part, seconds=self._seconds())
                     self._saved_at = time.monotonic()
-                self._refuse_when_preempted(epoch, part)
+                distributed.end_if_asked(f"in epoch {epoch} after step {part.step}")
             arguments = (part.arrays, training.keys, training.test, epoch)
             arrays, evaluations = self._process.call(self._finish, *arguments)
         except PreemptedError:
@@ -181,14 +181,6 @@ class _Loop:
     def _due(self) -> bool:
         every = self._training.config.checkpoint.every_seconds
         return distributed.agreed(time.monotonic() - self._saved_at >= every)
-
-    def _refuse_when_preempted(self, epoch: int, part: EpochPart) -> None:
-        """Raises PreemptedError in all of several processes if one of them was asked to stop."""
-        if distributed.preempted():
-            raise PreemptedError(
-                f"stopped in epoch {epoch} after step {part.step}; give the same command again and "
-                "it goes on"
-            )
 
     def _flush(self) -> None:
         if self._log is not None:

@@ -72,15 +72,27 @@ class Options:
 
 
 def script(jobs_list: Path, options: Options) -> str:
-    """The batch script: the trainer is the batch process, so that signals reach it."""
+    """The batch script.
+
+    The trainer is the batch process, so that signals reach it. Several processes are a job step,
+    which gets signals by itself; when one of them is killed, `srun` ends the others and returns
+    128 + the signal, which no RequeueExit covers: `launch.run_job --after` then decides.
+    """
     command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue", "--list"]
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:
         lines.append(f"source {shlex.quote(str(Path(options.setup).absolute()))} || exit 1")
-    # --kill-on-bad-exit: when one process of several dies, the others end too.
-    srun = "srun --kill-on-bad-exit=1 " if options.tasks > 1 else ""
     words = " ".join(shlex.quote(word) for word in (*command, str(jobs_list)))
-    lines.append(f'exec {srun}{words} --index "$SLURM_ARRAY_TASK_ID"')
+    trainer = f'{words} --index "$SLURM_ARRAY_TASK_ID"'
+    if options.tasks == 1:
+        lines.append(f"exec {trainer}")
+    else:
+        lines += [
+            "trap : TERM USR1  # the step saves first",
+            f"srun --kill-on-bad-exit=1 {trainer}",
+            f"code=$?; [ $code -gt 128 ] && exec {trainer} --after=$code",
+            "exit $code",
+        ]
     return "\n".join(["#!/bin/bash", *lines, ""])
 
 

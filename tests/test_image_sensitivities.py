@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from cnnpool import eval as evaluation
-from cnnpool import results, run_config
+from cnnpool import distributed, results, run_config
 from cnnpool.data.images import Split
+from cnnpool.errors import PreemptedError
 from cnnpool.measuring import image_inputs, image_network, image_run
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.sensitivity import sensitivities
@@ -48,6 +49,24 @@ def measured(vgg, tmp_path_factory):
             data_dir=deep_runs.moved_data(vgg[0]),
         )
     return results.read(out), Settings(**settings, cutoffs=(3, 10))
+
+
+def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
+    vgg, tmp_path, monkeypatch
+):
+    """As one of several joined processes, which ask one another after every batch."""
+    answers = iter([False, False, False, False, True])  # three batches a transform
+    monkeypatch.setattr(distributed, "preempted", lambda: next(answers))
+    with pytest.raises(PreemptedError, match="stopped after 50 of 120 images"):
+        evaluation.evaluate(
+            vgg[0],
+            tmp_path / "vgg.nc",
+            stages=("trained",),
+            transforms=("none", "channel_shuffle"),
+            settings={"images": 30, "batch_size": 30, "shuffles": 1},
+            data_dir=deep_runs.moved_data(vgg[0]),
+        )
+    assert len(list((tmp_path / ".vgg.nc.parts").glob("*.npz"))) == 1
 
 
 def test_noise_has_the_length_of_the_deformation_image_by_image(vgg):

@@ -127,18 +127,6 @@ def is_first() -> bool:
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
-def refuse_joined(what: str) -> None:
-    """Raises ValueError in a job of several processes.
-
-    Args:
-      what: cannot be done there, "simple CNNs are trained".
-    """
-    if is_joined():
-        raise ValueError(
-            f"{what} in one process, got {jax.process_count()}; give every process a run of its own"
-        )
-
-
 def on_first(action: Callable[[], object]) -> None:
     """Runs `action` in the first process; the others go on when it is done.
 

@@ -224,8 +224,6 @@ def _evaluate(args: argparse.Namespace, names: Sequence[str], processes: int) ->
     if run_config.is_deep(config):
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
-    else:
-        distributed.refuse_joined("simple CNNs are measured")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     dataset = evaluate(
         args.workdir,

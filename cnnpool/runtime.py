@@ -16,14 +16,22 @@ from cnnpool.divisors import largest_divisor
 SEED_AXIS = "seed"
 
 
-def cpu_devices(n_seeds: int, *, cores: int) -> int:
+def cpu_devices(
+    n_seeds: int, *, cores: int, devices_per_network: int = 1, processes: int = 1
+) -> int:
     """CPU devices for `n_seeds` networks: the fewest that divide them and use every core.
 
-    Five networks on two cores get five devices; the operating system shares the cores out.
+    Five networks on two cores get five devices; the operating system shares the cores out. Of
+    several processes each has as many; where that cannot be, each has one or more of them.
     """
-    return min(
-        (d for d in range(1, n_seeds + 1) if n_seeds % d == 0 and d >= cores), default=n_seeds
-    )
+    divisors = [
+        d
+        for d in range(1, n_seeds + 1)
+        if n_seeds % d == 0 and d * devices_per_network % processes == 0
+    ]
+    enough = [d for d in divisors if d >= cores // devices_per_network]
+    count = (enough[:1] or divisors[-1:] or [n_seeds])[0]
+    return max(1, count * devices_per_network // processes) * processes
 
 
 def one_cpu_device_per_core(
@@ -44,15 +52,33 @@ def one_cpu_device_per_core(
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    all_cores = (cores or 1) * processes
-    count = cpu_devices(n_seeds, cores=max(1, all_cores // devices_per_network))
-    jax.config.update("jax_num_cpu_devices", max(1, count * devices_per_network // processes))
+    devices = cpu_devices(
+        n_seeds,
+        cores=(cores or 1) * processes,
+        devices_per_network=devices_per_network,
+        processes=processes,
+    )
+    jax.config.update("jax_num_cpu_devices", devices // processes)
 
 
 def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the one axis `seed`, over as many of the devices as divide `n_seeds`."""
+    """A mesh with the one axis `seed`, over as many of the devices as divide `n_seeds`.
+
+    Args:
+      n_seeds: networks.
+      devices: to use; None is all, of all processes.
+
+    Raises:
+      ValueError: if of several processes some would have nothing to do.
+    """
+    everywhere = devices is None
     devices = jax.devices() if devices is None else devices
     count = largest_divisor(n_seeds, at_most=len(devices))
+    if everywhere and jax.process_count() > 1 and count < len(devices):
+        raise ValueError(
+            f"{n_seeds} networks leave devices of {jax.process_count()} processes idle; expected a "
+            f"number of seeds that the {len(devices)} devices divide, or fewer processes"
+        )
     return jax.make_mesh((count,), (SEED_AXIS,), (AxisType.Auto,), devices=devices[:count])
 
 

@@ -32,15 +32,18 @@ def start(workdir: Path, *arguments: str, devices: int = 1, **fields) -> subproc
     """One process; `fields` of the config as section__field=value."""
     chosen = FIELDS | {name.replace("__", "."): value for name, value in fields.items()}
     flags = [f"--config.{name}={value}" for name, value in chosen.items()]
+    words = ["--config=configs/cifar10.py:paper", f"--workdir={workdir}", *flags, *arguments]
+    return start_module("tests.processes", *words, devices=devices)
+
+
+def start_module(module: str, *arguments: str, devices: int = 1) -> subprocess.Popen:
+    """One process of a command with so many CPU devices."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "JAX_PLATFORMS": "cpu",
     }
     return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "tests.processes", "--config=configs/cifar10.py:paper"),
-            *(f"--workdir={workdir}", *flags, *arguments),
-        ],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -49,13 +52,18 @@ def start(workdir: Path, *arguments: str, devices: int = 1, **fields) -> subproc
     )
 
 
-def start_joined(workdir: Path, *, count: int = 2, **fields) -> list[subprocess.Popen]:
-    """Several processes of one job."""
+def joined_flags(count: int = 2) -> list[tuple[str, str, str]]:
+    """What makes processes one job, for each of them."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     job = f"--coordinator=127.0.0.1:{port}", f"--num_processes={count}"
-    return [start(workdir, *job, f"--process_id={i}", **fields) for i in range(count)]
+    return [(*job, f"--process_id={i}") for i in range(count)]
+
+
+def start_joined(workdir: Path, *, count: int = 2, **fields) -> list[subprocess.Popen]:
+    """Several processes of one job."""
+    return [start(workdir, *flags, **fields) for flags in joined_flags(count)]
 
 
 def finish(processes: list[subprocess.Popen], *, seconds: float = 400) -> list[tuple]:

@@ -9,9 +9,9 @@ import time
 import jax
 import pytest
 
-from cnnpool import distributed, run_status
+from cnnpool import distributed, results, run_status
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
-from tests import processes
+from tests import processes, tiny_sweep
 
 EPOCHS = 60
 HEARD = 20  # seconds in which a death is noticed: 10 of the heartbeat, and a busy machine
@@ -95,6 +95,55 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
     assert found["checksum"] == expected["checksum"]
     assert found["progress"] == expected["progress"]
     assert table(job) == table(alone)
+
+
+SIMPLE = {**tiny_sweep.TINY, "training__ridge": 0.02, "runtime__log_every": 50}
+
+
+@pytest.mark.slow
+def test_simple_cnns_of_two_processes_are_those_of_one_bit_for_bit(tmp_path):
+    """A network a process; stopped once, and measured by both."""
+    flags = [f"--config.{name.replace('__', '.')}={value}" for name, value in SIMPLE.items()]
+    alone, job = tmp_path / "alone", tmp_path / "job"
+
+    def training(workdir, *more, **options):
+        words = ["--config=configs/scale1d.py:quick", f"--workdir={workdir}", *flags, *more]
+        return processes.start_module("cnnpool.train", *words, **options)
+
+    ends = processes.finish([training(alone, devices=2)])
+    assert ends[0][0] == 0, ends
+    running = [
+        training(job, *more, "--config.checkpoint.every_seconds=0.1")
+        for more in processes.joined_flags()
+    ]
+    try:
+        wait_for_epoch(running, job, 1)
+        running[1].send_signal(signal.SIGTERM)
+        ends = processes.finish(running)
+    finally:
+        for process in running:
+            process.kill()
+    assert [end[0] for end in ends] == [EXIT_PREEMPTED] * 2, ends
+    assert max(epochs(job)) < max(epochs(alone))
+    ends = processes.finish([training(job, *more) for more in processes.joined_flags()])
+    assert [end[0] for end in ends] == [0, 0], ends
+    found, expected = (processes.checkpoints(place)[max(epochs(alone))] for place in (job, alone))
+    assert found["checksum"] == expected["checksum"]
+    assert found["progress"] == expected["progress"]
+    assert table(job) == table(alone)
+
+    def measuring(workdir, *more):
+        words = [f"--workdir={workdir}", f"--out={workdir}.nc", "--stage=init,trained", *more]
+        return processes.start_module("cnnpool.eval", *words)
+
+    ends = processes.finish([measuring(job, *more) for more in processes.joined_flags()])
+    assert [end[0] for end in ends] == [0, 0], ends
+    assert "measuring" not in ends[1][2]
+    assert processes.finish([measuring(alone)])[0][0] == 0
+    one, two = (results.read(place.with_suffix(".nc")) for place in (alone, job))
+    assert one.drop_vars("training_seconds", errors="ignore").equals(
+        two.drop_vars("training_seconds", errors="ignore")
+    )
 
 
 def test_arguments_go_together_and_are_checked():

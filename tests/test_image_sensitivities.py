@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnpool import eval as evaluation
 from cnnpool import distributed, results, run_config
+from cnnpool import eval as evaluation
 from cnnpool.data.images import Split
 from cnnpool.errors import PreemptedError
 from cnnpool.measuring import image_inputs, image_network, image_run

@@ -81,3 +81,30 @@ def test_a_mesh_that_does_not_fit_is_refused(fields, message):
 )
 def test_cpu_devices_divide_the_networks_and_use_every_core(seeds, cores, devices):
     assert runtime.cpu_devices(seeds, cores=cores) == devices
+
+
+@pytest.mark.parametrize(
+    ("seeds", "per_network", "processes", "cores", "devices"),
+    [
+        (10, 1, 2, 4, 10),  # 5 a process; 5 networks side by side would leave one without
+        (2, 2, 2, 4, 4),
+        (4, 1, 2, 2, 2),
+        (3, 1, 2, 4, 2),  # cannot be: each has one, and `seed_mesh` says what to do
+        (1, 1, 2, 4, 2),
+    ],
+)
+def test_every_process_has_as_many_devices(seeds, per_network, processes, cores, devices):
+    found = runtime.cpu_devices(
+        seeds, cores=cores, devices_per_network=per_network, processes=processes
+    )
+    assert found == devices
+
+
+def test_processes_without_a_network_are_refused(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(
+        ValueError, match=r"6 networks leave devices of 2 processes idle.*the 8 dev"
+    ):
+        runtime.seed_mesh(6)
+    assert runtime.seed_mesh(8).size == 8
+    assert runtime.seed_mesh(6, jax.local_devices()).size == 6

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 import xarray as xr
 
-from cnnpool import diffusion, provenance, results, run_config, runtime
+from cnnpool import diffusion, distributed, provenance, results, run_config, runtime
 from cnnpool.measuring import network as measuring
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.transforms import TRANSFORMS
@@ -51,7 +51,9 @@ def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dic
       CheckpointError: if a checkpoint is absent, damaged, or "trained" is not finished.
     """
     net = setup.network(config)
-    like = net.stacked_shapes(len(config.seeds), runtime.seed_mesh(len(config.seeds)))
+    # Of several processes each has and measures all of them: a matter of seconds.
+    mesh = runtime.seed_mesh(len(config.seeds), jax.local_devices())
+    like = net.stacked_shapes(len(config.seeds), mesh)
     with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
         states = {
             stage: store.restore(epoch, like, seeds=config.seeds)
@@ -87,7 +89,11 @@ def measure_run(
     cells = list(itertools.product(enumerate(config.seeds), states, transforms))
     measured = {}
     bar = tqdm(
-        cells, desc="measuring", unit="network", mininterval=0.5 if sys.stderr.isatty() else 30.0
+        cells,
+        desc="measuring",
+        unit="network",
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        disable=not distributed.is_first(),
     )
     for (row, seed), stage, transform in bar:
         one = _network_at(row, params[stage])
@@ -99,7 +105,8 @@ def measure_run(
             )
         for warning in caught:
             text = f"seed {seed}, {stage}, {transform}: {warning.message}"
-            bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
+            if distributed.is_first():
+                bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
     dataset = _dataset(config, net, states, transforms, measured)
     return dataset.assign_attrs(measurement=record, trained_by=trained_by, **made_by)
 

@@ -8,10 +8,11 @@ import time
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import distributed, provenance, run_config, runtime
+from cnnpool import distributed, global_arrays, provenance, run_config, runtime
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.running import Running, running
 from cnnpool.training import setup
@@ -68,17 +69,24 @@ def refuse_divergence(
 class Evaluator:
     """Training hinge loss and validation error of every network of a run."""
 
-    def __init__(self, config: ConfigDict, net: setup.Network):
-        self._images = net.data.images
+    def __init__(self, config: ConfigDict, net: setup.Network, mesh: Mesh):
+        everywhere, by_seed = PartitionSpec(), PartitionSpec(runtime.SEED_AXIS)
+        self._images = global_arrays.place(net.data.images, NamedSharding(mesh, everywhere))
         self._labels = net.data.labels
         self._training = setup.is_training_image(config, net.data)
         self._outputs = jax.jit(
-            lambda params, images: jax.lax.map(lambda p: net.output(p, images), params)
+            jax.shard_map(
+                lambda params, images: jax.lax.map(lambda p: net.output(p, images), params),
+                mesh=mesh,
+                in_specs=(by_seed, everywhere),
+                out_specs=by_seed,
+                check_vma=False,
+            )
         )
 
     def __call__(self, state: RunState) -> list[tuple[float, float]]:
         """(mean hinge loss on training images, error on the others) a network."""
-        margins = self._labels * np.asarray(self._outputs(state.params, self._images))
+        margins = self._labels * global_arrays.fetch(self._outputs(state.params, self._images))
         losses = np.asarray(hinge(jnp.asarray(margins, jnp.float32)))
         wrong = ~(margins > 0)
         return [
@@ -105,7 +113,6 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
       WorkdirBusyError: if another process works there.
       PreemptedError: if a signal asked to stop; all is saved.
     """
-    distributed.refuse_joined("simple CNNs are trained")
     setup.check_seeds(config.seeds)
     net = setup.network(config)
     rule = stopping_rule(config)
@@ -118,23 +125,31 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
     )
     with contextlib.ExitStack() as stack:
         process = process or stack.enter_context(running(workdir))
-        run_config.claim(workdir, config, has_checkpoints=checkpoint_directory(workdir).exists())
-        keep = config.checkpoint.keep_epochs
-        with CheckpointStore(checkpoint_directory(workdir), keep_epochs=keep) as store:
-            if store.epochs:
-                like = net.stacked_shapes(len(config.seeds), mesh)
-                state = store.restore(max(store.epochs), like, seeds=config.seeds)
-            else:
-                state = setup.initial_state(net, config.seeds, mesh)
-                store.save(state)
+        directory = checkpoint_directory(workdir)
+        distributed.on_first(
+            lambda: run_config.claim(workdir, config, has_checkpoints=directory.exists())
+        )
+        store = stack.enter_context(
+            CheckpointStore(directory, keep_epochs=config.checkpoint.keep_epochs)
+        )
+        if store.epochs:
+            like = net.stacked_shapes(len(config.seeds), mesh)
+            state = store.restore(max(store.epochs), like, seeds=config.seeds)
+        else:
+            state = setup.initial_state(net, config.seeds, mesh)
+            store.save(state)
+        log = None
+        if distributed.is_first():
             if not state.finished:
                 provenance.append_to(workdir / "provenance.json")
-            evaluator = Evaluator(config, net)
-            with MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch) as log:
-                return _run(config, rule, state, block, data, evaluator, store, log, process)
+            log = stack.enter_context(MetricsLog(workdir / "metrics.csv", resume_epoch=state.epoch))
+        # The last to be entered: a lost process must not be waited for in the others' exits.
+        stack.enter_context(distributed.ending_together(process.record))
+        evaluator = Evaluator(config, net, mesh)
+        return _run(config, rule, state, block, mesh, data, evaluator, store, log, process)
 
 
-def _run(config, rule, state, block, data, evaluator, store, log, process) -> RunState:
+def _run(config, rule, state, block, mesh, data, evaluator, store, log, process) -> RunState:
     began = saved_at = time.monotonic()
     seconds = state.seconds
     with progress_bar(state.epoch) as bar:
@@ -143,31 +158,39 @@ def _run(config, rule, state, block, data, evaluator, store, log, process) -> Ru
             process.report("training", state.epoch, bar.total)
             stop = next_epoch(config, rule, state.epoch, state.progress)
             active = np.array([seed.stopped_epoch is None for seed in state.progress])
-            arguments = (state.params, data, jnp.asarray(active), state.epoch, stop)
+            placed = global_arrays.place(active, runtime.over_seeds(mesh))
             try:
-                params, metrics = process.call(block, *arguments)
+                distributed.end_if_asked(f"after epoch {state.epoch}")
+                params, metrics = process.call(block, state.params, data, placed, state.epoch, stop)
             except PreemptedError:
-                log.flush()
+                _flush(log)
                 store.wait()
                 if state.epoch not in store.epochs:
                     store.save(state)
                 raise
-            metrics = jax.device_get(metrics)
+            metrics = global_arrays.fetch(metrics)
             refuse_divergence(config, store, state.epoch, metrics)
             bar.update(stop - state.epoch)
             state = RunState(stop, params, state.progress, seconds + time.monotonic() - began)
             due = evaluation_due(rule, state)
             if any(due):
                 state = observe(rule, state, due, evaluator(state))
-            _record(log, state, active, metrics, due)
+            if log is not None:
+                _record(log, state, active, metrics, due)
             bar.set_postfix_str(_summary(state, metrics), refresh=False)
             save_due = time.monotonic() - saved_at >= config.checkpoint.every_seconds
-            if save_due or state.finished or stop in config.checkpoint.keep_epochs:
-                log.flush()
+            kept = state.finished or stop in config.checkpoint.keep_epochs
+            if distributed.agreed(save_due or kept):
+                _flush(log)
                 store.save(state)
                 saved_at = time.monotonic()
     store.wait()
     return state
+
+
+def _flush(log: MetricsLog | None) -> None:
+    if log is not None:
+        log.flush()
 
 
 def evaluation_due(rule: StoppingRule, state: RunState) -> list[bool]:

@@ -7,6 +7,7 @@ import sys
 
 from tqdm import tqdm
 
+from cnnpool import distributed
 from cnnpool.atomic_write import write_atomically
 from cnnpool.training.stopping import SeedProgress, StoppingRule
 
@@ -52,7 +53,14 @@ class MetricsLog:
 def progress_bar(epoch: int) -> tqdm:
     """A bar over epochs; in a log file it prints a line every 30 seconds at most."""
     interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(initial=epoch, desc="training", unit="epoch", mininterval=interval, miniters=1)
+    return tqdm(
+        initial=epoch,
+        desc="training",
+        unit="epoch",
+        mininterval=interval,
+        miniters=1,
+        disable=not distributed.is_first(),
+    )
 
 
 def expected_end(rule: StoppingRule, progress: Sequence[SeedProgress]) -> int | None:

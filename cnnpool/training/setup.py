@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool import data as data_sets
-from cnnpool import models, runtime
+from cnnpool import global_arrays, models, runtime
 from cnnpool.data.scale1d import Scale1D, balanced_split
 from cnnpool.training.block import SGD, TrainingSet
 from cnnpool.training.checkpoints import RunState
@@ -101,7 +101,7 @@ def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
     """All networks before the first epoch."""
     init = jax.jit(net.init)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(seed) for seed in seeds])
-    params = jax.device_put(stacked, runtime.over_seeds(mesh))
+    params = global_arrays.place(stacked, runtime.over_seeds(mesh))
     return RunState(0, params, tuple(SeedProgress(seed) for seed in seeds), seconds=0.0)
 
 
@@ -129,7 +129,7 @@ def training_sets(config: ConfigDict, data: Scale1D, mesh: Mesh) -> TrainingSet:
         jnp.stack([labels[index] for index in chosen]),
         jnp.stack([seed_keys(seed).order for seed in config.seeds]),
     )
-    return jax.device_put(sets, runtime.over_seeds(mesh))
+    return global_arrays.place(sets, runtime.over_seeds(mesh))
 
 
 def sgd(config: ConfigDict, net: Network) -> SGD:

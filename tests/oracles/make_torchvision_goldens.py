@@ -24,6 +24,7 @@ from torch import nn
 
 from tests.oracles import parity_inputs, torchvision_inputs, torchvision_networks
 
+LEAST_CHANGE = 1e-6  # of the last unit's maximum, for another image
 FOLDER = Path(__file__).parents[1] / "goldens" / "torchvision"
 
 Arrays = dict[str, np.ndarray]
@@ -45,6 +46,15 @@ def fill(net: nn.Module, name: str, kind: str, keys: np.ndarray, shapes: np.ndar
     net.load_state_dict({key: torch.from_numpy(array) for key, array in arrays}, assign=True)
 
 
+def refuse_blind(net: nn.Module, images: torch.Tensor, output: np.ndarray, what: str) -> None:
+    """Raises ValueError if the last unit says the same of another image."""
+    _, recorded = torchvision_networks.units(net, images.flip(3))
+    change = abs(list(recorded.values())[-1].numpy() - output).max() / parity_inputs.scale(output)
+    print(f"{what}: another image moves the output by {change:.0e} of its maximum")
+    if change < LEAST_CHANGE:
+        raise ValueError(f"{what}: the output does not depend on the image")
+
+
 def unit_arrays(net: nn.Module, name: str, kind: str) -> Arrays:
     """Name, fingerprint, scale and shape of every unit."""
     images = torch.from_numpy(torchvision_inputs.images(name)).permute(0, 3, 1, 2).contiguous()
@@ -53,6 +63,7 @@ def unit_arrays(net: nn.Module, name: str, kind: str) -> Arrays:
     scales = np.array([parity_inputs.scale(array) for array in arrays.values()])
     if not np.all(np.isfinite(scales) & (scales > 0)):
         raise ValueError(f"{name}, {kind}: a unit is zero or not finite: {scales}")
+    refuse_blind(net, images, list(arrays.values())[-1], f"{name}, {kind}")
     rows = [torchvision_inputs.fingerprint(unit, array) for unit, array in arrays.items()]
     return {
         f"{kind}_unit_names": np.array(list(arrays), dtype=str),

@@ -71,6 +71,8 @@ class Run:
         config.model.width_factor = self.width_factor
         few = 3 if self.width_factor < 1 else CPU_SEEDS.get(self.model, 1)
         config.seeds = tuple(range(PAPER_SEEDS[self.data] if preset == "paper" else few))
+        if preset == "cpu" and self.data == CIFAR10 and self.model == "lenet":
+            config.training.epochs, config.training.weight_decay = 30, 5e-4  # it does not overfit
         if self in ITEMS["dynamics"].runs:
             kept = [epoch for epoch in KEPT_EPOCHS if epoch < config.training.epochs]
             config.checkpoint.keep_epochs = tuple(kept)

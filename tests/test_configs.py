@@ -41,7 +41,7 @@ def test_scale2d_paper_is_the_protocol():
 def test_cpu_preset_shortens_and_says_so():
     paper, cpu = cifar10.get_config("paper").to_dict(), cifar10.get_config("cpu").to_dict()
     changed = {key for key in paper["training"] if paper["training"][key] != cpu["training"][key]}
-    assert changed == {"epochs", "cosine_period", "warmup_epochs"}
+    assert changed == {"epochs", "weight_decay", "cosine_period", "warmup_epochs"}
     assert {k: v for k, v in paper.items() if k != "training"} == {
         k: v for k, v in cpu.items() if k != "training"
     }

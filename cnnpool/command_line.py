@@ -48,11 +48,17 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         sys.exit(f"error: {error}")
 
 
-def leave(error: PreemptedError) -> NoReturn:
-    """Ends this process at once, without waiting for what still computes in the background."""
+def leave(error: PreemptedError, *, at_last: Callable[[], None] = lambda: None) -> NoReturn:
+    """Ends this process at once, without waiting for what still computes in the background.
+
+    Args:
+      error: its message is printed.
+      at_last: is called when all is printed; it may end the process itself.
+    """
     print(error, file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
+    at_last()
     os._exit(EXIT_PREEMPTED)
 
 

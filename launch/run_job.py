@@ -76,14 +76,19 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _after_several(folder: Path, status: int) -> int:
-    """The exit status of a Slurm job whose processes were killed, or have failed and said so."""
+    """The exit status of a Slurm job of several processes that did not finish.
+
+    They failed and said so, or one was killed (srun returns 128 + the signal), or all were asked
+    to end or lost one with its machine (75); all but failed ones go back into the queue.
+    """
     found = run_status.read(folder)
     if found is not None and found.state == run_status.FAILED:
         return 1
-    if int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= RESTARTS:
-        print(f"a process was killed (exit status {status}) after {RESTARTS} restarts; given up")
+    ended = f"the processes ended with exit status {status}"
+    if status > 128 and int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= RESTARTS:
+        print(f"{ended} after {RESTARTS} restarts; given up")
         return status
-    print(f"a process was killed (exit status {status}); back into the queue", flush=True)
+    print(f"{ended}; back into the queue, unless it is cancelled", flush=True)
     slurm.requeue_this_job()
     return EXIT_PREEMPTED
 
@@ -110,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
         "--after",
         type=int,
         metavar="STATUS",
-        help="run nothing: several processes ended with this exit status; were they killed, the "
+        help="run nothing: several processes ended with this exit status; unless they failed, the "
         "Slurm job goes back into the queue",
     )
     args = parser.parse_args(argv)
@@ -125,9 +130,9 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(_after_several(spec.parent, args.after))
     try:
         run(spec)
-    except PreemptedError:
-        if args.requeue:
-            slurm.requeue_this_job()
+    except PreemptedError as error:
+        if args.requeue:  # with it Slurm may end this process, before it says another word
+            command_line.leave(error, at_last=slurm.requeue_this_job)
         raise
 
 

@@ -1,6 +1,7 @@
 """What engines would run, without an engine: quoted scripts, arguments, YAML."""
 
 import json
+import os
 from pathlib import Path
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from cnnpool import run_status
-from cnnpool.errors import EXIT_PREEMPTED
+from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from configs import scale2d
 from launch import engine_choice, job_states, run_job
 from launch.engines import skypilot, slurm
@@ -66,9 +67,14 @@ def test_several_processes_start_under_srun_and_end_together(tmp_path):
 
 @pytest.mark.parametrize(
     ("code", "calls"),
-    [(0, ["srun"]), (1, ["srun"]), (75, ["srun"]), (137, ["srun", "--after=137"])],
+    [
+        (0, ["srun"]),
+        (1, ["srun"]),
+        (75, ["srun", "--after=75"]),
+        (137, ["srun", "--after=137"]),
+    ],
 )
-def test_killed_processes_are_looked_into_and_others_are_not(tmp_path, monkeypatch, code, calls):
+def test_killed_and_lost_processes_are_looked_into(tmp_path, monkeypatch, code, calls):
     """srun is a program that ends as told, Python one that notes its last argument."""
     for name, text in (
         ("srun", f"echo srun; exit {code}"),
@@ -86,17 +92,18 @@ def test_killed_processes_are_looked_into_and_others_are_not(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("state", "restarts", "status"),
+    ("state", "restarts", "ended_with", "status"),
     [
-        (run_status.RUNNING, 0, 75),
-        (run_status.PREEMPTED, 19, 75),
-        (run_status.RUNNING, run_job.RESTARTS, 137),
-        (run_status.FAILED, 0, 1),
-        (None, 0, 75),
+        (run_status.RUNNING, 0, 137, 75),
+        (run_status.PREEMPTED, 19, 137, 75),
+        (run_status.RUNNING, run_job.RESTARTS, 137, 137),
+        (run_status.PREEMPTED, run_job.RESTARTS, 75, 75),
+        (run_status.FAILED, 0, 137, 1),
+        (None, 0, 137, 75),
     ],
 )
-def test_jobs_with_killed_processes_are_put_back_but_failed_ones_are_not(
-    tmp_path, monkeypatch, state, restarts, status
+def test_jobs_with_lost_processes_are_put_back_but_failed_ones_are_not(
+    tmp_path, monkeypatch, state, restarts, ended_with, status
 ):
     put_back = []
     monkeypatch.setattr(slurm, "requeue_this_job", lambda: put_back.append(1))
@@ -105,9 +112,29 @@ def test_jobs_with_killed_processes_are_put_back_but_failed_ones_are_not(
     if state is not None:
         run_status.write(tmp_path, run_status.Status(state))
     with pytest.raises(SystemExit) as ended:
-        run_job.main([str(spec), "--after=137"])
+        run_job.main([str(spec), f"--after={ended_with}"])
     assert ended.value.code == status
     assert bool(put_back) == (status == 75)
+
+
+def test_a_stopped_job_says_so_before_slurm_may_end_it(tmp_path, monkeypatch, capsys):
+    """`scontrol requeue` from inside a job kills it, sooner or later."""
+    said = []
+
+    def stopped(spec):
+        raise PreemptedError("stopped by SIGUSR1")
+
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr(run_job, "run", stopped)
+    monkeypatch.setattr(slurm, "requeue_this_job", lambda: said.append(capsys.readouterr().err))
+    monkeypatch.setattr(os, "_exit", leave)
+    spec = Job(scale2d.get_config()).write_spec(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        run_job.main([str(spec), "--requeue"])
+    assert ended.value.code == 75
+    assert said == ["stopped by SIGUSR1\n"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import time
 import uuid
 
 from cnnpool.atomic_write import write_atomically
+from cnnpool.errors import EXIT_PREEMPTED
 from launch.engines.engine import EngineError
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
@@ -76,7 +77,8 @@ def script(jobs_list: Path, options: Options) -> str:
 
     The trainer is the batch process, so that signals reach it. Several processes are a job step,
     which gets signals by itself; when one of them is killed, `srun` ends the others and returns
-    128 + the signal, which no RequeueExit covers: `launch.run_job --after` then decides.
+    128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
+    end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
     """
     command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue", "--list"]
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
@@ -90,7 +92,8 @@ def script(jobs_list: Path, options: Options) -> str:
         lines += [
             "trap : TERM USR1  # the step saves first",
             f"srun --kill-on-bad-exit=1 {trainer}",
-            f"code=$?; [ $code -gt 128 ] && exec {trainer} --after=$code",
+            f"code=$?; [ $code = {EXIT_PREEMPTED} ] || [ $code -gt 128 ] && "
+            f"exec {trainer} --after=$code",
             "exit $code",
         ]
     return "\n".join(["#!/bin/bash", *lines, ""])

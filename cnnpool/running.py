@@ -86,15 +86,15 @@ class Running:
           epoch: epochs done; None leaves both as they were.
           epochs: of the whole training, where that is known.
         """
-        now = time.monotonic()
-        if task == self._status.task and now - self._written < run_status.LEAST_SECONDS:
-            return
+        now, before = time.monotonic(), self._status
         eta = None
         if epoch is None:
-            epoch, epochs = self._status.epoch, self._status.epochs
+            epoch, epochs = before.epoch, before.epochs
         elif epochs is not None:
             eta = self._seconds_left(now, epoch, epochs)
-        self._write(Status(run_status.RUNNING, task, epoch, epochs, eta))
+        self._status = Status(run_status.RUNNING, task, epoch, epochs, eta)
+        if task != before.task or now - self._written >= run_status.LEAST_SECONDS:
+            self._write(self._status)
 
     def _seconds_left(self, now: float, epoch: int, epochs: int) -> float | None:
         """At the rate since the first report of progress: compilation does not count."""

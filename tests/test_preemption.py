@@ -142,6 +142,17 @@ def test_the_status_tells_how_long_it_will_take(tmp_path, monkeypatch):
         assert 0.8 <= status.eta_seconds < 8, "eight times the 0.1 s that a tenth took"
 
 
+def test_the_last_status_has_the_last_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_status, "LEAST_SECONDS", 1e9)
+    with running(tmp_path) as process:
+        for epoch in (1, 2, 3):
+            process.report("training", epoch, 3)
+        assert run_status.read(tmp_path).epoch is None, "written too short a time ago"
+        process.report("measuring")
+        assert (run_status.read(tmp_path).epoch, run_status.read(tmp_path).epochs) == (3, 3)
+    assert run_status.read(tmp_path).epoch == 3
+
+
 def test_a_damaged_status_is_none(tmp_path):
     for text in ("", "{", "[]", '{"state": "running", "more": 1}', '{"state": "sleeping"}'):
         run_status.path_of(tmp_path).write_text(text)

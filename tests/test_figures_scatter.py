@@ -64,6 +64,16 @@ def test_one_point_a_network_in_its_colour_on_log_axes():
     assert labels[:2] == ["AlexNet ($n$ = 3)", "LeNet ($n$ = 3)"]
 
 
+def test_a_narrow_network_is_hollow_in_the_picture_and_in_the_legend():
+    both = [network("vgg11"), network("vgg11", width_factor=0.25, test_error=0.2)]
+    figure = fig5.draw(fig5.series(both))
+    for axes in figure.axes:
+        fills = {place[1]: line.get_fillstyle() for place, line in markers(axes).items()}
+        assert [fills[key] for key in sorted(fills)] == ["full", "none"]
+    legend = figure.legends[0]
+    assert [handle.get_fillstyle() for handle in legend.legend_handles] == ["full", "none"]
+
+
 def test_the_correlations_of_a_power_law_are_one():
     points = fig5.series(five())
     for quantity, sign in (("D", 1), ("G", -1), ("R", 1)):

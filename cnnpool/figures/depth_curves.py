@@ -89,7 +89,7 @@ def draw(
     """
     figure, axes_of = panels.grid(curves, size=(2.9, 2.6), margin=1.7, sharex=True, sharey=sharey)
     for one in sorted(curves, key=lambda one: list(CURVES).index(one.curve), reverse=True):
-        look = panels.network_look(one.model) | LOOKS[one.curve]
+        look = panels.network_look(one.model, one.variant) | LOOKS[one.curve]
         panels.line(axes_of[one.panel], one, look, band=one.curve != INITIALIZATION)
     for panel, axes in axes_of.items():
         if quantity_of(panel) == "R":

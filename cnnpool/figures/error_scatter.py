@@ -213,9 +213,7 @@ def _draw_point(axes: Axes, point: Series, color: Any) -> None:
         point.y,
         xerr=point.x_se,
         yerr=point.y_se,
-        color=color,
-        marker=style.network(point.model).marker,
-        markersize=6,
+        **panels.network_look(point.model, point.variant) | {"color": color, "markersize": 6},
         linestyle="none",
         elinewidth=0.8,
     )

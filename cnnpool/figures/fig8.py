@@ -64,7 +64,7 @@ def draw(curves: Sequence[Series]) -> Figure:
     """Draws the figure, a panel a data set."""
     figure, axes_of = panels.grid(curves, size=(2.9, 2.6), margin=1.7, sharex=True, sharey=True)
     for one in curves:
-        look = panels.network_look(one.model) | LOOKS[one.curve]
+        look = panels.network_look(one.model, one.variant) | LOOKS[one.curve]
         panels.line(axes_of[one.panel], one, look, band=one.curve == "trained")
     for axes in axes_of.values():
         axes.axhline(1, **style.REFERENCE)

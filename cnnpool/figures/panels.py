@@ -103,10 +103,17 @@ def line(axes: Axes, one: Series, look: style.Look, *, band: bool = True) -> Non
         )
 
 
-def network_look(model: str) -> style.Look:
-    """Colour and marker of a network."""
+def network_look(model: str, variant: str = "") -> style.Look:
+    """Colour and marker of a network; the marker of one of another width is hollow."""
     look = style.network(model)
-    return {"color": look.color, "marker": look.marker, "markersize": 3.5, "linewidth": 1.2}
+    fill = "none" if "width" in variant else "full"
+    return {
+        "color": look.color,
+        "marker": look.marker,
+        "markersize": 3.5,
+        "linewidth": 1.2,
+        "fillstyle": fill,
+    }
 
 
 def network_handles(series: Iterable[Series]) -> list[Line2D]:
@@ -116,7 +123,7 @@ def network_handles(series: Iterable[Series]) -> list[Line2D]:
         counts = [] if one.seeds is None else [int(one.seeds.max())]
         seeds.setdefault((one.model, one.variant), set()).update(counts)
     return [
-        Line2D([], [], **network_look(model), label=network_label(model, variant, counts))
+        Line2D([], [], **network_look(model, variant), label=network_label(model, variant, counts))
         for (model, variant), counts in sorted(
             seeds.items(), key=lambda item: (style.network_order(item[0][0]), item[0][1])
         )

@@ -29,6 +29,9 @@ SKETCH = 1024
 
 _LARGEST_BATCH = 75
 _BATCH_BYTES = 2**30
+# Numbers in the clean images of a call, of a batch at least: 170 images of CIFAR-10, 3 of ImageNet.
+# What does not depend on the images, such as transformed kernels, is computed once a call.
+_CALL_NUMBERS = 2**19
 _FEW = 8  # images that are added up row by row
 
 
@@ -66,12 +69,12 @@ class _Layer(NamedTuple):
 
 
 # How these are spread over a mesh, and the inputs of a step: features, clean, deformed, noisy,
-# weights and the place of the first image.
+# weights and the places of the first image and behind the last one.
 _ONE = PartitionSpec()
 _BY_IMAGE = PartitionSpec(DATA_AXIS)
 _BY_DRAW = PartitionSpec(None, DATA_AXIS)
 _LAYER: Any = _Layer(*[_ONE, _BY_IMAGE, _Rows(*[_BY_IMAGE] * len(_Rows._fields))])  # type: ignore
-_INPUTS = (_ONE, _BY_IMAGE, _BY_DRAW, _BY_DRAW, _BY_IMAGE, _ONE)
+_INPUTS = (_ONE, _BY_IMAGE, _BY_DRAW, _BY_DRAW, _BY_IMAGE, _ONE, _ONE)
 
 
 def image_moments(
@@ -94,9 +97,9 @@ def image_moments(
     |c| being |g| / sqrt(batch), and the estimate unbiased, wrong by |g| |c| / 32: with 25 images
     of a batch, standard errors are right to a percent.
 
-    A batch is one call of a compiled program, so that progress can be shown and Ctrl-C obeyed;
-    what is kept stays on the devices until the end. With a mesh, only the first batch's means and
-    sums at the end go between devices.
+    A call of the compiled program takes a few batches of small images, or one of large ones, so
+    that progress can be shown and Ctrl-C obeyed; what is kept stays on the devices until the end.
+    With a mesh, only the first batch's means and sums at the end go between devices.
 
     Args:
       features: images (batch, *shape) -> activations {layer: (batch, ...)}; it is given the
@@ -109,7 +112,7 @@ def image_moments(
       batch_size: images, their deformed and noisy copies counted, whose activations are held
         at once on a device; 0: as many as fit a gigabyte, at most 75.
       mesh: with the axis `data`, over whose devices the images are spread; None is one device.
-      on_batch: told the number of images after every batch.
+      on_batch: told the number of images after every call of the compiled program.
 
     Returns:
       The moments of each layer, in the order in which `features` names them.
@@ -132,16 +135,18 @@ def image_moments(
     if share * devices > images:
         index = np.minimum(number, images - 1)
         clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
-    inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-1], mesh)
+    inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-2], mesh)
     layers = {name: _nothing(f, size * -(-share // size), mesh) for name, f in activations.items()}
-    step, finish = _programs(mesh, size)
+    steps, finish = _programs(mesh, size)
+    at_once = size * max(1, _CALL_NUMBERS // (size * (clean.size // images)))
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
     with jax.default_matmul_precision("highest"):
-        for start in range(0, share, size):
-            layers = step(layers, *inputs, start)
+        for start in range(0, share, at_once):
+            end = min(start + at_once, share)
+            layers = steps(layers, *inputs, start, end)
             if on_batch:
                 jax.block_until_ready(layers)
-                on_batch(min(images, (start + size) * devices) - min(images, start * devices))
+                on_batch(min(images, end * devices) - min(images, start * devices))
         found = global_arrays.fetch(finish(layers, inputs[-1]))
     moments = {}
     for name in activations:
@@ -237,13 +242,13 @@ def _nothing(activations: jax.ShapeDtypeStruct, rows: int, mesh: Mesh | None) ->
 
 @functools.cache
 def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
-    """The programs of one batch of `size` images a device, and of the end."""
+    """The programs of some batches, of `size` images a device each, and of the end."""
     axis = None if mesh is None else DATA_AXIS
 
     def total(values: Array) -> Array:
         return values if axis is None else lax.psum(values, axis)
 
-    step: Callable = functools.partial(_step, size, total)
+    steps: Callable = functools.partial(_steps, size, total)
     finish: Callable = functools.partial(_finish, total)
 
     def over_mesh(program: Callable, after: Any, *specs: PartitionSpec) -> Callable:
@@ -257,14 +262,35 @@ def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
 
         return program if mesh is None else spread
 
-    step = over_mesh(step, _LAYER, *_INPUTS)
+    steps = over_mesh(steps, _LAYER, *_INPUTS)
     finish = over_mesh(finish, ((_BY_IMAGE,) * 3, _ONE), _BY_IMAGE)
     devices = jax.devices() if mesh is None else mesh.devices.flat
     options = runtime.with_barriers(devices[0].platform) or None
     return (
-        jax.jit(step, compiler_options=options, donate_argnums=0),
+        jax.jit(steps, compiler_options=options, donate_argnums=0),
         jax.jit(finish, compiler_options=options),
     )
+
+
+def _steps(
+    size: int,
+    total: Callable[[Array], Array],
+    layers: dict[str, _Layer],
+    features: Features,
+    clean: Array,
+    deformed: Array,
+    noisy: Array,
+    weights: Array,
+    start: Array,
+    end: Array,
+) -> dict[str, _Layer]:
+    """`_step` for all batches of the images from `start` to `end`."""
+    inputs = (features, clean, deformed, noisy, weights)
+
+    def step(number: Array, layers: dict[str, _Layer]) -> dict[str, _Layer]:
+        return _step(size, total, layers, *inputs, start + number * size)
+
+    return lax.fori_loop(0, (end - start + size - 1) // size, step, layers)
 
 
 def _step(

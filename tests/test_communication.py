@@ -103,11 +103,11 @@ def test_a_measurement_sums_means_and_moves_nothing_else():
     images = jnp.zeros((24, 28, 28, 1))
     variables = Variables(model.init(jax.random.key(0), images[:1], train=False)["params"], {})
     features, weights = image_network.features(model, variables), jnp.ones(24)
-    step, finish = moments._programs(BATCH.mesh, 3)
+    steps, finish = moments._programs(BATCH.mesh, 3)
     activations = moments._activations(features, images, 3)
     layers = {name: moments._nothing(f, 3, BATCH.mesh) for name, f in activations.items()}
     inputs = features, images, images[None], images[None], weights
-    programs = step.lower(layers, *inputs, 0), finish.lower(layers, weights)
+    programs = steps.lower(layers, *inputs, 0, 3), finish.lower(layers, weights)
     found = collections.Counter()
     for program in programs:
         found.update(communication.collectives(program.compile().as_text()))

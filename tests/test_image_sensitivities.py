@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnpool import distributed, results, run_config
+from cnnpool import distributed, moments, results, run_config
 from cnnpool import eval as evaluation
 from cnnpool.data.images import Split
 from cnnpool.errors import PreemptedError
@@ -54,7 +54,8 @@ def measured(vgg, tmp_path_factory):
 def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
     vgg, tmp_path, monkeypatch
 ):
-    """As one of several joined processes, which ask one another after every batch."""
+    """As one of several joined processes, which ask one another after every call."""
+    monkeypatch.setattr(moments, "_CALL_NUMBERS", 1)  # a batch a call
     answers = iter([False, False, False, False, True])  # three batches a transform
     monkeypatch.setattr(distributed, "preempted", lambda: next(answers))
     with pytest.raises(PreemptedError, match="stopped after 50 of 120 images"):

@@ -9,6 +9,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from cnnpool import moments
 from cnnpool.moments import SKETCH, _sketch, image_moments
 from cnnpool.perturbation import perturb
 from cnnpool.sensitivity import (
@@ -240,11 +241,19 @@ def test_one_call_is_perturbation_moments_and_ratios():
     assert found["a_pool"].R != other["a_pool"].R
 
 
-def test_progress_counts_every_image_once():
+@pytest.mark.parametrize(
+    ("batches", "steps"),
+    [(0.5, [16, 16, 8]), (1, [16, 16, 8]), (2.5, [32, 8]), (3, [40]), (9, [40])],
+)
+def test_progress_counts_every_image_once_and_calls_change_nothing(monkeypatch, batches, steps):
     told = []
     inputs = images(count=40, draws=1)
-    image_moments(random_features(), *inputs, batch_size=48, on_batch=told.append)
-    assert told == [16, 16, 8]
+    whole = sensitivities(image_moments(random_features(), *inputs, batch_size=48))
+    in_batch = 16 * inputs[0][0].size
+    monkeypatch.setattr(moments, "_CALL_NUMBERS", int(batches * in_batch))
+    found = image_moments(random_features(), *inputs, batch_size=48, on_batch=told.append)
+    assert told == steps
+    assert sensitivities(found) == whole  # to the bit: batches are the same
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def moments(
       untrained: whether batch statistics are to be taken from the images.
       own_statistics: from the clean, deformed and noisy ones each for its own, not from the clean.
       batch_size: images whose activations are held at once; 0: as many as fit.
-      on_batch: told the number of images after every batch.
+      on_batch: told the number of images after every call of the compiled program.
       original: of the network as it is, on the same images; units in front of the first layer
         that the transform changes are taken from there, where there is much to measure.
     """

@@ -27,11 +27,11 @@ Features = Callable[[Array], dict[str, Array]]
 
 SKETCH = 1024
 
-_LARGEST_BATCH = 75
+_LARGEST_BATCH = 75  # more images of a small network are not faster
 _BATCH_BYTES = 2**30
-# Numbers in the clean images of a call, of a batch at least: 170 images of CIFAR-10, 3 of ImageNet.
-# What does not depend on the images, such as transformed kernels, is computed once a call.
-_CALL_NUMBERS = 2**19
+# Of all images of a call, one batch at least: some seconds of a CPU, whatever the network. What does
+# not depend on the images, such as transformed kernels, is computed once a call.
+_CALL_BYTES = 2**32
 _FEW = 8  # images that are added up row by row
 
 
@@ -97,8 +97,8 @@ def image_moments(
     |c| being |g| / sqrt(batch), and the estimate unbiased, wrong by |g| |c| / 32: with 25 images
     of a batch, standard errors are right to a percent.
 
-    A call of the compiled program takes a few batches of small images, or one of large ones, so
-    that progress can be shown and Ctrl-C obeyed; what is kept stays on the devices until the end.
+    A call of the compiled program takes a few batches, some seconds of a CPU's work, so that
+    progress can be shown and Ctrl-C obeyed; what is kept stays on the devices until the end.
     With a mesh, only the first batch's means and sums at the end go between devices.
 
     Args:
@@ -128,7 +128,8 @@ def image_moments(
     activations = _activations(features, clean, copies)
     images, devices = len(clean), 1 if mesh is None else mesh.size
     share = -(-images // devices)
-    size = min(max(1, (batch_size or _fitting_batch(activations)) // copies), share)
+    fitting = min(_LARGEST_BATCH, _images_within(_BATCH_BYTES, activations))
+    size = min(max(1, (batch_size or fitting) // copies), share)
     # Where devices do not divide the images, the last one is repeated, with weight 0.
     number = np.arange(share * devices)
     weights = (number < images).astype(np.float32)
@@ -138,7 +139,7 @@ def image_moments(
     inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-2], mesh)
     layers = {name: _nothing(f, size * -(-share // size), mesh) for name, f in activations.items()}
     steps, finish = _programs(mesh, size)
-    at_once = size * max(1, _CALL_NUMBERS // (size * (clean.size // images)))
+    at_once = size * max(1, _images_within(_CALL_BYTES, activations) // (copies * size))
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
     with jax.default_matmul_precision("highest"):
         for start in range(0, share, at_once):
@@ -209,10 +210,10 @@ def _in_forward_order(features: Features, images: Array) -> _InForwardOrder:
     return _InForwardOrder(tuple(found), tuple(found.values()))
 
 
-def _fitting_batch(activations: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Images whose activations fill `_BATCH_BYTES`; more of small ones are not faster."""
+def _images_within(limit: int, activations: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Images whose activations take at most `limit` bytes, one at least."""
     of_one = sum(f.size * f.dtype.itemsize // len(f) for f in activations.values())
-    return max(1, min(_LARGEST_BATCH, _BATCH_BYTES // max(1, of_one)))
+    return max(1, limit // max(1, of_one))
 
 
 def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:

@@ -249,8 +249,8 @@ def test_progress_counts_every_image_once_and_calls_change_nothing(monkeypatch, 
     told = []
     inputs = images(count=40, draws=1)
     whole = sensitivities(image_moments(random_features(), *inputs, batch_size=48))
-    in_batch = 16 * inputs[0][0].size
-    monkeypatch.setattr(moments, "_CALL_NUMBERS", int(batches * in_batch))
+    of_one = sum(f[0].nbytes for f in random_features()(inputs[0]).values())
+    monkeypatch.setattr(moments, "_CALL_BYTES", int(batches * 48 * of_one))
     found = image_moments(random_features(), *inputs, batch_size=48, on_batch=told.append)
     assert told == steps
     assert sensitivities(found) == whole  # to the bit: batches are the same

@@ -29,8 +29,8 @@ SKETCH = 1024
 
 _LARGEST_BATCH = 75  # more images of a small network are not faster
 _BATCH_BYTES = 2**30
-# Of all images of a call, one batch at least: some seconds of a CPU, whatever the network. What does
-# not depend on the images, such as transformed kernels, is computed once a call.
+# Of all images of a call, one batch at least: some seconds of a CPU, whatever the network.
+# What does not depend on the images, such as transformed kernels, is computed once a call.
 _CALL_BYTES = 2**32
 _FEW = 8  # images that are added up row by row
 

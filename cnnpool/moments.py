@@ -274,22 +274,14 @@ def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
 
 
 def _steps(
-    size: int,
-    total: Callable[[Array], Array],
-    layers: dict[str, _Layer],
-    features: Features,
-    clean: Array,
-    deformed: Array,
-    noisy: Array,
-    weights: Array,
-    start: Array,
-    end: Array,
+    size: int, total: Callable[[Array], Array], layers: dict[str, _Layer], *inputs: Any
 ) -> dict[str, _Layer]:
-    """`_step` for all batches of the images from `start` to `end`."""
-    inputs = (features, clean, deformed, noisy, weights)
+    """`_step` for all batches of the images between the two places that end the inputs."""
+    features, clean, deformed, noisy, weights, start, end = inputs
+    shared = (features, clean, deformed, noisy, weights)
 
     def step(number: Array, layers: dict[str, _Layer]) -> dict[str, _Layer]:
-        return _step(size, total, layers, *inputs, start + number * size)
+        return _step(size, total, layers, *shared, start + number * size)
 
     return lax.fori_loop(0, (end - start + size - 1) // size, step, layers)
 

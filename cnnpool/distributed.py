@@ -4,7 +4,8 @@ Processes are found by explicit arguments, in a job step of Slurm (`srun -n K`) 
 ordinary process is alone, and nothing here does anything. Only the first process writes files and
 prints. When a process dies, the others notice by a failed collective at once, or by its missing
 heartbeat within `HEARTBEAT_SECONDS`; they exit with `EXIT_PREEMPTED`, or are aborted by JAX
-(SIGABRT, status 134) where they hang in a step. Either way all are to be started again.
+(SIGABRT, status 134) where they hang in a step. Either way all are to be started again, unless the
+one that is gone left word that it failed (`cnnpool.run_status`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -183,23 +184,24 @@ def _listen() -> None:
 
 
 @contextlib.contextmanager
-def ending_together(record: Callable[[BaseException], None] | None = None) -> Iterator[None]:
+def ending_together(
+    record: Callable[[BaseException], BaseException] | None = None,
+) -> Iterator[None]:
     """Ends this process at an error without waiting for the others, which may be gone.
 
     An ordinary exit of a joined process waits for all to exit. A process that is alone passes
     errors on.
 
     Args:
-      record: is told of the error before; a preemption, at which all end, is then passed on.
+      record: is told of the error before, and says which one is the cause; a preemption, at which
+        all end, is passed on instead.
     """
     try:
         yield
     except BaseException as error:
         if not is_joined() or (record and isinstance(error, PreemptedError)):
             raise
-        if record:
-            record(error)
-        _end(error)
+        _end(record(error) if record else error)
 
 
 def _end(error: BaseException) -> None:

@@ -1,4 +1,8 @@
-"""What a run says of itself while it works: `status.json`, always whole."""
+"""What a run says of itself while it works: `status.json`, always whole.
+
+Of several processes only the first writes it. Another one that fails leaves `failure.json`, which
+`read` prefers, so that its mistake is not taken for a lost machine.
+"""
 
 import dataclasses
 import json
@@ -11,6 +15,7 @@ from cnnpool.atomic_write import write_atomically
 
 RUNNING, FINISHED, FAILED, PREEMPTED = "running", "finished", "failed", "preempted"
 STATES = (RUNNING, FINISHED, FAILED, PREEMPTED)
+_FAILURE = "failure.json"
 LEAST_SECONDS = 2.0  # between two writes of how far it is
 
 
@@ -48,14 +53,37 @@ def path_of(workdir: Path) -> Path:
 
 def write(workdir: Path, status: Status) -> None:
     """Replaces the status of a run; raises OSError if it cannot be written."""
-    text = json.dumps(dataclasses.asdict(status), indent=2)
-    write_atomically(path_of(workdir), lambda path: path.write_text(f"{text}\n"))
+    _write(path_of(workdir), status)
+
+
+def write_failure(workdir: Path, status: Status) -> None:
+    """Leaves what went wrong in a process that is not the first; raises OSError if it cannot."""
+    _write(workdir / _FAILURE, status)
+
+
+def forget_failure(workdir: Path) -> None:
+    """Removes what `write_failure` left, when the work is begun again."""
+    (workdir / _FAILURE).unlink(missing_ok=True)
 
 
 def read(workdir: Path) -> Status | None:
     """The status of a run; None if it has none, or something else lies there."""
+    return read_failure(workdir) or _read(path_of(workdir))
+
+
+def read_failure(workdir: Path) -> Status | None:
+    """What a process that is not the first left when it failed, or None."""
+    return _read(workdir / _FAILURE)
+
+
+def _write(path: Path, status: Status) -> None:
+    text = json.dumps(dataclasses.asdict(status), indent=2)
+    write_atomically(path, lambda beside: beside.write_text(f"{text}\n"))
+
+
+def _read(path: Path) -> Status | None:
     try:
-        status = Status(**json.loads(path_of(workdir).read_text()))
+        status = Status(**json.loads(path.read_text()))
     except (OSError, ValueError, TypeError):
         return None
     return status if status.state in STATES else None

@@ -110,17 +110,30 @@ class Running:
         if distributed.is_first():
             run_status.write(self.workdir, status)
 
-    def record(self, error: BaseException) -> None:
-        """Writes how an error ends the work: it failed, or is only to be started again."""
+    def record(self, error: BaseException) -> BaseException:
+        """Writes how an error ends the work: it failed, or is only to be started again.
+
+        Returns:
+          The error that is the cause: where a process is gone because it failed, its failure.
+        """
+        if distributed.lost_process(error) is not None:
+            failure = run_status.read_failure(self.workdir)
+            if failure is not None:
+                error = distributed.OtherProcessError(str(failure.error))
         restart = isinstance(error, KeyboardInterrupt) or (
             distributed.exit_status(error) == EXIT_PREEMPTED
         )
         self._end(run_status.PREEMPTED if restart else run_status.FAILED, error)
+        return error
 
     def _end(self, state: str, error: BaseException | None = None) -> None:
         line = None if error is None else _first_line(error)
         before = self._status
-        self._write(Status(state, before.task, before.epoch, before.epochs, error=line))
+        status = Status(state, before.task, before.epoch, before.epochs, error=line)
+        self._write(status)
+        others = distributed.OtherProcessError
+        if state == run_status.FAILED and not (distributed.is_first() or isinstance(error, others)):
+            run_status.write_failure(self.workdir, status)
 
     def _refuse_when_stopped(self) -> None:
         if self.signal is not None:
@@ -169,7 +182,12 @@ def running(workdir: Path) -> Iterator[Running]:
     """
     process = Running(workdir)
     with contextlib.ExitStack() as stack:
-        distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))
+
+        def begin() -> None:
+            stack.enter_context(lease.hold(workdir))
+            run_status.forget_failure(workdir)
+
+        distributed.on_first(begin)
         stack.enter_context(process._signals())
         process._write(process._status)
         try:

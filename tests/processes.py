@@ -11,6 +11,8 @@ import subprocess
 import sys
 
 ROOT = Path(__file__).parents[1]
+FAILS_AT = "TEST_SECOND_PROCESS_FAILS_AT"  # an environment variable: the epoch
+MISTAKE = "a label is out of range"
 FIELDS = {
     "seeds": "(0,1)",
     "data.name": "tiny_images",
@@ -81,16 +83,35 @@ def checkpoints(workdir: Path) -> dict[int, dict]:
     }
 
 
+def _failing_report(fails_at: int):
+    """`Running.report` that fails in the second process at that epoch."""
+    import jax
+
+    from cnnpool.running import Running
+
+    told = Running.report
+
+    def report(self, task, epoch=None, epochs=None):
+        if jax.process_index() == 1 and (epoch or 0) >= fails_at:
+            raise ValueError(MISTAKE)
+        told(self, task, epoch, epochs)
+
+    return report
+
+
 def _main() -> None:
     from absl import app, flags
     import pytest
 
     from cnnpool import train
+    from cnnpool.running import Running
     from tests import tiny_images
 
     flags.mark_flags_as_required(["config", "workdir"])
     with pytest.MonkeyPatch.context() as patch:
         tiny_images.install(patch)
+        if FAILS_AT in os.environ:
+            patch.setattr(Running, "report", _failing_report(int(os.environ[FAILS_AT])))
         app.run(train.main, flags_parser=train.parse_flags)
 
 

@@ -97,6 +97,26 @@ def test_two_processes_asked_to_end_and_killed_are_one_process_bit_for_bit(tmp_p
     assert table(job) == table(alone)
 
 
+@pytest.mark.slow
+def test_a_mistake_of_the_second_process_is_not_a_lost_one(tmp_path, monkeypatch):
+    """No exit 75, which would start it again and again; the next start forgets it."""
+    monkeypatch.setenv(processes.FAILS_AT, "2")
+    with joined(tmp_path) as running:
+        ends = processes.finish(running)
+    assert ends[1][0] == 1, ends
+    assert processes.MISTAKE in ends[1][2]
+    # JAX aborts a process that it finds waiting for the other in a step.
+    assert ends[0][0] in (1, -signal.SIGABRT), ends
+    status = run_status.read(tmp_path)
+    assert status.state == run_status.FAILED
+    assert processes.MISTAKE in status.error
+    monkeypatch.delenv(processes.FAILS_AT)
+    with joined(tmp_path) as running:
+        ends = processes.finish(running)
+    assert [end[0] for end in ends] == [0, 0], ends
+    assert run_status.read(tmp_path).state == run_status.FINISHED
+
+
 SIMPLE = {**tiny_sweep.TINY, "training__ridge": 0.02, "runtime__log_every": 50}
 
 

@@ -2,12 +2,13 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help install quickstart test test-all lint docs clean
+.PHONY: help install quickstart test test-all emulators lint docs clean
 
 help:
 	@echo "make quickstart  install, train small networks, draw Figure 4 (4 minutes after install)"
 	@echo "make test        the suite that everyone runs (10 to 20 minutes)"
 	@echo "make test-all    the slow tests too: runs killed and resumed, full command lines"
+	@echo "make emulators   what the tests of buckets need, gs:// and s3://"
 	@echo "make lint        ruff (format and check) and mypy"
 	@echo "make docs        the site of docs/ into site/"
 	@echo "make clean       remove .venv and caches; runs/ and results/ stay"
@@ -28,6 +29,10 @@ test: install
 
 test-all: install
 	$(BIN)/python -m pytest
+
+# What tests/test_buckets.py asks instead of Google's and Amazon's buckets; it skips without.
+emulators: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,emulators]'
 
 lint: install
 	$(BIN)/ruff format --check .

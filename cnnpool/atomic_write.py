@@ -3,10 +3,15 @@
 from collections.abc import Callable
 import os
 from pathlib import Path
+import tempfile
+
+from cnnpool import storage
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a file beside `path`, then renames it to `path`.
+
+    What is for a bucket is filled on the disk, then uploaded.
 
     Args:
       path: the destination; its folder is made if absent. An existing file is
@@ -15,7 +20,14 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises:
       OSError: if the file cannot be written; nothing that existed is lost.
+      StorageError: if a bucket refuses it.
     """
+    if storage.is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / path.name
+            write(local)
+            storage.upload(local, path)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:

@@ -38,7 +38,7 @@ from typing import Any
 from ml_collections import ConfigDict
 import xarray as xr
 
-from cnnpool import command_line, distributed, results, run_config, runtime
+from cnnpool import command_line, distributed, results, run_config, runtime, storage
 from cnnpool.diffeomorphisms import INTERPOLATIONS
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, tables
@@ -191,7 +191,10 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.eval")
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="of cnnpool.train, or a folder of cnnpool.pack"
+        "--workdir",
+        type=storage.path,
+        required=True,
+        help="of cnnpool.train, or a folder of cnnpool.pack",
     )
     parser.add_argument(
         "--stage",
@@ -201,7 +204,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the netCDF file to write")
+    parser.add_argument("--out", type=storage.path, required=True, help="the netCDF file to write")
     parser.add_argument(
         "--data", help=f"images of an imported network: {', '.join(SOURCES)} (image_folder)"
     )

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cnnpool import command_line, results, run_config
+from cnnpool import command_line, results, run_config, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import refuse_unknown
 from cnnpool.importing.folder import is_imported
@@ -102,10 +102,12 @@ RESULT_WRITERS: dict[str, Callable[[Mapping[str, xr.Dataset], Path], None]] = {
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.export")
-    parser.add_argument("results", type=Path, nargs="?", help="a result file of cnnpool.eval")
+    parser.add_argument(
+        "results", type=storage.path, nargs="?", help="a result file of cnnpool.eval"
+    )
     parser.add_argument(
         "--workdir",
-        type=Path,
+        type=storage.path,
         help="a run, packed or imported folder, to export its networks instead",
     )
     parser.add_argument(
@@ -113,7 +115,9 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
     parser.add_argument("--to", choices=sorted(RESULT_WRITERS), required=True, help="format")
-    parser.add_argument("--out", type=Path, help="default: the result file with the new ending")
+    parser.add_argument(
+        "--out", type=storage.path, help="default: the result file with the new ending"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     args = parser.parse_args(argv)
     if (args.results is None) == (args.workdir is None):

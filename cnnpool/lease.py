@@ -1,9 +1,10 @@
 """One process a working directory: a lock, and a lease whose heartbeat ends with its owner.
 
 On one machine the lock (flock) decides, which the system lets go of when its owner dies. Where
-several machines share a file system that does not share locks, the file `lease.json` decides: its
-owner renews it every few seconds, and one that is not renewed is nobody's. Clocks of different
-machines are not compared. Network file systems themselves are not tested here.
+several machines share a file system that does not share locks, and in a bucket, which knows none,
+the file `lease.json` decides: its owner renews it every few seconds, and one that is not renewed is
+nobody's. Clocks of different machines are not compared. Network file systems themselves are not
+tested here.
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ import threading
 import time
 import uuid
 
+from cnnpool import storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
 
@@ -41,16 +43,20 @@ def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]
       beat_seconds: between two heartbeats.
 
     Raises:
-      WorkdirBusyError: if another process holds it; at once if that is on this machine, after
-        a heartbeat has been seen if it is on another.
+      WorkdirBusyError: if another process holds it; at once if a lock says so, else after a
+        heartbeat has been seen.
+      OSError: if nothing can be written there.
     """
-    workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / LOCK).open("w") as file:
-        _flock(file, workdir)
+    with _locked(workdir) as locked:
         path = workdir / LEASE
-        _wait_for_the_dead(path, workdir, beat_seconds)
+        _wait_for_the_dead(path, workdir, beat_seconds, locked=locked)
         us = {"host": platform.node(), "pid": os.getpid(), "owner": uuid.uuid4().hex}
         _renew(path, us, beat=0)
+        if not locked:  # of two that begin at once, the one whose lease is there
+            time.sleep(min(1.0, beat_seconds / 2))
+            now = _read(path)
+            if now is not None and now["owner"] != us["owner"]:
+                raise _busy(workdir, now)
         stop = threading.Event()
         heart = threading.Thread(target=_beat, args=(path, us, stop, beat_seconds), daemon=True)
         heart.start()
@@ -63,7 +69,7 @@ def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]
 
 
 def is_held(workdir: Path) -> bool:
-    """Whether a living process seems to hold a directory; asks, and takes nothing.
+    """Whether a living process seems to hold a directory on a disk; asks, and takes nothing.
 
     Of this machine the lock is asked, of another the age of its last heartbeat.
     """
@@ -95,31 +101,42 @@ def _is_locked(path: Path, pid: int) -> bool:
     return False
 
 
-def _flock(file, workdir: Path) -> None:
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[bool]:
+    """Whether there are locks here; this directory's is then held."""
+    if storage.is_remote(workdir):
+        yield False
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / LOCK).open("w") as file:
+        yield _flock(file, workdir)
+
+
+def _flock(file, workdir: Path) -> bool:
     for attempt in range(LOCK_ATTEMPTS):
         try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
         except BlockingIOError as error:  # held, or asked for in this moment by `is_held`
             if attempt == LOCK_ATTEMPTS - 1:
                 raise _busy(workdir, _read(workdir / LEASE)) from error
             time.sleep(0.1)
         except OSError as error:  # a file system without locks: the lease alone decides
             print(f"{workdir}: no file locks here ({error})", file=sys.stderr)
-            return None
+            break
+    return False
 
 
-def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float) -> None:
-    """Returns when no other machine renews the lease; raises WorkdirBusyError if one does."""
+def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float, *, locked: bool) -> None:
+    """Returns when no other process renews the lease; raises WorkdirBusyError if one does."""
     found = _read(path)
-    if found is None or found["host"] == platform.node():
+    if locked and (found is None or found["host"] == platform.node()):
         return  # the lock is ours, so that an owner on this machine is dead
     deadline = time.monotonic() + DEAD_AFTER * beat_seconds
-    while time.monotonic() < deadline:
+    while not _is_absent(path) and time.monotonic() < deadline:
         time.sleep(min(1.0, beat_seconds / 2))
         now = _read(path)
-        if now is None:
-            return
-        if now != found:
+        if now is not None and now != found:
             raise _busy(workdir, now)
 
 
@@ -156,8 +173,19 @@ def _read(path: Path) -> dict | None:
     try:
         lease = json.loads(path.read_text())
         return lease if {"host", "pid", "owner"} <= lease.keys() else None
-    except (OSError, ValueError, AttributeError):
+    except Exception:  # absent or damaged; of a bucket, every service raises its own
         return None
+
+
+def _is_absent(path: Path) -> bool:
+    """Whether there is no lease; one that cannot be read in this moment is there."""
+    try:
+        path.read_text()
+    except FileNotFoundError:
+        return True
+    except Exception:  # every service raises its own
+        return False
+    return False
 
 
 def _is_alive(pid: int) -> bool:

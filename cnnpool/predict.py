@@ -19,7 +19,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import command_line, models, run_config, runtime
+from cnnpool import command_line, models, run_config, runtime, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.data.arrays import check_images, read_npy
 from cnnpool.data.images import standardize
@@ -88,9 +88,13 @@ def _open(
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.predict")
-    parser.add_argument("--workdir", type=Path, required=True, help="a run, packed or imported")
-    parser.add_argument("--images", type=Path, required=True, help=".npy, (n, h, w, channels)")
-    parser.add_argument("--out", type=Path, required=True, help="the .npy file to write")
+    parser.add_argument(
+        "--workdir", type=storage.path, required=True, help="a run, packed or imported"
+    )
+    parser.add_argument(
+        "--images", type=storage.path, required=True, help=".npy, (n, h, w, channels)"
+    )
+    parser.add_argument("--out", type=storage.path, required=True, help="the .npy file to write")
     parser.add_argument("--stage", default="trained", help="of the networks (%(default)s)")
     parser.add_argument("--batch_size", type=int, default=50, help="images at once (%(default)s)")
     parser.add_argument("--data_dir", help="of the training data, instead of the run's")

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from cnnpool import storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
 
@@ -94,7 +95,10 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
     try:
-        with xr.open_datatree(path, engine="h5netcdf") as tree:
+        with (
+            storage.local_copy(path) as local,
+            xr.open_datatree(local, engine="h5netcdf") as tree,
+        ):
             nodes = {node.path: node.to_dataset().load() for node in tree.subtree if node.has_data}
     except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
         raise ResultsError(

@@ -21,7 +21,7 @@ import sys
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from cnnpool import command_line, distributed, lease, run_config, runtime
+from cnnpool import command_line, distributed, lease, run_config, runtime, storage
 from cnnpool.errors import PreemptedError
 from cnnpool.training import image_loop, loop
 from cnnpool.training.checkpoints import CheckpointStore
@@ -30,7 +30,9 @@ from cnnpool.training.loop import checkpoint_directory
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "directory of this run; made if absent")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "directory of this run, on a disk or gs://BUCKET/...; made if absent"
+)
 _PRUNE = flags.DEFINE_bool(
     "prune",
     False,
@@ -60,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
     logging.set_verbosity(logging.ERROR)
     try:
         with distributed.ending_together():
-            _train(_CONFIG.value, Path(_WORKDIR.value or ""))
+            _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))
     except PreemptedError as error:
         command_line.leave(error)
     except command_line.EXPECTED_ERRORS as error:

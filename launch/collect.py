@@ -13,7 +13,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool import command_line, results
+from cnnpool import command_line, results, storage
 from launch import sweep_file
 from launch.jobs import Job, SweepError
 
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.collect")
     sweep_file.add_arguments(parser)
-    parser.add_argument("--out", type=Path, required=True, help="the netCDF file to write")
+    parser.add_argument("--out", type=storage.path, required=True, help="the netCDF file to write")
     args = parser.parse_args(argv)
     jobs = sweep_file.of_arguments(args)
     networks, missing = collected(jobs, args.root)

@@ -31,7 +31,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool import command_line, results
+from cnnpool import command_line, results, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.figures import claims, deep_figures, fig4, networks, report, style, table1
 from cnnpool.figures.series import write_csv
@@ -130,8 +130,12 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.figures")
     parser.add_argument("item", choices=ITEMS, help="what to make")
-    parser.add_argument("--results", type=Path, nargs="+", required=True, help="result files")
-    parser.add_argument("--out", type=Path, help="picture (png, pdf, svg), markdown or html file")
+    parser.add_argument(
+        "--results", type=storage.path, nargs="+", required=True, help="result files"
+    )
+    parser.add_argument(
+        "--out", type=storage.path, help="picture (png, pdf, svg), markdown or html file"
+    )
     parser.add_argument("--format", choices=FORMATS, help="of a picture (the ending of --out; png)")
     args = parser.parse_args(argv)
     out = args.out

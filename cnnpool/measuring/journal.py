@@ -7,13 +7,12 @@ goes when the result file is there; a measurement of something else starts it an
 from collections.abc import Callable
 import functools
 from pathlib import Path
-import shutil
 import zipfile
 import zlib
 
 import numpy as np
 
-from cnnpool import distributed
+from cnnpool import distributed, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.moments import ImageMoments
 
@@ -72,7 +71,7 @@ class Journal:
 
     def remove(self) -> None:
         """Deletes the folder, if it is there."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        storage.remove_tree(self._folder)
 
     def _is_ours(self) -> bool:
         path = self._folder / _RECORD

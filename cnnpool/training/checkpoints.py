@@ -87,9 +87,10 @@ class CheckpointStore:
           progress_type: the dataclass that the progress of a network is read into.
 
         Raises:
-          CheckpointError: if the directory cannot be made.
+          CheckpointError: if the directory cannot be made, or lies where Orbax writes none.
         """
         self.directory = directory.absolute()
+        _refuse_s3(self.directory)
         self._progress_type = progress_type
         preserve = checkpoint_managers.AnyPreservationPolicy(
             [
@@ -270,3 +271,11 @@ class CheckpointStore:
             self.close()
         except CheckpointError as second:
             logging.error("%s", second)
+
+
+def _refuse_s3(directory: Path) -> None:
+    if str(directory).startswith("s3://"):
+        raise CheckpointError(
+            f"Orbax writes no checkpoints to {directory}, only to disks and gs://BUCKET/...; mount "
+            "the bucket, as launch.sweep --engine=skypilot does, or take another --workdir"
+        )

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-import shutil
 import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnpool import distributed, global_arrays
+from cnnpool import distributed, global_arrays, storage
 from cnnpool.running import Running
 from cnnpool.training.checkpoints import CheckpointStore, RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -124,7 +123,7 @@ class PartStore:
     def remove(self) -> None:
         """Deletes all parts: the run is over."""
         self.close()
-        distributed.on_first(lambda: shutil.rmtree(self.directory, ignore_errors=True))
+        distributed.on_first(lambda: storage.remove_tree(self.directory))
 
     def close(self) -> None:
         """Waits for writes in the background."""

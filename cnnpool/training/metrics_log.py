@@ -4,10 +4,11 @@ from collections.abc import Sequence
 import csv
 from pathlib import Path
 import sys
+import tempfile
 
 from tqdm import tqdm
 
-from cnnpool import distributed
+from cnnpool import distributed, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.training.stopping import SeedProgress, StoppingRule
 
@@ -23,11 +24,16 @@ class MetricsLog:
         self._columns = (*KEYS, *columns)
         rows = []
         if path.exists():
-            with path.open(newline="") as file:
-                complete = [row for row in csv.reader(file) if len(row) == len(self._columns)]
+            table = csv.reader(path.read_text().splitlines())
+            complete = [row for row in table if len(row) == len(self._columns)]
             rows = [row for row in complete[1:] if int(row[0]) <= resume_epoch]
         write_atomically(path, lambda beside: self._write_all(beside, rows))
-        self._file = path.open("a", newline="")
+        self._path, self._local = path, path
+        if storage.is_remote(path):
+            self._folder = tempfile.TemporaryDirectory()
+            self._local = Path(self._folder.name) / path.name
+            self._write_all(self._local, rows)
+        self._file = self._local.open("a", newline="")
         self._writer = csv.writer(self._file)
 
     def _write_all(self, path: Path, rows: Sequence[Sequence[str]]) -> None:
@@ -40,13 +46,16 @@ class MetricsLog:
         self._writer.writerow(["" if value is None else value for value in row])
 
     def flush(self) -> None:
-        """Hands all rows to the operating system."""
+        """Hands all rows to the operating system, or to the bucket."""
         self._file.flush()
+        if self._local != self._path:
+            storage.upload(self._local, self._path)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        self.flush()
         self._file.close()
 
 

@@ -1,0 +1,102 @@
+"""Folders on a disk and in a bucket, gs://BUCKET/... and s3://BUCKET/...; what differs is here.
+
+A path in a bucket has the methods of `pathlib.Path`, by `etils.epath`: its objects are read and
+written over the network (fsspec with gcsfs or s3fs). An object is whole or not there; nothing is
+appended to one, and nobody can lock one.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import importlib.util
+from pathlib import Path, PosixPath
+import shutil
+import tempfile
+
+from etils.epath.gpath import PosixGPath
+
+from cnnpool.errors import CnnpoolError
+
+_LIBRARIES = {"gs": "gcsfs", "s3": "s3fs"}
+_PROTOCOLS = ("gs", "gcs", "s3")  # as fsspec names them
+
+
+class StorageError(CnnpoolError, OSError):
+    """A bucket cannot be used."""
+
+
+class BucketPath(PosixGPath, PosixPath):
+    """A path in a bucket, for functions that take a `pathlib.Path`."""
+
+    def absolute(self) -> "BucketPath":
+        """Itself: it starts at the bucket."""
+        return self
+
+
+def path(text: str) -> Path:
+    """A place on a disk or in a bucket, as a user types it.
+
+    Raises:
+      StorageError: if it has the form of a bucket, and is none, or a library is not installed.
+    """
+    scheme, found, place = text.partition("://")
+    if not found:
+        return Path(text)
+    if scheme not in _LIBRARIES or not place.strip("/"):
+        raise StorageError(f"{text}: expected a folder, gs://BUCKET/... or s3://BUCKET/...")
+    library = _LIBRARIES[scheme]
+    if importlib.util.find_spec(library) is None:
+        raise StorageError(f"{text} needs {library}: pip install 'cnnpool[bucket]'")
+    _forget_listings()
+    return BucketPath(text)
+
+
+def _forget_listings() -> None:
+    """What other processes write is seen: fsspec would remember what it listed."""
+    import fsspec.config
+
+    for protocol in _PROTOCOLS:
+        fsspec.config.conf.setdefault(protocol, {})["use_listings_cache"] = False
+
+
+def is_remote(place: Path) -> bool:
+    """Whether a path lies in a bucket."""
+    return isinstance(place, BucketPath)
+
+
+def remove_tree(folder: Path) -> None:
+    """Deletes a folder and all that is in it, if it is there."""
+    if not isinstance(folder, BucketPath):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.exists():
+        folder.rmtree()
+
+
+def upload(local: Path, place: Path) -> None:
+    """Puts a file into a bucket, in the place of what was there.
+
+    Raises:
+      StorageError: if the bucket refuses it.
+    """
+    try:
+        place.write_bytes(local.read_bytes())
+    except Exception as error:  # every service raises its own
+        raise StorageError(
+            f"cannot write {place}: {type(error).__name__}: {_first_line(error)}; does the bucket "
+            "exist, and may you write there?"
+        ) from error
+
+
+@contextlib.contextmanager
+def local_copy(place: Path) -> Iterator[Path]:
+    """A file for libraries that read from disks only: itself, or a copy for a while."""
+    if not is_remote(place):
+        yield place
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / place.name
+        copy.write_bytes(place.read_bytes())
+        yield copy
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), "")

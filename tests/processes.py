@@ -9,9 +9,11 @@ from pathlib import Path
 import socket
 import subprocess
 import sys
+import time
 
 ROOT = Path(__file__).parents[1]
 FAILS_AT = "TEST_SECOND_PROCESS_FAILS_AT"  # an environment variable: the epoch
+SLOWLY = "TEST_SECONDS_AN_EPOCH"  # the same
 MISTAKE = "a label is out of range"
 FIELDS = {
     "seeds": "(0,1)",
@@ -99,6 +101,19 @@ def _failing_report(fails_at: int):
     return report
 
 
+def _slow_report(seconds: float):
+    """`Running.report`, which every epoch calls, that takes so long."""
+    from cnnpool.running import Running
+
+    told = Running.report
+
+    def report(self, *arguments):
+        time.sleep(seconds)
+        told(self, *arguments)
+
+    return report
+
+
 def _main() -> None:
     from absl import app, flags
     import pytest
@@ -112,6 +127,8 @@ def _main() -> None:
         tiny_images.install(patch)
         if FAILS_AT in os.environ:
             patch.setattr(Running, "report", _failing_report(int(os.environ[FAILS_AT])))
+        if SLOWLY in os.environ:
+            patch.setattr(Running, "report", _slow_report(float(os.environ[SLOWLY])))
         app.run(train.main, flags_parser=train.parse_flags)
 
 

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 BUCKET = "mine"
-EPOCHS = 300
+EPOCHS = 40
 
 
 def free_port() -> int:
@@ -99,9 +99,11 @@ def copy_of(place: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_in_a_bucket_killed_and_asked_to_end_is_that_on_a_disk(tmp_path, emulators):
+def test_a_run_in_a_bucket_killed_and_asked_to_end_is_that_on_a_disk(
+    tmp_path, emulators, monkeypatch
+):
     alone, place = tmp_path / "alone", storage.path(f"gs://{BUCKET}/runs/a b")
-    fields = {"training__epochs": EPOCHS, "runtime__mesh__data": 1, "runtime__mesh__seed": 1}
+    fields = {"training__epochs": EPOCHS, "runtime__mesh__data": 1, "runtime__steps_per_call": 4}
     ends = processes.finish([processes.start(alone, **fields)])
     assert ends[0][0] == 0, ends
 
@@ -109,15 +111,17 @@ def test_a_run_in_a_bucket_killed_and_asked_to_end_is_that_on_a_disk(tmp_path, e
         options = {"checkpoint__every_seconds": 1.0, "runtime__tensorboard": True}
         return processes.start(place, **options, **fields)
 
+    monkeypatch.setenv(processes.SLOWLY, "1")
     for number in (signal.SIGKILL, signal.SIGTERM):
         before, running = saved(place), training()
         deadline = time.monotonic() + 120
         while saved(place) <= before and running.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(1)
         running.send_signal(number)
         status, _, errors = processes.finish([running])[0]
         assert status == (75 if number == signal.SIGTERM else -number), errors
     assert before < saved(place) < EPOCHS
+    monkeypatch.delenv(processes.SLOWLY)
 
     ends = processes.finish([training()])
     assert ends[0][0] == 0, ends

@@ -22,9 +22,9 @@ NASTY = 'it\'s "a" $(touch pwned) `touch pwned`; touch pwned &\nnew line %A *'
 PROGRAMS = ("slurmctld", "slurmd", "munged")
 
 
-@pytest.fixture(scope="module")
-def slurm():
-    """One node with four slots and no RequeueExit; started here, unless it is up."""
+@contextlib.contextmanager
+def cluster(cpus, nodes=1):
+    """Nodes of so many CPUs, without RequeueExit; started here, unless it is up."""
     path = f"{os.environ['PATH']}:/usr/sbin"
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
@@ -38,9 +38,19 @@ def slurm():
             pytest.skip(f"{conf} is of a cluster that is here already")
         subprocess.run([SCRIPT, "stop"], check=True, timeout=60)  # left by a run that was killed
     environment = os.environ | {"LOCAL_REQUEUE_EXIT": ""}
-    subprocess.run([SCRIPT, "start", "4"], check=True, env=environment, timeout=60)
-    yield
-    subprocess.run([SCRIPT, "stop"], check=True, timeout=60)
+    words = [SCRIPT, "start", str(cpus), str(nodes)]
+    subprocess.run(words, check=True, env=environment, timeout=60)
+    try:
+        yield
+    finally:
+        subprocess.run([SCRIPT, "stop"], check=True, timeout=60)
+
+
+@pytest.fixture(scope="module")
+def slurm():
+    """One node with four slots."""
+    with cluster(4):
+        yield
 
 
 @pytest.fixture

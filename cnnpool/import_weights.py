@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnpool import command_line, provenance
+from cnnpool import command_line, provenance, storage
 from cnnpool.data import image_folder, preparation
 from cnnpool.errors import refuse_unknown
 from cnnpool.importing import conversion, folder, state_dict
@@ -67,8 +67,8 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "cnnpool.import_weights")
     names = ", ".join(torchvision.NAMES)
     parser.add_argument("--model", required=True, help=f"one of {names}")
-    parser.add_argument("--state_dict", type=Path, required=True, help="the file")
-    parser.add_argument("--workdir", type=Path, required=True, help="the folder to make")
+    parser.add_argument("--state_dict", type=storage.on_disk, required=True, help="the file")
+    parser.add_argument("--workdir", type=storage.path, required=True, help="the folder to make")
     numbers = command_line.numbers(float)
     for name, value in (("mean", preparation.MEAN), ("std", preparation.STD)):
         shown = ",".join(map(str, value))

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnnpool import command_line, run_config, runtime
+from cnnpool import command_line, run_config, runtime, storage
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run
 from cnnpool.measuring.stages import TRAINED
@@ -54,8 +54,10 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.pack")
-    parser.add_argument("--workdir", type=Path, required=True, help="of a finished deep run")
-    parser.add_argument("--out", type=Path, required=True, help="the folder to make")
+    parser.add_argument(
+        "--workdir", type=storage.path, required=True, help="of a finished deep run"
+    )
+    parser.add_argument("--out", type=storage.path, required=True, help="the folder to make")
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing folder")
     args = parser.parse_args(argv)

@@ -50,6 +50,17 @@ def path(text: str) -> Path:
     return BucketPath(text)
 
 
+def on_disk(text: str) -> Path:
+    """A place on a disk, where a bucket cannot be; for what is a folder of many small files.
+
+    Raises:
+      StorageError: if it has the form of a bucket.
+    """
+    if "://" in text:
+        raise StorageError(f"{text}: expected a place on a disk; mount the bucket, and give that")
+    return Path(text)
+
+
 def _forget_listings() -> None:
     """What other processes write is seen: fsspec would remember what it listed."""
     import fsspec.config

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool import command_line, runtime
+from cnnpool import command_line, runtime, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.data.images import DataError
 from cnnpool.errors import CnnpoolError, PreemptedError
@@ -107,17 +107,23 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--preset", choices=(*PRESETS, IMAGENET), default="cpu", help="(%(default)s)"
     )
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="for runs (%(default)s)")
-    parser.add_argument("--out", type=Path, help="for the item's files (results/ITEM-PRESET)")
+    parser.add_argument(
+        "--runs", type=storage.on_disk, default=Path("runs"), help="for runs (%(default)s)"
+    )
+    parser.add_argument(
+        "--out", type=storage.on_disk, help="for the item's files (results/ITEM-PRESET)"
+    )
     parser.add_argument(
         "--measurements",
-        type=Path,
+        type=storage.on_disk,
         default=Path("results/networks"),
         help="for a file a deep network (%(default)s)",
     )
     parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
     group = parser.add_argument_group("--preset=imagenet")
-    group.add_argument("--weights", type=Path, help="folder of torchvision's files, see above")
+    group.add_argument(
+        "--weights", type=storage.on_disk, help="folder of torchvision's files, see above"
+    )
     group.add_argument("--images", help="folder of the images (of imagenet: TFDS_DATA_DIR)")
     group.add_argument("--data", choices=SOURCES, default="image_folder", help="(%(default)s)")
     group.add_argument("--num_images", type=int, default=500, help="P (%(default)s)")

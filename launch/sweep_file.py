@@ -8,7 +8,7 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from cnnpool import run_config
+from cnnpool import run_config, storage
 from launch import jobs as jobs_module
 from launch.jobs import Job, SweepError
 
@@ -58,7 +58,7 @@ def _root(text: str) -> Path:
         raise argparse.ArgumentTypeError(
             f"a backslash in {text!r}: checkpoints (TensorStore) and Slurm read it otherwise"
         )
-    return Path(text)
+    return storage.on_disk(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

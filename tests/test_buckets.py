@@ -18,9 +18,11 @@ import pytest
 
 from cnnpool import lease, results, storage
 from cnnpool.atomic_write import write_atomically
+from cnnpool.pack import pack
 from cnnpool.storage import StorageError
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
-from tests import processes, tiny_sweep
+from launch import reproduce, sweep
+from tests import processes, tiny_images, tiny_sweep
 from tests.test_results import dataset as network
 
 _NEEDED = ("gcp_storage_emulator", "gcsfs", "moto", "flask", "s3fs")
@@ -133,6 +135,16 @@ def test_a_run_in_a_bucket_killed_and_asked_to_end_is_that_on_a_disk(
     assert not (job / "partial").exists()
     assert not (job / lease.LEASE).exists()
 
+    tiny_images.install(monkeypatch)
+    packed = [
+        pack(run, out)
+        for run, out in (
+            (place, storage.path(f"gs://{BUCKET}/packed")),
+            (job, tmp_path / "packed"),
+        )
+    ]
+    assert packed[0] == packed[1]
+
 
 def saved(place: Path) -> int:
     """The last complete checkpoint of a run in the bucket; -1 where there is none."""
@@ -211,6 +223,15 @@ def test_checkpoints_in_s3_are_refused_before_training(emulators):
 def test_what_is_no_bucket_is_refused(text):
     with pytest.raises(StorageError, match="expected a folder, gs://BUCKET"):
         storage.path(text)
+
+
+def test_what_must_be_on_a_disk_makes_no_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match="mount the bucket"):
+        reproduce.main(["fig4", "--preset=quick", f"--runs=gs://{BUCKET}/runs"])
+    with pytest.raises(StorageError, match="mount the bucket"):
+        sweep.main(["--sweep=a.py", f"--root=gs://{BUCKET}/runs"])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_library_is_named(monkeypatch):

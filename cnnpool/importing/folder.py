@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 import numpy as np
 import safetensors.numpy
 
-from cnnpool import run_config
+from cnnpool import run_config, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
 from cnnpool.importing import conversion
@@ -115,7 +115,8 @@ def load(folder: Path, config: ConfigDict) -> Variables:
             f"{path} is not the file that {SUMMARY} describes; import the network again"
         )
     expected, _ = conversion.shapes(config.model)
-    arrays = safetensors.numpy.load_file(path)
+    with storage.local_copy(path) as local:
+        arrays = safetensors.numpy.load_file(local)
     return Variables(*(_filled(tree, arrays, path) for tree in expected))
 
 

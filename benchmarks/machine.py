@@ -4,6 +4,8 @@ from importlib import metadata, util
 import os
 from pathlib import Path
 import platform
+import shutil
+import subprocess
 
 
 def cores() -> int:
@@ -24,13 +26,23 @@ def cpu_model() -> str:
     return names[0] if names else platform.machine()
 
 
+def gpu() -> str | None:
+    """The name of the GPU that JAX computes on, found without starting JAX."""
+    if shutil.which("nvidia-smi") is None or os.environ.get("JAX_PLATFORMS") == "cpu":
+        return None
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    return answer.stdout.splitlines()[0] if answer.returncode == 0 and answer.stdout else None
+
+
 def describe() -> str:
-    """Processor, cores, versions, commit and what tunes the memory allocator."""
+    """Processor, cores, GPU, versions, commit and what tunes the memory allocator."""
     from cnnpool import provenance  # here: brings jax, which not every process may load
 
     torch = metadata.version("torch") if has_torch() else "not installed"
+    processor = ", ".join(filter(None, (gpu(), cpu_model())))
     return (
-        f"{cpu_model()}, {cores()} cores; Python {platform.python_version()}, "
+        f"{processor}, {cores()} cores; Python {platform.python_version()}, "
         f"jax {metadata.version('jax')}, jaxlib {metadata.version('jaxlib')}, PyTorch {torch}; "
         f"commit {provenance.commit()}; "
         f"GLIBC_TUNABLES={os.environ.get('GLIBC_TUNABLES', '(unset)')}"

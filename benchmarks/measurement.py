@@ -1,14 +1,17 @@
 """D, G, R of all units of VGG11-bn: this code, its bare forward passes, and plain PyTorch.
 
     python -m benchmarks.measurement --out=benchmarks/measurement.md
+    python -m benchmarks.measurement --batch=0 --repeats=10 --out=benchmarks/measurement_gpu.md
 
 From the folder of the checkout. PyTorch (`pip install -e '.[benchmark]'`) may be absent. The
 PyTorch programs are what papers of this field use, written afresh: three forward passes that keep
 every unit, a Python loop over the diffeomorphisms of single images, and matrices of distances
-between all pairs of images; once in float32, once in float64.
+between all pairs of images; once in float32, once in float64. Where JAX has a GPU, all sides are
+on it; convolutions and products of all float32 sides are in full float32 there, not in TF32.
 """
 
 import argparse
+import os
 from pathlib import Path
 import statistics
 import sys
@@ -27,10 +30,11 @@ FLOAT32, FLOAT64 = "PyTorch, float32", "PyTorch, float64"
 
 
 class Options(NamedTuple):
-    """What a worker is told: P, images in a batch, and the compilation cache's folder."""
+    """What a worker is told: P, images in a batch, PyTorch's device, compilation cache's folder."""
 
     images: int
     batch: int
+    device: str
     cache: str
 
 
@@ -95,6 +99,7 @@ def forward(options: Options) -> tuple[Runner, float]:
     import jax.numpy as jnp
 
     from cnnpool import runtime
+    from cnnpool.divisors import largest_divisor
 
     model, variables, clean = network(options)
 
@@ -104,13 +109,18 @@ def forward(options: Options) -> tuple[Runner, float]:
     def everything(variables, images):
         return jax.lax.map(lambda batch: outputs(variables, batch), images)
 
-    size = max(n for n in range(1, options.batch + 1) if 3 * options.images % n == 0)
+    size = largest_divisor(3 * options.images, at_most=options.batch or 3 * options.images)
     images = jnp.tile(clean, (3, 1, 1, 1)).reshape(-1, size, *clean.shape[1:])
-    run = jax.jit(everything, compiler_options=runtime.with_barriers("cpu"))
+    run = jax.jit(everything, compiler_options=runtime.with_barriers(jax.default_backend()))
+
+    def once() -> float:
+        with jax.default_matmul_precision("highest"):
+            return float(run(variables, images).sum())
+
     began = time.perf_counter()
-    jax.block_until_ready(run(variables, images))
+    once()
     seconds = time.perf_counter() - began
-    return lambda count: sum(float(run(variables, images).sum()) for _ in range(count)), seconds
+    return lambda count: sum(once() for _ in range(count)), seconds
 
 
 def pytorch(options: Options, *, double: bool) -> tuple[Runner, float]:
@@ -122,6 +132,8 @@ def pytorch(options: Options, *, double: bool) -> tuple[Runner, float]:
     from tests.oracles import torch_networks
 
     torch.set_num_threads(machine.cores())
+    torch.set_default_device(options.device)
+    torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
     dtype = torch.float64 if double else torch.float32
     net = torch_networks.build(NETWORK, in_channels=CHANNELS, outputs=CLASSES).eval().to(dtype)
@@ -176,10 +188,10 @@ def build(side: str, options: Options) -> tuple[Runner, float]:
     return {OURS: ours, FORWARD: forward}[side](options)
 
 
-def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, float], list]:
+def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, str], list]:
     """Seconds of every turn, peak memory, and seconds to the first result, cold and warm."""
     with tempfile.TemporaryDirectory() as cache:
-        options = Options(args.images, args.batch, cache)
+        options = Options(args.images, args.batch, "cuda" if machine.gpu() else "cpu", cache)
         first = [Worker(OURS, build, (OURS, options)) for _ in range(2)]
         starts = [one.compile_seconds for one in first]
         for one in first:
@@ -192,7 +204,8 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str,
         for _, name in tqdm(turns, unit="turn"):
             seconds[name].append(workers[name].seconds(1))
         for name, worker in workers.items():
-            memory[name] = worker.finish()
+            memory[name] = f"{worker.finish():.2f}"
+            memory[name] += f" + {worker.device_memory:.2f}" if machine.gpu() else ""
     return seconds, memory, starts
 
 
@@ -200,18 +213,20 @@ def table(args: argparse.Namespace) -> str:
     """The results as markdown."""
     seconds, memory, starts = measure(args)
     fastest = seconds[OURS]
+    batches = f"batches of {args.batch}" if args.batch else "batches as `cnnpool.eval` takes them"
     lines = [
         "# Sensitivities of all units of VGG11-bn",
         "",
         f"{machine.describe()}. P = {args.images} images, one diffeomorphism and one noise each, "
-        f"batches of {args.batch}.",
+        f"{batches}.",
         "",
         f"Command: `{' '.join(['python -m benchmarks.measurement', *sys.argv[1:]])}`",
         "",
         f"Sides are processes that live side by side and take {args.repeats} turns; given are "
         "medians (smallest to largest), and ratios of neighbouring turns. This code draws, "
         "deforms, measures and computes standard errors of D, G, R of all units; the bare forward "
-        "passes return outputs only. Peak memory is that of the whole process.",
+        "passes return outputs only. Peak memory is that of the whole process"
+        + (", beside it what its arrays took of the GPU's." if machine.gpu() else "."),
         "",
         "| program | seconds | over this code | peak memory, GiB |",
         "|---|---|---|---|",
@@ -219,7 +234,7 @@ def table(args: argparse.Namespace) -> str:
     for name, turns in seconds.items():
         ratios = [b / a for a, b in zip(fastest, turns, strict=True)]
         lines.append(
-            f"| {name} | {with_spread(turns, 2)} | {with_spread(ratios, 2)} | {memory[name]:.2f} |"
+            f"| {name} | {with_spread(turns, 3)} | {with_spread(ratios, 2)} | {memory[name]} |"
         )
     over = [a / b for a, b in zip(fastest, seconds[FORWARD], strict=True)]
     lines += [
@@ -227,7 +242,7 @@ def table(args: argparse.Namespace) -> str:
         f"This code takes {with_spread(over, 2)} times the bare forward passes. From a network "
         f"in memory to its first result, compiling included, it takes {starts[0]:.1f} s, with a "
         f"warm compilation cache {starts[1]:.1f} s; a measurement itself "
-        f"{statistics.median(fastest):.1f} s.",
+        f"{statistics.median(fastest):.2f} s.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -238,8 +253,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="markdown file to write")
     parser.add_argument("--repeats", type=int, default=3, help="turns a side (%(default)s)")
     parser.add_argument("--images", type=int, default=500, help="P (%(default)s)")
-    parser.add_argument("--batch", type=int, default=75, help="images at once (%(default)s)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        default=75,
+        help="images at once, 0: as many as "
+        "cnnpool.eval takes, all in the bare forward passes (%(default)s)",
+    )
     args = parser.parse_args()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # all sides share a GPU
     text = table(args)
     if args.out:
         args.out.write_text(text)

@@ -23,6 +23,15 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
+def peak_device_memory() -> float:
+    """What the arrays of this process took of a GPU at most, GiB; 0 where there is none."""
+    if "torch" in sys.modules:
+        cuda = sys.modules["torch"].cuda
+        return cuda.max_memory_allocated() / 2**30 if cuda.is_available() else 0.0
+    stats = sys.modules["jax"].local_devices()[0].memory_stats() if "jax" in sys.modules else None
+    return (stats or {}).get("peak_bytes_in_use", 0) / 2**30
+
+
 def serve(
     connection: Connection,
     name: str,
@@ -39,7 +48,7 @@ def serve(
         if not math.isfinite(check):
             raise RuntimeError(f"{name} diverged: the comparison is void")
         connection.send(seconds)
-    connection.send(peak_memory())
+    connection.send((peak_memory(), peak_device_memory()))
 
 
 class Worker:
@@ -48,7 +57,10 @@ class Worker:
     Attributes:
       name: for messages.
       compile_seconds: of tracing and compiling.
+      device_memory: peak of its arrays on a GPU, GiB, once it has finished.
     """
+
+    device_memory = 0.0
 
     def __init__(
         self, name: str, build: Callable[..., tuple[Runner, float]], arguments: Sequence[Any]
@@ -63,7 +75,7 @@ class Worker:
         theirs.close()
         self.compile_seconds = self._answer()
 
-    def _answer(self) -> float:
+    def _answer(self) -> Any:
         try:
             return self.connection.recv()
         except EOFError:
@@ -76,7 +88,8 @@ class Worker:
 
     def finish(self) -> float:
         """Ends the process; its peak memory, GiB."""
-        memory = self.seconds(0)
+        self.connection.send(0)
+        memory, self.device_memory = self._answer()
         self.process.join()
         return memory
 

@@ -27,7 +27,7 @@ Features = Callable[[Array], dict[str, Array]]
 
 SKETCH = 1024
 
-_LARGEST_BATCH = 75  # more images of a small network are not faster
+_LARGEST_CPU_BATCH = 75  # more images of a small network are not faster; accelerators want more
 _BATCH_BYTES = 2**30
 # Of all images of a call, one batch at least: some seconds of a CPU, whatever the network.
 # What does not depend on the images, such as transformed kernels, is computed once a call.
@@ -75,6 +75,7 @@ _BY_IMAGE = PartitionSpec(DATA_AXIS)
 _BY_DRAW = PartitionSpec(None, DATA_AXIS)
 _LAYER: Any = _Layer(*[_ONE, _BY_IMAGE, _Rows(*[_BY_IMAGE] * len(_Rows._fields))])  # type: ignore
 _INPUTS = (_ONE, _BY_IMAGE, _BY_DRAW, _BY_DRAW, _BY_IMAGE, _ONE, _ONE)
+_FOUND = (PartitionSpec(None, None, DATA_AXIS), _ONE)
 
 
 def image_moments(
@@ -110,7 +111,7 @@ def image_moments(
       deformed: tau(x), (draws, images, *shape), one or more draws of each image.
       noisy: x + eta, likewise, perhaps with another number of draws.
       batch_size: images, their deformed and noisy copies counted, whose activations are held
-        at once on a device; 0: as many as fit a gigabyte, at most 75.
+        at once on a device; 0: as many as fit a gigabyte, on a CPU at most 75.
       mesh: with the axis `data`, over whose devices the images are spread; None is one device.
       on_batch: told the number of images after every call of the compiled program.
 
@@ -128,8 +129,7 @@ def image_moments(
     activations = _activations(features, clean, copies)
     images, devices = len(clean), 1 if mesh is None else mesh.size
     share = -(-images // devices)
-    fitting = min(_LARGEST_BATCH, _images_within(_BATCH_BYTES, activations))
-    size = min(max(1, (batch_size or fitting) // copies), share)
+    size = min(max(1, (batch_size or _fitting_batch(activations)) // copies), share)
     # Where devices do not divide the images, the last one is repeated, with weight 0.
     number = np.arange(share * devices)
     weights = (number < images).astype(np.float32)
@@ -137,7 +137,7 @@ def image_moments(
         index = np.minimum(number, images - 1)
         clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
     inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-2], mesh)
-    layers = {name: _nothing(f, size * -(-share // size), mesh) for name, f in activations.items()}
+    layers = _nothing(_entries(activations), size * -(-share // size), mesh)()
     steps, finish = _programs(mesh, size)
     at_once = size * max(1, _images_within(_CALL_BYTES, activations) // (copies * size))
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
@@ -148,12 +148,13 @@ def image_moments(
             if on_batch:
                 jax.block_until_ready(layers)
                 on_batch(min(images, end * devices) - min(images, start * devices))
-        found = global_arrays.fetch(finish(layers, inputs[-1]))
+        rows, centers = global_arrays.fetch(finish(layers, inputs[-1]))
+    place = {name: row for row, name in enumerate(sorted(activations))}
+    rows = rows[..., :images].astype(np.float64)
     moments = {}
     for name in activations:
-        rows, center = found[name]
-        deformation, noise, spread = (np.asarray(a[:images], np.float64) for a in rows)
-        moments[name] = ImageMoments(deformation, noise, spread, float(center))
+        deformation, noise, spread = rows[place[name]]
+        moments[name] = ImageMoments(deformation, noise, spread, float(centers[place[name]]))
     return moments
 
 
@@ -216,6 +217,12 @@ def _images_within(limit: int, activations: Mapping[str, jax.ShapeDtypeStruct]) 
     return max(1, limit // max(1, of_one))
 
 
+def _fitting_batch(activations: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """Images of a batch, where nobody says how many."""
+    fitting = _images_within(_BATCH_BYTES, activations)
+    return min(_LARGEST_CPU_BATCH, fitting) if jax.default_backend() == "cpu" else fitting
+
+
 def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
     """A tuple on the devices of a mesh, each part by its spec."""
     if mesh is None:
@@ -226,19 +233,36 @@ def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
     )
 
 
-def _nothing(activations: jax.ShapeDtypeStruct, rows: int, mesh: Mesh | None) -> _Layer:
-    """A layer before the first batch; `rows` images a device, the filling of batches counted."""
-    entries = activations.size // len(activations)
+_Entries = tuple[tuple[str, int, Any], ...]
+
+
+def _entries(activations: Mapping[str, jax.ShapeDtypeStruct]) -> _Entries:
+    """Name of every layer, its entries of one image, and their dtype."""
+    return tuple((name, f.size // len(f), f.dtype) for name, f in activations.items())
+
+
+@functools.cache
+def _nothing(layers: _Entries, rows: int, mesh: Mesh | None) -> Callable[[], dict[str, _Layer]]:
+    """The program that makes all layers, as they are before the first batch.
+
+    Of `rows` images a device, the filling of batches counted.
+    """
     devices = 1 if mesh is None else mesh.size
 
-    def zeros(spec: PartitionSpec, *shape: int) -> Array:
-        device = None if mesh is None else NamedSharding(mesh, spec)
-        return jnp.zeros(shape, activations.dtype, device=device)
+    def layer(entries: int, dtype: Any) -> _Layer:
+        images = devices * rows
+        first, second, third = (jnp.zeros(images, dtype) for _ in range(3))
+        sketch = jnp.zeros((images, -(-entries // _group(entries))), dtype)
+        total = jnp.zeros((devices, entries), dtype)
+        return _Layer(jnp.zeros(entries, dtype), total, _Rows(first, second, third, sketch))
 
-    first, second, third = (zeros(_BY_IMAGE, devices * rows) for _ in range(3))
-    sketch = zeros(_BY_IMAGE, devices * rows, -(-entries // _group(entries)))
-    total = zeros(_BY_IMAGE, devices, entries)
-    return _Layer(zeros(_ONE, entries), total, _Rows(first, second, third, sketch))
+    def all_layers() -> dict[str, _Layer]:
+        return {name: layer(entries, dtype) for name, entries, dtype in layers}
+
+    if mesh is None:
+        return jax.jit(all_layers)
+    place = jax.tree.map(functools.partial(NamedSharding, mesh), _LAYER)
+    return jax.jit(all_layers, out_shardings={name: place for name, *_ in layers})
 
 
 @functools.cache
@@ -252,19 +276,20 @@ def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
     steps: Callable = functools.partial(_steps, size, total)
     finish: Callable = functools.partial(_finish, total)
 
-    def over_mesh(program: Callable, after: Any, *specs: PartitionSpec) -> Callable:
-        """(layers, *inputs) -> something of each layer, on every device for its own images."""
+    def over_mesh(program: Callable, *specs: PartitionSpec, after: Any = None) -> Callable:
+        """(layers, *inputs) -> layers or `after`, on every device for its own images."""
 
         def spread(layers, *inputs):
-            before = (dict.fromkeys(layers, _LAYER), *specs)
+            known = dict.fromkeys(layers, _LAYER)
             mapped = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
-            results = dict.fromkeys(layers, after)
-            return mapped(program, in_specs=before, out_specs=results)(layers, *inputs)
+            return mapped(program, in_specs=(known, *specs), out_specs=after or known)(
+                layers, *inputs
+            )
 
         return program if mesh is None else spread
 
-    steps = over_mesh(steps, _LAYER, *_INPUTS)
-    finish = over_mesh(finish, ((_BY_IMAGE,) * 3, _ONE), _BY_IMAGE)
+    steps = over_mesh(steps, *_INPUTS)
+    finish = over_mesh(finish, _BY_IMAGE, after=_FOUND)
     devices = jax.devices() if mesh is None else mesh.devices.flat
     options = runtime.with_barriers(devices[0].platform) or None
     return (
@@ -352,15 +377,16 @@ def _with_batch(
 
 def _finish(
     total: Callable[[Array], Array], layers: dict[str, _Layer], weights: Array
-) -> dict[str, tuple[tuple[Array, Array, Array], Array]]:
-    """Deformation, noise and spread of every image, and ||m||^2, of every layer."""
+) -> tuple[Float[Array, "layers 3 images"], Float[Array, " layers"]]:
+    """Deformation, noise and spread of every image, and ||m||^2; layers by name."""
     count = total(weights.sum())
-    return {name: _of_layer(total, layer, weights / count, count) for name, layer in layers.items()}
+    found = [_of_layer(total, layers[name], weights / count, count) for name in sorted(layers)]
+    return jnp.stack([rows for rows, _ in found]), jnp.stack([center for _, center in found])
 
 
 def _of_layer(
     total: Callable[[Array], Array], layer: _Layer, weights: Array, count: Array
-) -> tuple[tuple[Array, Array, Array], Array]:
+) -> tuple[Float[Array, "3 images"], Array]:
     """`_finish` for one layer; `weights` are 1 together over all devices."""
     rows = _Rows(*(values[: len(weights)] for values in layer.rows))
     shift = total(layer.total[0]) / count  # c
@@ -369,7 +395,8 @@ def _of_layer(
     overlap = (rows.sketch * mean[None]).sum(-1)
     overlap = overlap - total((weights * overlap).sum()) + square  # g_i.c, whose mean is exact
     spread = jnp.maximum(rows.distance - 2 * overlap + square, 0)
-    return (rows.deformation, rows.noise, spread), jnp.square(layer.reference + shift).sum()
+    found = jnp.stack([rows.deformation, rows.noise, spread])
+    return found, jnp.square(layer.reference + shift).sum()
 
 
 def _sum_over_images(

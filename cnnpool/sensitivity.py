@@ -67,7 +67,7 @@ def sensitivity(
       interpolation: of deformed images: bilinear, nearest or gaussian.
       draws: diffeomorphisms and noises of each image.
       batch_size: images, copies counted, whose activations are held at once; 0: as many as
-        fit a gigabyte, at most 75.
+        fit a gigabyte, on a CPU at most 75.
 
     Raises:
       ValueError: if images are not square, fewer than two or all the same, or a diffeomorphism

@@ -61,7 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices",
         type=lambda text: tuple(text.split(",")),
-        help="local: GPUs by number, 0,1; one a job",
+        help="local: GPUs by number, 0,1; one a job; 0,0 for two jobs that share one, with "
+        "XLA_PYTHON_CLIENT_PREALLOCATE=false",
     )
     cluster = parser.add_argument_group("slurm")
     for name in ("partition", "time", "mem", "constraint", "account", "qos"):

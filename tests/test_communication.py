@@ -105,7 +105,7 @@ def test_a_measurement_sums_means_and_moves_nothing_else():
     features, weights = image_network.features(model, variables), jnp.ones(24)
     steps, finish = moments._programs(BATCH.mesh, 3)
     activations = moments._activations(features, images, 3)
-    layers = {name: moments._nothing(f, 3, BATCH.mesh) for name, f in activations.items()}
+    layers = moments._nothing(moments._entries(activations), 3, BATCH.mesh)()
     inputs = features, images, images[None], images[None], weights
     programs = steps.lower(layers, *inputs, 0, 3), finish.lower(layers, weights)
     found = collections.Counter()

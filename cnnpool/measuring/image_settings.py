@@ -21,7 +21,7 @@ class Settings:
         clean, the deformed and the noisy images each for its own, as the authors' program does.
       seed: of the choice of images and of all other randomness.
       batch_size: images, deformed and noisy ones counted, whose activations are held at once; 0
-        takes as many as fit a gigabyte, at most 75.
+        takes as many as fit a gigabyte, on a CPU at most 75.
     """
 
     images: int = 500

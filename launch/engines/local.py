@@ -35,7 +35,8 @@ class Options:
 
     Attributes:
       parallel: jobs at once; None: one a device, or else one a core.
-      devices: of CUDA_VISIBLE_DEVICES, one a job; empty: CPU cores alone.
+      devices: of CUDA_VISIBLE_DEVICES, one a job, the same one several times for as many jobs
+        that share it; empty: CPU cores alone.
     """
 
     parallel: int | None = None

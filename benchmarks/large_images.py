@@ -3,8 +3,9 @@
     python -m benchmarks.large_images --out=benchmarks/large_images.md
 
 From the folder of the checkout. PyTorch (`pip install -e '.[benchmark]'`) may be absent. Its side
-does nothing but the forward passes over the same three batches (clean, deformed, noisy images).
-Weights are random: what they are costs no time.
+does nothing but the forward passes over the same three batches (clean, deformed, noisy images), of
+as many networks: the one as it is, and one with shuffled channels. Weights are random: what they
+are costs no time.
 """
 
 import argparse
@@ -23,10 +24,16 @@ OURS, FORWARD, PYTORCH = "this code", "its bare forward passes", "PyTorch's forw
 
 
 class Options(NamedTuple):
-    """What a worker is told: the network and P."""
+    """What a worker is told: the network, P, and how the network is changed."""
 
     network: str
     images: int
+    transforms: tuple[str, ...]
+
+    @property
+    def batches(self) -> int:
+        """Of P images: clean, deformed and noisy ones through every network."""
+        return 3 * len(self.transforms)
 
 
 def network(options: Options):
@@ -42,7 +49,8 @@ def network(options: Options):
     name = torchvision_names.registry_name(options.network)
     model = models.build(ConfigDict({"name": name, "outputs": 1000, "features_only": False}))
     clean = jax.random.normal(jax.random.key(0), (options.images, SIDE, SIDE, 3))
-    return model, Variables(**model.init(jax.random.key(1), clean[:1], train=False)), clean
+    initial = model.init(jax.random.key(1), clean[:1], train=False)
+    return model, Variables(initial["params"], initial.get("batch_stats", {})), clean
 
 
 def ours(options: Options) -> tuple[Runner, float]:
@@ -55,11 +63,19 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     model, variables, clean = network(options)
 
+    def measure(transform, key, inputs, **more):
+        return moments(
+            model, variables, transform, key, inputs, untrained=False, batch_size=0, **more
+        )
+
     def once(number: int, images) -> float:
         key = jax.random.key(number)
         inputs = perturb(images, *jax.random.split(key))
-        found = moments(model, variables, "none", key, inputs, untrained=False, batch_size=0)
-        return float(list(sensitivities(found).values())[-1].G)
+        found, total = None, 0.0
+        for transform in options.transforms:
+            found = measure(transform, key, inputs, original=found)
+            total += float(list(sensitivities(found).values())[-1].G)
+        return total
 
     began = time.perf_counter()
     once(0, clean)
@@ -82,7 +98,7 @@ def forward(options: Options) -> tuple[Runner, float]:
 
     def run(count: int) -> float:
         total = 0.0
-        for _ in range(3 * count):
+        for _ in range(options.batches * count):
             for start in range(0, len(clean), BATCH):
                 total += float(compiled(variables, clean[start : start + BATCH]).sum())
         return total
@@ -106,7 +122,7 @@ def pytorch(options: Options) -> tuple[Runner, float]:
     def run(count: int) -> float:
         total = 0.0
         with torch.no_grad():
-            for _ in range(3 * count):
+            for _ in range(options.batches * count):
                 total += sum(float(net(part).sum()) for part in clean.split(BATCH))
         return total
 
@@ -126,13 +142,13 @@ def build(side: str, options: Options) -> tuple[Runner, float]:
 def row(name: str, args: argparse.Namespace) -> str:
     """A network's line of the table."""
     sides = [OURS, FORWARD, *([PYTORCH] if machine.has_torch() else [])]
-    options = Options(name, args.images)
+    options = Options(name, args.images, tuple(args.transforms.split(",")))
     workers = {side: Worker(side, build, (side, options)) for side in sides}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for _, side in tqdm(list(alternate(args.repeats, sides)), desc=name, unit="turn"):
         seconds[side].append(workers[side].seconds(1))
     memory = {side: worker.finish() for side, worker in workers.items()}
-    cells = [f"{with_spread([3 * args.images / s for s in seconds[OURS]], 1)}"]
+    cells = [with_spread([options.batches * args.images / s for s in seconds[OURS]], 1)]
     for side in (FORWARD, PYTORCH):
         if side not in sides:
             cells.append("no PyTorch")
@@ -149,7 +165,7 @@ def table(args: argparse.Namespace) -> str:
         "# Sensitivities at 224 x 224",
         "",
         f"{machine.describe()}. P = {args.images} images, one diffeomorphism and one noise each; "
-        f"forward passes in batches of {BATCH}.",
+        f"networks: {args.transforms}; forward passes in batches of {BATCH}.",
         "",
         f"Command: `{' '.join(['python -m benchmarks.large_images', *sys.argv[1:]])}`",
         "",
@@ -158,7 +174,7 @@ def table(args: argparse.Namespace) -> str:
         "measures D, G, R of all units and their standard errors; the others return outputs alone. "
         "A speed of 1 is as fast as they are. Peak memory is that of the whole process.",
         "",
-        "| network | this code, images/s (3 P) | its speed over its own bare forward passes | over "
+        "| network | this code, images/s | its speed over its own bare forward passes | over "
         "PyTorch's forward passes | peak memory, GiB | PyTorch's, GiB |",
         "|---|---|---|---|---|---|",
     ]
@@ -173,6 +189,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=24, help="P (%(default)s)")
     parser.add_argument(
         "--networks", default="vgg19_bn,resnet50,alexnet,efficientnet_b0", help="(%(default)s)"
+    )
+    parser.add_argument(
+        "--transforms", default="none,channel_shuffle", help="none first (%(default)s)"
     )
     args = parser.parse_args()
     text = table(args)

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from absl import logging
 
-from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
+from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
 
@@ -37,7 +37,8 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command; an expected error becomes one message and exit status 1.
 
-    A signal that asked to stop becomes one message and exit status 75.
+    A signal that asked to stop becomes one message and exit status 75; Ctrl-C in what saves
+    nothing of its own one message and the shells' 130.
     """
     logging.set_verbosity(logging.ERROR)
     try:
@@ -46,6 +47,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         leave(error)
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def leave(error: PreemptedError, *, at_last: Callable[[], None] = lambda: None) -> NoReturn:

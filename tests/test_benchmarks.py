@@ -87,3 +87,24 @@ def test_convolution_marks_the_choice_in_every_row(tmp_path):
     assert len(rows) == 4
     assert [sum(cell.startswith("**") for cell in row) for row in rows] == [1, 1, 1, 1]
     assert min(float(row[-1]) for row in rows) >= 1
+
+
+@pytest.mark.slow
+def test_measurement_times_every_side_it_can(tmp_path):
+    out = tmp_path / "table.md"
+    run("measurement", "--repeats=1", "--images=4", "--batch=0", f"--out={out}")
+    rows = [row for row in cells(out.read_text()) if row[0] != "program"]
+    assert len(rows) == (4 if machine.has_torch() else 2)
+    assert min(float(cell.split(" ")[0]) for row in rows for cell in row[1:]) > 0
+    assert rows[0][0] == "this code" and rows[0][2].startswith("1.00")
+
+
+@pytest.mark.slow
+def test_large_images_measures_the_shuffled_network_too(tmp_path):
+    out = tmp_path / "table.md"
+    run("large_images", "--networks=alexnet", "--repeats=1", "--images=2", f"--out={out}")
+    ((name, *rest),) = cells(out.read_text())
+    assert name == "alexnet" and "channel_shuffle" in out.read_text()
+    numbers = [float(cell.split(" ")[0]) for cell in rest if cell not in ("", "no PyTorch")]
+    assert len(numbers) == (5 if machine.has_torch() else 3)
+    assert min(numbers) > 0

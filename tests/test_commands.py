@@ -228,3 +228,14 @@ def test_an_expected_error_becomes_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(SystemExit, match="error: expected this, got that"):
         command_line.run(main)
+
+
+def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(main)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"

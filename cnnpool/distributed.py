@@ -26,7 +26,9 @@ from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 HEARTBEAT_SECONDS = 10  # JAX's own are 100
 _received: list[int] = []  # signals that ask this process to end
 _LOST = re.compile("Gloo|NCCL|UNAVAILABLE|coordination service|heartbeat|Connection reset by peer")
-_PERMANENT = re.compile("RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|NOT_FOUND")
+_PERMANENT = re.compile(
+    "RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|NOT_FOUND|.*CUDA_ERROR", re.DOTALL
+)
 
 
 class OtherProcessError(CnnpoolError):
@@ -233,13 +235,21 @@ def exit_status(error: BaseException) -> int:
 
 
 def lost_process(error: BaseException | None) -> BaseException | None:
-    """What in the chain of an error's causes says that another process is gone, or None."""
+    """What in the chain of an error's causes says that another process is gone, or None.
+
+    None also in a process that is alone, whatever its error says.
+    """
+    return _lost_in_chain(error) if is_joined() else None
+
+
+def _lost_in_chain(error: BaseException | None) -> BaseException | None:
     if error is None:
         return None
     text = str(error)
-    of_jax = isinstance(error, jax.errors.JaxRuntimeError) and not _PERMANENT.match(text)
-    found = error if of_jax or _LOST.search(text) else None
-    return lost_process(error.__cause__ or error.__context__) or found
+    permanent = _PERMANENT.match(text)
+    of_jax = isinstance(error, jax.errors.JaxRuntimeError)
+    found = error if not permanent and (of_jax or _LOST.search(text)) else None
+    return _lost_in_chain(error.__cause__ or error.__context__) or found
 
 
 def _first_line(error: BaseException) -> str:

@@ -166,7 +166,7 @@ def _beat(path: Path, owner: dict, stop: threading.Event, seconds: float) -> Non
 
 def _renew(path: Path, owner: dict, beat: int) -> None:
     text = json.dumps(owner | {"beat": beat})
-    write_atomically(path, lambda beside: beside.write_text(text))
+    write_atomically(path, lambda beside: beside.write_text(text), durable=False)
 
 
 def _read(path: Path) -> dict | None:

@@ -78,7 +78,7 @@ def read_failure(workdir: Path) -> Status | None:
 
 def _write(path: Path, status: Status) -> None:
     text = json.dumps(dataclasses.asdict(status), indent=2)
-    write_atomically(path, lambda beside: beside.write_text(f"{text}\n"))
+    write_atomically(path, lambda beside: beside.write_text(f"{text}\n"), durable=False)
 
 
 def _read(path: Path) -> Status | None:

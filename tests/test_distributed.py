@@ -221,7 +221,7 @@ def test_a_step_of_slurm_is_joined(monkeypatch, gpus, tasks_per_node, devices):
     ]
 
 
-def test_lost_processes_are_restarted_and_mistakes_are_not():
+def test_lost_processes_are_restarted_and_mistakes_are_not(monkeypatch):
     def status(error, cause=None):
         with pytest.raises(type(error)) as caught:
             raise error from cause
@@ -229,7 +229,11 @@ def test_lost_processes_are_restarted_and_mistakes_are_not():
 
     lost = jax.errors.JaxRuntimeError("UNKNOWN: Gloo AllReduce failed: Connection reset by peer")
     full = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+    illegal = jax.errors.JaxRuntimeError("INTERNAL: CUDA_ERROR_ILLEGAL_ADDRESS: in NCCL's stream")
+    assert status(lost) == 1, "of a process that is alone nobody can be gone"
+    monkeypatch.setattr(distributed, "is_joined", lambda: True)
     assert status(lost) == os.EX_TEMPFAIL == 75
+    assert status(illegal) == 1
     assert status(RuntimeError("cannot write"), lost) == 75
     assert status(ValueError("UNKNOWN: Gloo AllGather failed: Read error")) == 75
     assert status(PreemptedError("asked to end")) == 75

@@ -128,6 +128,9 @@ def test_impossible_settings_are_refused(lenet, tmp_path):
         ({"images": 1}, "--images must be at least 2, got 1"),
         ({"shuffles": 0}, "--shuffles must be at least 1"),
         ({"deltas": (1.0, 1.0)}, "--deltas must be different numbers"),
+        ({"deltas": (0.0, 1.0)}, "--deltas must be displacements over 0 pixels"),
+        ({"deltas": (float("nan"),)}, "--deltas must be displacements over 0 pixels"),
+        ({"cutoffs": (1,)}, "--cutoffs must be 2 or more"),
         ({"images": 65}, r"--images=65 \(P\) is more than the 64 test images"),
         ({"images": 24, "deltas": (2.0,)}, "moves of its active pixels: leave out --deltas"),
     ):

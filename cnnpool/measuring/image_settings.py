@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,12 @@ class Settings:
             values = getattr(self, field)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"--{field} must be different numbers, got {values}")
+        if not all(0 < delta < math.inf for delta in self.deltas):
+            raise ValueError(f"--deltas must be displacements over 0 pixels, got {self.deltas}")
+        if not all(cutoff >= 2 for cutoff in self.cutoffs):
+            raise ValueError(
+                f"--cutoffs must be 2 or more, or there is no frequency; got {self.cutoffs}"
+            )
 
     def refuse_unused(self) -> None:
         """Raises ValueError if diffeomorphisms are chosen for data that has its own."""

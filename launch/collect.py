@@ -4,48 +4,87 @@
     python -m cnnpool.figures fig5 --results fig5.nc --out fig5.png
 
 The file holds a netCDF group a network and measurement; seeds that were trained by several jobs
-are put together.
+are put together. What is whole is written, with exit status 1 if a result file is damaged.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import xarray as xr
 
 from cnnpool import command_line, results, storage
 from launch import sweep_file
 from launch.jobs import Job, SweepError
+from launch.measurement import Measurement
 
 
-def collected(jobs: Sequence[Job], root: Path) -> tuple[dict[str, xr.Dataset], list[str]]:
-    """Networks by the name of their group, and the names of jobs that are not finished.
+class Collected(NamedTuple):
+    """What a sweep has measured.
+
+    Attributes:
+      networks: by the name of their netCDF group.
+      missing: names of jobs that are not finished.
+      damaged: what is wrong with result files that cannot be read.
+    """
+
+    networks: dict[str, xr.Dataset]
+    missing: list[str]
+    damaged: list[str]
+
+
+def collected(jobs: Sequence[Job], root: Path) -> Collected:
+    """All that jobs have measured.
 
     Raises:
-      ResultsError: if a result file is damaged.
       SweepError: if parts of one network do not fit one another.
     """
+    names = _group_names(jobs)
     parts: dict[str, list[xr.Dataset]] = {}
-    missing = []
+    missing, damaged = [], []
     for job in jobs:
         folder = root / job.name
         if not job.is_finished(folder):
             missing.append(job.name)
             continue
         for one in job.measurements:
-            group = "-".join(part for part in (job.group, one.name) if part)
-            parts.setdefault(group, []).append(results.read(folder / one.file))
-    return {group: one_network(found, group) for group, found in parts.items()}, missing
+            try:
+                found = results.read(folder / one.file)
+            except results.ResultsError as error:
+                damaged.append(str(error))
+            else:
+                parts.setdefault(names[job.group, one], []).append(found)
+    networks = {name: one_network(found, name) for name, found in parts.items()}
+    return Collected(networks, missing, damaged)
+
+
+def _group_names(jobs: Sequence[Job]) -> dict[tuple[str, Measurement], str]:
+    """Of a netCDF group; with the measurement's digest where others have the same name."""
+    pairs = list(dict.fromkeys((job.group, one) for job in jobs for one in job.measurements))
+    short = ["-".join(part for part in (group, one.name) if part) for group, one in pairs]
+    counts = Counter(short)
+    return {
+        pair: name if counts[name] == 1 else f"{name}-{pair[1].digest}"
+        for pair, name in zip(pairs, short, strict=True)
+    }
 
 
 def one_network(parts: Sequence[xr.Dataset], name: str) -> xr.Dataset:
     """Seeds of one network that were measured apart, in order.
 
     Raises:
-      SweepError: if they differ in more than their seeds.
+      SweepError: if they differ in more than their seeds, or have a seed twice.
     """
     if len(parts) == 1:
         return parts[0]
+    counts = Counter(int(seed) for part in parts for seed in part["seed"].values)
+    if repeated := sorted(seed for seed, count in counts.items() if count > 1):
+        raise SweepError(
+            f"{name}: several jobs of the sweep have measured the seeds {repeated}; let its "
+            "function jobs return each seed of a config in one job alone"
+        )
     own = {
         "training_seconds": sum(part["training_seconds"] for part in parts),
         "epoch": xr.concat([part["epoch"] for part in parts], "part").max("part"),
@@ -86,9 +125,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=storage.path, required=True, help="the netCDF file to write")
     args = parser.parse_args(argv)
     jobs = sweep_file.of_arguments(args)
-    networks, missing = collected(jobs, args.root)
+    networks, missing, damaged = collected(jobs, args.root)
+    damage = "\n  ".join(["damaged; delete these and give the sweep again:", *damaged])
     if not networks:
-        raise SweepError(f"none of {len(jobs)} jobs in {args.root} is finished")
+        none = f"none of {len(jobs)} jobs in {args.root} is finished"
+        raise SweepError(damage if damaged else none)
     only = len(networks) == 1
     results.write(args.out, next(iter(networks.values())) if only else networks)
     for name, dataset in networks.items():
@@ -96,6 +137,8 @@ def main(argv: Sequence[str]) -> None:
     for name in missing:
         print(f"not finished: {name}")
     print(f"\n{len(networks)} in {args.out}; {len(missing)} of {len(jobs)} jobs are not finished")
+    if damaged:
+        raise SweepError(f"{damage}\n{args.out} holds the others")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 from cnnpool.errors import refuse_unknown
 from launch import job_states
 from launch.engines import local, skypilot, slurm
-from launch.engines.engine import Engine
+from launch.engines.engine import Engine, EngineError
 from launch.job_states import JobState
 from launch.jobs import Job
 
@@ -22,12 +22,25 @@ ENGINES: dict[str, tuple[Any, Any]] = {
 
 
 def make(name: str, options: Mapping[str, Any]) -> Engine:
-    """An engine with some of its options, the others as they are by default."""
+    """An engine with some of its options, the others, and those that are None, by default.
+
+    Raises:
+      EngineError: if an option is another engine's, or its value impossible.
+    """
     refuse_unknown(name, ENGINES, "engine")
     engine, kind = ENGINES[name]
-    known = {field.name for field in dataclasses.fields(kind)}
-    given = {key: value for key, value in options.items() if key in known and value is not None}
+    given = {key: value for key, value in options.items() if value is not None}
+    for option in sorted(given.keys() - _options(name)):
+        others = [f"--engine={other}" for other in ENGINES if option in _options(other)]
+        raise EngineError(
+            f"--{option} is no option of --engine={name}; leave it out, or give "
+            f"{' or '.join(others) or 'another'}"
+        )
     return engine(kind(**given))
+
+
+def _options(name: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(ENGINES[name][1])}
 
 
 def states(jobs: Iterable[Job], root: Path) -> list[JobState]:
@@ -88,5 +101,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def of_arguments(args: argparse.Namespace) -> Engine:
-    """The engine that the flags of `add_arguments` name."""
-    return make(args.engine, vars(args))
+    """The engine that the flags of `add_arguments` name.
+
+    Raises:
+      EngineError: if a flag is of another engine, or its value impossible.
+    """
+    flags = set().union(*map(_options, ENGINES))
+    return make(args.engine, {key: value for key, value in vars(args).items() if key in flags})

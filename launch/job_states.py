@@ -29,11 +29,13 @@ class Queued:
       state: `WAITING`, `RUNNING`, or `STOPPED` where it is over, however it went.
       reason: in the queue's words.
       fatal: whether giving the job once more would end the same way.
+      log: where its output is, if not in a file of this machine.
     """
 
     state: str
     reason: str = ""
     fatal: bool = False
+    log: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +82,8 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
     if job.is_finished(folder):
         return state(FINISHED)
     if lease.is_held(folder):
-        return state(RUNNING, has=True)
+        owner = lease.owner(folder)
+        return state(RUNNING, "" if owner is None else f"on {owner['host']}", has=True)
     if queued is not None and queued.state != STOPPED:
         return state(queued.state, queued.reason, has=True)
     reason = queued.reason if queued is not None else ""
@@ -88,7 +91,8 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
         return state(FAILED, status.error or reason)
     if queued is not None and (queued.fatal or (status is None and reason == "FAILED")):
         log = folder / "log.txt"
-        return state(FAILED, f"{reason}; see {log if log.exists() else root / 'slurm'}")
+        where = queued.log or (log if log.exists() else root / "slurm")
+        return state(FAILED, f"{reason}; see {where}")
     if status is not None and status.state == run_status.RUNNING:
         return state(STOPPED, reason or "killed")
     if status is not None and status.state == run_status.PREEMPTED:

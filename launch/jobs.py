@@ -1,6 +1,6 @@
 """A job of a sweep: networks to train and what to measure of them, named by its config."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
 import json
@@ -34,6 +34,36 @@ class Job:
 
     config: ConfigDict
     measurements: tuple[Measurement, ...] = (BOTH,)
+
+    def __post_init__(self):
+        """Raises SweepError for what would else be found after the training."""
+        if not isinstance(self.config, ConfigDict):
+            raise SweepError(
+                "a job's config must be one that get_config(preset) of a file in configs/ returns, "
+                f"got {self.config!r}"
+            )
+        if not self.config.seeds:
+            raise SweepError(f"{self.network}: expected one seed or more, seeds=(0,), got none")
+        measurements = self.measurements if isinstance(self.measurements, tuple) else ()
+        if not measurements or not all(isinstance(one, Measurement) for one in measurements):
+            raise SweepError(
+                f"{self.network}: measurements must be a tuple of launch.measurement.Measurement, "
+                f"(BOTH,), got {self.measurements!r}"
+            )
+        for one in measurements:
+            self._checked(one, one.refuse_impossible_settings)
+
+    def refuse_unknown_names(self) -> None:
+        """Raises SweepError if a stage or transform to measure is unknown."""
+        for one in self.measurements:
+            self._checked(one, one.refuse_unknown_names)
+
+    def _checked(self, one: Measurement, check: Callable[[ConfigDict], None]) -> None:
+        try:
+            check(self.config)
+        except (TypeError, ValueError) as error:
+            what = f"measurement {one.name!r}" if one.name else "measurement"
+            raise SweepError(f"{self.network}: {what}: {error}") from error
 
     @property
     def name(self) -> str:

@@ -5,6 +5,10 @@ import hashlib
 import json
 from typing import Any
 
+from ml_collections import ConfigDict
+
+from cnnpool import run_config
+from cnnpool.errors import refuse_unknown
 from cnnpool.measuring.image_settings import Settings
 
 
@@ -30,11 +34,54 @@ class Measurement:
         return {"transforms": list(self.transforms), "settings": record}
 
     @property
+    def digest(self) -> str:
+        """Of all but its name."""
+        made_of = [self.stages, self.transforms, sorted(self.settings)]
+        return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
+
+    @property
     def file(self) -> str:
         """Its result file in a job's folder; another measurement has another name."""
-        made_of = [self.stages, self.transforms, sorted(self.settings)]
-        digest = hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
-        return "-".join(part for part in ("measurement", self.name, digest) if part) + ".nc"
+        return "-".join(part for part in ("measurement", self.name, self.digest) if part) + ".nc"
+
+    def refuse_impossible_settings(self, config: ConfigDict) -> None:
+        """Raises ValueError or TypeError if networks of a config cannot be measured with these."""
+        try:
+            hash(self)
+            given = dict(self.settings)
+        except (TypeError, ValueError) as error:
+            raise TypeError(
+                "expected tuples, settings=(('images', 100), ('deltas', (0.1, 1.0))), got "
+                f"{self.settings!r}"
+            ) from error
+        deep = run_config.is_deep(config)
+        known = [field.name for field in dataclasses.fields(Settings)] if deep else ["draws"]
+        for name in given:
+            refuse_unknown(name, known, "a setting")
+        settings = Settings(**given)
+        if config.data.name == "scale2d":
+            settings.refuse_unused()
+        there = config.data.get("test_size") if deep else None
+        if there and settings.images > there:
+            raise ValueError(f"images={settings.images} are more than the {there} test images")
+
+    def refuse_unknown_names(self, config: ConfigDict) -> None:
+        """Raises ValueError if networks of a config have no such stage or transform.
+
+        Whether a network has the layer of `channel_shuffle:LAYER` shows when it is measured.
+        """
+        # They import JAX, which takes a second: only where jobs are given, never for their states.
+        from cnnpool.diffeomorphisms import INTERPOLATIONS
+        from cnnpool.measuring import image_transforms, stages, transforms
+
+        stages.parse_stages(",".join(self.stages))
+        deep = run_config.is_deep(config)
+        known = image_transforms.NAMES if deep else tuple(transforms.TRANSFORMS)
+        for name in self.transforms:
+            if not (deep and name.startswith(f"{image_transforms.SHUFFLE}:")):
+                refuse_unknown(name, known, "a transform")
+        settings = Settings(**dict(self.settings))
+        refuse_unknown(settings.interpolation, INTERPOLATIONS, "interpolation")
 
 
 BOTH = Measurement()

@@ -8,7 +8,7 @@
 Of running jobs the epoch and the time left, of failed ones the error. What is stopped (preempted,
 killed, cancelled) or was never started goes on with the command of launch.sweep. --retry_failed
 gives failed jobs to the engine that had them, as they were given before; --cancel stops jobs, and
-those that run save first.
+those that run save first; exit status 1 if some could not be told.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,8 @@ import time
 
 from cnnpool import command_line
 from launch import engine_choice, job_states, sweep_file
+from launch.engines.engine import EngineError
+from launch.giving import giving
 from launch.job_states import FAILED, RUNNING, WAITING, JobState
 
 HEAD = ("job", "state", "epoch", "left", "detail")
@@ -54,14 +56,29 @@ def _retry_failed(states: Sequence[JobState], args) -> None:
     for group in by_submission.values():
         record = job_states.read_submission(group[0].folder)
         name = record.get("engine", engine_choice.LOCAL)
-        engine_choice.make(name, record.get("options", {})).start(group, args.root)
+        engine = engine_choice.make(name, record.get("options", {}))
+        with giving(args.root) as noted:
+            now = engine_choice.states([one.job for one in group], args.root)
+            if still := [one for one in now if one.state == FAILED]:
+                engine.start(still, args.root, noted)
 
 
 def _cancel(states: Sequence[JobState], args) -> None:
-    active = [one.job for one in states if one.queued]
-    for name, records in engine_choice.submissions(active, args.root).items():
-        engine_choice.make(name, {}).cancel(records)
-    print(f"{len(active)} jobs told to stop")
+    active = [one for one in states if one.queued]
+    told: set[str] = set()
+    for name, records in engine_choice.submissions([one.job for one in active], args.root).items():
+        told.update(engine_choice.make(name, {}).cancel(records))
+    print(f"{len(told)} jobs told to stop")
+    others = [
+        f"{one.job.name}: {one.state} {one.detail}"
+        for one in active
+        if one.job.name not in told and not one.job.is_finished(one.folder)
+    ]
+    if others:
+        raise EngineError(
+            "not told to stop; their launcher is on another machine, where this command reaches "
+            "it, or they were started by hand:\n  " + "\n  ".join(others)
+        )
 
 
 def main(argv: Sequence[str]) -> None:

@@ -12,11 +12,27 @@ alone. On this machine (--engine=local) the command runs until all jobs are over
 save. Watch with launch.status, gather with launch.collect.
 """
 
+import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
 from launch import engine_choice, sweep_file
-from launch.job_states import FAILED
+from launch.giving import giving
+from launch.job_states import FAILED, JobState
+from launch.jobs import Job
+
+
+def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:
+    states = engine_choice.states(jobs, args.root)
+    given = [
+        one for one in states if one.is_to_be_given or (args.retry_failed and one.state == FAILED)
+    ]
+    counts = ", ".join(
+        f"{sum(one.state == state for one in states)} {state}"
+        for state in dict.fromkeys(one.state for one in states)
+    )
+    print(f"{len(states)} jobs in {args.root}: {counts}; {len(given)} to start")
+    return given
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,19 +44,17 @@ def main(argv: Sequence[str]) -> None:
     engine_choice.add_arguments(parser)
     args = parser.parse_args(argv)
     engine = engine_choice.of_arguments(args)
-    states = engine_choice.states(sweep_file.of_arguments(args), args.root)
-    given = [
-        one for one in states if one.is_to_be_given or (args.retry_failed and one.state == FAILED)
-    ]
-    counts = ", ".join(
-        f"{sum(one.state == state for one in states)} {state}"
-        for state in dict.fromkeys(one.state for one in states)
-    )
-    print(f"{len(states)} jobs in {args.root}: {counts}; {len(given)} to start")
+    jobs = sweep_file.of_arguments(args)
+    for job in jobs:
+        job.refuse_unknown_names()
     if args.dry_run:
+        given = _to_give(jobs, args)
         print(engine.describe(given, args.root) if given else "nothing to start")
-    elif given:
-        engine.start(given, args.root)
+        return
+    with giving(args.root) as noted:
+        given = _to_give(jobs, args)
+        if given:
+            engine.start(given, args.root, noted)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """Sweeps: Python files with a function `jobs(preset)` that returns a list of `launch.jobs.Job`."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
+import contextlib
 import getpass
 import hashlib
 import importlib.util
 from pathlib import Path
+import sys
+import traceback
 from types import ModuleType
 
 from cnnpool import run_config, storage
@@ -23,27 +26,48 @@ def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | 
       data_dir: where the data lies, for jobs that read it from a folder.
 
     Raises:
-      SweepError: if the file has no such function, or it does not return jobs.
+      SweepError: if the file fails or has no such function, or it does not return jobs.
     """
-    found = _function(path)(preset)
+    module = _module(path)
+    if not callable(getattr(module, "jobs", None)):
+        raise SweepError(f"{path} has no function jobs(preset); see launch/sweeps/grid.py")
+    with _failing_in_one_line(path):
+        found = module.jobs(preset)
+        found = list(found) if isinstance(found, Iterable) else []
     if not found or not all(isinstance(job, Job) for job in found):
         raise SweepError(f"{path}: jobs({preset!r}) must return a list of launch.jobs.Job")
     split = [part for job in found for part in job.split(seeds_per_job)]
     return jobs_module.unique(_with_data_dir(job, data_dir) for job in split)
 
 
-def _function(path: Path) -> Callable[[str], list[Job]]:
+def _module(path: Path) -> ModuleType:
     if not path.is_file():
         raise SweepError(f"no sweep {path}; those of the paper's figures are in launch/sweeps/")
     name = f"sweep_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path.absolute())
     if spec is None or spec.loader is None:
         raise SweepError(f"{path} is no Python file")
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "jobs", None)):
-        raise SweepError(f"{path} has no function jobs(preset); see launch/sweeps/grid.py")
-    return module.jobs
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and pickle look
+    with _failing_in_one_line(path):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextlib.contextmanager
+def _failing_in_one_line(path: Path) -> Iterator[None]:
+    """Whatever a sweep's code raises becomes a SweepError that names the line."""
+    try:
+        yield
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path.absolute())]
+        if isinstance(error, SyntaxError) and error.filename == str(path.absolute()):
+            lines, error = [error.lineno], SyntaxError(error.msg)
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        what = " ".join(str(error).split())
+        kind = "" if isinstance(error, SweepError) else f"{type(error).__name__}: "
+        raise SweepError(f"{where}: {kind}{what}") from error
 
 
 def _with_data_dir(job: Job, data_dir: str | None) -> Job:

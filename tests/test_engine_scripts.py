@@ -10,11 +10,11 @@ import pytest
 
 from cnnpool import run_status
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
-from configs import scale2d
-from launch import engine_choice, job_states, run_job
+from configs import cifar10, scale2d
+from launch import job_states, run_job
 from launch.engines import skypilot, slurm
 from launch.engines.engine import EngineError
-from launch.jobs import Job
+from launch.jobs import Job, with_fields
 
 NASTY = 'it\'s "a" $(touch pwned) `touch pwned`; touch pwned &\nnew line'
 
@@ -48,7 +48,8 @@ def test_a_shell_reads_the_paths_of_a_script_as_they_are(tmp_path, monkeypatch):
 
 def test_options_are_arguments_and_logs_have_the_jobs_name(tmp_path):
     options = slurm.Options(partition="a b", parallel=2, job_name=NASTY, gpus=1, time="1:00")
-    words = slurm.sbatch_arguments(5, tmp_path / "100%A", options)
+    words = slurm.sbatch_arguments(5, tmp_path / "100%A" / "slurm" / "token.json", options)
+    assert "--comment=token" in words
     assert "--array=0-4%2" in words
     assert f"--job-name={NASTY}" in words
     assert "--partition=a b" in words
@@ -62,7 +63,8 @@ def test_several_processes_start_under_srun_and_end_together(tmp_path):
     options = slurm.Options(tasks=2)
     text = slurm.script(tmp_path / "list.json", options)
     assert "\nsrun --kill-on-bad-exit=1 " in text
-    assert "--signal=USR1@60" in slurm.sbatch_arguments(1, tmp_path, options), "not to the shell"
+    words = slurm.sbatch_arguments(1, tmp_path / "list.json", options)
+    assert "--signal=USR1@60" in words, "not to the shell"
 
 
 @pytest.mark.parametrize(
@@ -231,6 +233,13 @@ def test_unknown_accelerators_are_refused(name, message):
         skypilot.accelerators(name)
 
 
+def test_data_of_this_machine_is_refused(tmp_path):
+    config = with_fields(cifar10.get_config(), data__data_dir="/my/data")
+    state = job_states.of(Job(config), tmp_path, {})
+    with pytest.raises(EngineError, match=r"data from /my/data .*leave out --data_dir"):
+        skypilot.task(state, Path("spec.json"), OPTIONS)
+
+
 def test_checkpoints_need_a_bucket(state):
     options = skypilot.Options(accelerators="H100")
     with pytest.raises(EngineError, match=r"--bucket must be .*got None"):
@@ -249,10 +258,3 @@ def test_skypilots_parser_takes_the_yaml(state, options, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     fields = skypilot.task(state, state.job.write_spec(state.folder), options)
     assert "parser" in skypilot.check_with_sky([fields])
-
-
-def test_engines_take_their_own_options():
-    engine = engine_choice.make("slurm", {"partition": "p", "accelerators": "x", "time": None})
-    assert engine.options == slurm.Options(partition="p")
-    with pytest.raises(ValueError, match="did you mean"):
-        engine_choice.make("slrum", {})

@@ -6,7 +6,7 @@ import pytest
 
 from cnnpool import lease, run_status
 from cnnpool.run_status import Status
-from configs import scale1d, scale2d
+from configs import cifar10, scale1d, scale2d
 from launch import deep_runs, job_states, sweep_file
 from launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
 from launch.jobs import Job, SweepError, read_spec, unique, with_fields
@@ -61,7 +61,7 @@ def test_the_same_networks_are_trained_once_and_measured_for_all():
 
 def test_a_spec_is_read_as_it_was_written(tmp_path):
     settings = (("deltas", (0.1, 1.0)), ("images", 10))
-    job = Job(LENET, (Measurement("x", ("init",), ("none",), settings),))
+    job = Job(cifar10.get_config("cpu"), (Measurement("x", ("init",), ("none",), settings),))
     path = job.write_spec(tmp_path)
     again = read_spec(path)
     assert again.name == job.name
@@ -84,6 +84,8 @@ def test_every_figure_has_a_sweep(item):
     path = sweep_file.Path("launch/sweeps") / f"{item}.py"
     for preset in ("cpu", "paper"):
         jobs = sweep_file.load(path, preset, seeds_per_job=None, data_dir=None)
+        for job in jobs:
+            job.refuse_unknown_names()
         split = sweep_file.load(path, preset, seeds_per_job=1, data_dir="there")
         assert len(split) == sum(len(job.config.seeds) for job in jobs)
         assert len({job.name for job in split}) == len(split)
@@ -117,6 +119,81 @@ def jobs(preset):
         sweep_file.load(path, "cpu", seeds_per_job=None, data_dir=None)
     with pytest.raises(SweepError, match="no sweep"):
         sweep_file.load(tmp_path / "absent.py", "cpu", seeds_per_job=None, data_dir=None)
+
+
+HEAD = """
+import dataclasses, pickle
+from configs import cifar10, scale1d, scale2d
+from launch.jobs import Job, with_fields
+from launch.measurement import Measurement
+base = scale2d.get_config()
+"""
+SETTING = "def jobs(preset): return [Job({config}, (Measurement(settings=({setting},)),))]"
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def jobs(preset) return 3", r"sweep.py, line 7: SyntaxError: expected ':'"),
+        ("1 / 0", r"sweep.py, line 7: ZeroDivisionError: division by zero"),
+        ("def jobs(): pass", r"sweep.py: TypeError: jobs\(\) takes 0 positional"),
+        ("def jobs(preset):\n    return len(3)", r"sweep.py, line 8: TypeError: object of type"),
+        ("def jobs(preset): yield with_fields(base, x=1)", r"line 7: x: no such field"),
+        ("def jobs(preset): return [Job(scale2d)]", r"line 7: a job's config must be one that"),
+        (
+            "def jobs(preset): return [Job(with_fields(base, seeds=()))]",
+            r"one seed or more",
+        ),
+        ("def jobs(preset): return [Job(base, Measurement())]", r"\(BOTH,\), got Measurement\("),
+        (SETTING.format(config="base", setting="('imgs', 3)"), r"line 7: .*did you mean 'images'"),
+        (SETTING.format(config="base", setting="('images', 1)"), r"--images must be at least 2"),
+        (SETTING.format(config="base", setting="('images', 10**6)"), r"more than the \d+ test im"),
+        (SETTING.format(config="base", setting="('deltas', (2.0,))"), r"leave out --deltas"),
+        (
+            SETTING.format(config="cifar10.get_config()", setting="('deltas', [2.0])"),
+            r"expected t",
+        ),
+        (SETTING.format(config="scale1d.get_config()", setting="('images', 9)"), r"\['draws'\]"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_said_in_one_line(tmp_path, code, message):
+    path = tmp_path / "sweep.py"
+    path.write_text(HEAD + code)
+    with pytest.raises(SweepError, match=message) as raised:
+        sweep_file.load(path, "cpu", seeds_per_job=None, data_dir=None)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_sweep_is_a_module_like_others(tmp_path):
+    """It may yield jobs, and hold classes that are pickled."""
+    path = tmp_path / "sweep.py"
+    code = """
+@dataclasses.dataclass
+class Rate:
+    value: float
+def jobs(preset):
+    for rate in (Rate(0.1), Rate(0.2)):
+        same = pickle.loads(pickle.dumps(rate))
+        yield Job(with_fields(base, training__learning_rate=same.value))
+"""
+    path.write_text(f"from __future__ import annotations{HEAD}{code}")
+    found = sweep_file.load(path, "cpu", seeds_per_job=None, data_dir=None)
+    assert [job.config.training.learning_rate for job in found] == [0.1, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("stages", ("trainde",), "stage 'trainde': expected init"),
+        ("transforms", ("chanel_shuffle",), "did you mean 'channel_shuffle'"),
+        ("settings", (("interpolation", "cubic"),), "interpolation is 'cubic'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_before_training(field, value, message):
+    config = cifar10.get_config()
+    Job(config, (Measurement(transforms=("channel_shuffle:conv02",)),)).refuse_unknown_names()
+    with pytest.raises(SweepError, match=f"cifar10-.*: measurement 'x': .*{message}"):
+        Job(config, (Measurement("x", **{field: value}),)).refuse_unknown_names()
 
 
 @pytest.mark.parametrize(

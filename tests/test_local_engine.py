@@ -48,7 +48,11 @@ def instead(monkeypatch, code):
 
 def test_jobs_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3, 4, 5, 6, 7})
-    assert [slot.cores for slot in slots(Options(parallel=3), 9)] == [(0, 1), (2, 3), (4, 5)]
+    assert [slot.cores for slot in slots(Options(parallel=3), 9)] == [
+        (0, 1),
+        (2, 3, 4),
+        (5, 6, 7),
+    ]
     assert len(slots(Options(), 9)) == 8
     assert [slot.cores for slot in slots(Options(), 2)] == [(0, 1, 2, 3), (4, 5, 6, 7)]
     on_gpus = slots(Options(devices=("0", "1")), 9)
@@ -57,6 +61,8 @@ def test_jobs_share_the_cores(monkeypatch):
         slots(Options(parallel=9), 9)
     with pytest.raises(EngineError, match="from 1 to 2"):
         slots(Options(parallel=3, devices=("0", "1")), 9)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(7)))
+    assert [len(slot.cores) for slot in slots(Options(), 3)] == [2, 2, 3], "7 is a prime"
 
 
 def test_a_job_that_was_stopped_or_killed_is_started_again(states, tmp_path, monkeypatch):
@@ -66,10 +72,12 @@ def test_a_job_that_was_stopped_or_killed_is_started_again(states, tmp_path, mon
         if number == 1: os.kill(os.getpid(), signal.SIGKILL)
         if number == 2: sys.exit(75)
         assert len(os.sched_getaffinity(0)) == 1
+        assert (folder.parent / "noted").exists()
         done()
         """,
     )
-    Local(Options(parallel=min(2, len(os.sched_getaffinity(0))))).start(states[:2], tmp_path)
+    engine = Local(Options(parallel=min(2, len(os.sched_getaffinity(0)))))
+    engine.start(states[:2], tmp_path, (tmp_path / "noted").touch)
     assert all(one.job.is_finished(one.folder) for one in states[:2])
     assert [(one.folder / "tries").read_text() for one in states[:2]] == ["xxx", "xxx"]
     assert Local(Options()).queue({"x": job_states.read_submission(states[0].folder)}) == {}
@@ -148,7 +156,7 @@ def test_when_the_launcher_ends_its_jobs_save_and_end(tmp_path, number):
     submissions = {"x": job_states.read_submission(began.parent)}
     assert Local(Options()).queue(submissions)["x"].state == job_states.WAITING
     if number == signal.SIGTERM:
-        Local(Options()).cancel(submissions)
+        assert Local(Options()).cancel(submissions) == ["x"]
     else:
         launcher.send_signal(number)
     assert launcher.wait(30) != 0
@@ -158,3 +166,4 @@ def test_when_the_launcher_ends_its_jobs_save_and_end(tmp_path, number):
         assert time.monotonic() < deadline, "a job outlived its launcher"
         time.sleep(0.05)
     assert Local(Options()).queue(submissions) == {}
+    assert Local(Options()).cancel(submissions) == []

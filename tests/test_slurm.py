@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 from pathlib import Path
 import re
@@ -14,7 +13,7 @@ import time
 import pytest
 
 from cnnpool import lease, results, run_status
-from launch import collect, status, sweep
+from launch import collect, job_states, status, sweep
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "launch" / "local_slurm.sh"
@@ -97,7 +96,7 @@ def folders(place):
 
 
 def slurm_id(folder):
-    return json.loads((folder / "submission.json").read_text())["id"]
+    return job_states.read_submission(folder)["id"]
 
 
 def is_training(folder):
@@ -132,6 +131,7 @@ def test_a_sweep_with_signals_is_collected(slurm, place):
     assert "0 to start" in submit(place, "good"), "it is in the queue"
     wait_for(lambda: "2 finished" in call(status, place, "good"))
     assert restarts(number) == 1
+    assert squeue(number, "%k") == job_states.read_submission(first)["token"]
     assert "0 to start" in submit(place, "good"), "the same sweep runs nothing twice"
     assert "stopped by SIGUSR1" in (first / "log.txt").read_text()
     out = place.parent / "good.nc"
@@ -154,8 +154,11 @@ def test_cancelled_jobs_stay_cancelled_and_failed_ones_say_why(slurm, place):
     assert "seed 0 diverged: hinge loss" in line
     (endless,) = [path for path in folders(place) if path.name not in line]
     wait_for(lambda: is_training(endless))
+    record = job_states.read_submission(endless)
+    number = record.pop("id")
+    job_states.write_submission(endless, record)  # as if the launcher had been killed
     assert "1 jobs told to stop" in call(status, place, preset, "--cancel")
-    wait_for(lambda: squeue(slurm_id(endless), "%T") == "CANCELLED")
+    wait_for(lambda: squeue(number, "%T") == "CANCELLED")
     text = call(status, place, preset)
     assert "stopped by SIGTERM" in text
     assert "1 failed, 1 stopped" in text

@@ -1,8 +1,8 @@
 """What the commands ask of an engine."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from cnnpool.errors import CnnpoolError
 from launch.job_states import JobState, Queued
@@ -10,6 +10,18 @@ from launch.job_states import JobState, Queued
 
 class EngineError(CnnpoolError):
     """An engine is not there, or refuses."""
+
+
+def refuse_less(options: Any, **least: int) -> None:
+    """Raises EngineError if an option, where it is given, is less than it can be."""
+    for name, limit in least.items():
+        value = getattr(options, name)
+        if value is not None and value < limit:
+            raise EngineError(f"--{name} must be at least {limit}, got {value}")
+
+
+def nothing() -> None:
+    """Does nothing."""
 
 
 class Engine(Protocol):
@@ -27,10 +39,18 @@ class Engine(Protocol):
         """Exactly what `start` would do; writes nothing."""
         ...
 
-    def start(self, states: Sequence[JobState], root: Path) -> None:
-        """Starts jobs, or gives them to a queue."""
+    def start(
+        self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
+    ) -> None:
+        """Starts jobs, or gives them to a queue.
+
+        Args:
+          states: of the jobs.
+          root: holds their folders.
+          noted: is called when it stands in the folders who has the jobs.
+        """
         ...
 
-    def cancel(self, submissions: Mapping[str, Mapping]) -> None:
-        """Stops jobs; what they computed stays."""
+    def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
+        """Stops jobs; what they computed stays. Returns the names of those that it could tell."""
         ...

@@ -1,9 +1,10 @@
 """This machine: several jobs at once, each on cores (or an accelerator) of its own."""
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
+import itertools
 import os
 from pathlib import Path
 import platform
@@ -17,9 +18,8 @@ import uuid
 from tqdm import tqdm
 
 from cnnpool import lease, run_status
-from cnnpool.divisors import largest_divisor
 from cnnpool.errors import EXIT_PREEMPTED
-from launch.engines.engine import EngineError
+from launch.engines.engine import EngineError, nothing, refuse_less
 from launch.job_states import WAITING, JobState, Queued, write_submission
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -42,6 +42,14 @@ class Options:
     parallel: int | None = None
     devices: tuple[str, ...] = ()
 
+    def __post_init__(self):
+        """Raises EngineError where an option is impossible."""
+        refuse_less(self, parallel=1)
+        if not all(device.strip() for device in self.devices):
+            raise EngineError(
+                f"--devices must be GPUs by number, 0,1; got {','.join(self.devices)!r}"
+            )
+
 
 @dataclasses.dataclass
 class _Task:
@@ -63,28 +71,23 @@ class Slot:
 
 
 def slots(options: Options, n_jobs: int) -> list[Slot]:
-    """The cores of this process in equal parts, each with its device where there are some.
+    """The cores of this process in parts as equal as can be, each with its device if there are.
 
     Raises:
       EngineError: if more jobs are to run at once than there are cores or devices.
     """
     cores = sorted(os.sched_getaffinity(0))
-    places = len(options.devices) or len(cores)
-    count = options.parallel or largest_divisor(len(cores), at_most=max(1, n_jobs))
-    if options.devices:
-        count = options.parallel or min(places, n_jobs)
-    if not 1 <= count <= min(places, len(cores)):
+    places = min(len(options.devices) or len(cores), len(cores))
+    count = options.parallel or max(1, min(places, n_jobs))
+    if count > places:
         raise EngineError(
-            f"--parallel must be from 1 to {min(places, len(cores))}, the cores or devices of "
-            f"this machine; got {count}"
+            f"--parallel must be from 1 to {places}, the cores or devices of this machine; got "
+            f"{count}"
         )
-    size = len(cores) // count
+    ends = [len(cores) * index // count for index in range(count + 1)]
     return [
-        Slot(
-            tuple(cores[index * size : (index + 1) * size]),
-            options.devices[index] if options.devices else None,
-        )
-        for index in range(count)
+        Slot(tuple(cores[start:end]), options.devices[index] if options.devices else None)
+        for index, (start, end) in enumerate(itertools.pairwise(ends))
     ]
 
 
@@ -105,7 +108,9 @@ class Local:
         )
         return "\n".join([f"{len(places)} at once, on {where}:", *commands])
 
-    def start(self, states: Sequence[JobState], root: Path) -> None:
+    def start(
+        self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
+    ) -> None:
         """Runs all jobs to their end; Ctrl-C or SIGTERM stops them, saved.
 
         Raises:
@@ -121,6 +126,7 @@ class Local:
                 for one in states:
                     record = {"engine": "local", "launcher": identity, "root": str(root.absolute())}
                     write_submission(one.folder, record | {"options": _plain(self.options)})
+                noted()
                 failed = _run_all(tasks, slots(self.options, len(states)))
         finally:
             for number, handler in before.items():
@@ -131,17 +137,16 @@ class Local:
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
         """Jobs that a living launcher still has to start."""
         return {
-            name: Queued(WAITING, "for the launcher")
+            name: Queued(WAITING, f"for the launcher{_on_host(_launcher(record))}")
             for name, record in submissions.items()
             if lease.is_held(_launcher(record))
         }
 
-    def cancel(self, submissions: Mapping[str, Mapping]) -> None:
+    def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
         """Stops the launchers of jobs on this machine, and so all their jobs."""
-        for folder in {_launcher(record) for record in submissions.values()}:
-            owner = lease.owner(folder)
-            if owner is not None and owner["host"] == platform.node() and lease.is_held(folder):
-                os.kill(owner["pid"], signal.SIGTERM)
+        launchers = {_launcher(record) for record in submissions.values()}
+        told = {folder for folder in launchers if _told_to_stop(folder)}
+        return [name for name, record in submissions.items() if _launcher(record) in told]
 
 
 def _plain(options: Options) -> dict:
@@ -150,6 +155,22 @@ def _plain(options: Options) -> dict:
 
 def _launcher(record: Mapping) -> Path:
     return Path(record["root"]) / record["launcher"]
+
+
+def _on_host(launcher: Path) -> str:
+    owner = lease.owner(launcher)
+    return "" if owner is None else f" on {owner['host']}"
+
+
+def _told_to_stop(launcher: Path) -> bool:
+    owner = lease.owner(launcher)
+    if owner is None or owner["host"] != platform.node() or not lease.is_held(launcher):
+        return False
+    try:
+        os.kill(owner["pid"], signal.SIGTERM)
+    except (ProcessLookupError, PermissionError):  # it has ended, or is another user's
+        return False
+    return True
 
 
 def _interrupt(*_) -> None:

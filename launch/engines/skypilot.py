@@ -1,10 +1,11 @@
 """TPU pods, GPU clouds and Kubernetes through SkyPilot: writes the YAML of managed jobs.
 
 Schema-checked, never launched on a TPU: the YAML is checked by SkyPilot's own parser where it is
-installed, and by the table of accelerators here; nobody has run it in a cloud yet.
+installed, and by the table of accelerators here; nobody has run it in a cloud yet. Jobs in a cloud
+are read from `sky jobs queue` (as SkyPilot 0.14.1 writes it).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -17,8 +18,8 @@ from typing import Any
 
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import EXIT_PREEMPTED, refuse_unknown
-from launch.engines.engine import EngineError
-from launch.job_states import WAITING, JobState, Queued, write_submission
+from launch.engines.engine import EngineError, nothing, refuse_less
+from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
 LABEL = "schema-checked, never launched on a TPU"
 # Software versions of TPU virtual machines, from Google's documentation.
@@ -40,6 +41,12 @@ TPU_SIZES = {
 GPUS = ("H200", "H100", "A100-80GB", "A100", "L40S", "L4", "A10G", "V100", "T4", "B200")
 BUCKETS = ("gs://", "s3://", "r2://", "azure://", "https://")
 MOUNTED = "/cnnpool_jobs"
+# Of managed jobs (sky.jobs.state.ManagedJobStatus); all others are over.
+_WAITING = {"PENDING", "SUBMITTED", "STARTING", "RECOVERING"}
+_RUNNING = {"RUNNING", "WINDING_DOWN", "CANCELLING"}
+_FATAL = {"FAILED", "FAILED_SETUP", "FAILED_PRECHECKS"}
+NO_JOBS = "No in-progress managed jobs"
+ANSWER_SECONDS = 300.0
 _KEEPS = re.compile(r"[^a-z0-9-]+")
 
 
@@ -63,13 +70,29 @@ class Options:
     nodes: int = 1
     setup: str | None = None
 
+    def __post_init__(self):
+        """Raises EngineError where an option is impossible."""
+        refuse_less(self, nodes=1)
+        if self.nodes > 1 and not (self.accelerators or "").startswith("tpu-"):
+            raise EngineError(
+                f"--nodes={self.nodes} without a TPU: the machines would not find one another; a "
+                "TPU slice counts as one machine, and --engine=slurm has --tasks for several"
+            )
+
 
 def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     """The YAML of one managed job, as a dictionary.
 
     Raises:
-      EngineError: if an accelerator, a runtime or the bucket is none that is known.
+      EngineError: if an accelerator, a runtime or the bucket is none that is known, or the data
+        lies in a folder of this machine.
     """
+    data_dir = job.job.config.data.get("data_dir")
+    if data_dir is not None:
+        raise EngineError(
+            f"{job.job.name} reads its data from {data_dir} of this machine, which no machine of a "
+            "cloud has: leave out --data_dir, and let --setup bring it to ~/tensorflow_datasets"
+        )
     if options.bucket is None or not options.bucket.startswith(BUCKETS):
         raise EngineError(
             f"--bucket must be where checkpoints outlive a machine, {', '.join(BUCKETS)}...; got "
@@ -175,7 +198,7 @@ def to_yaml(fields: Mapping[str, Any]) -> str:
 
 
 class SkyPilot:
-    """Managed jobs of SkyPilot; its own commands show their state."""
+    """Managed jobs of SkyPilot."""
 
     def __init__(self, options: Options):
         self.options = options
@@ -186,7 +209,9 @@ class SkyPilot:
         parts = [f"# {LABEL}; {check_with_sky(tasks)}", *map(to_yaml, tasks)]
         return "\n".join(parts)
 
-    def start(self, states: Sequence[JobState], root: Path) -> None:
+    def start(
+        self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
+    ) -> None:
         """Writes `sky.yaml` into the folder of each job and gives it to `sky jobs launch`.
 
         Raises:
@@ -204,17 +229,63 @@ class SkyPilot:
                 "machine to launch them: give each to `sky jobs launch`"
             )
         for one, fields in zip(states, tasks, strict=True):
+            record = {"engine": "skypilot", "id": fields["name"], "root": str(root.absolute())}
+            record["options"] = dataclasses.asdict(self.options)
+            write_submission(one.folder, record | {"waits": False})  # as if the next were refused
             _sky("jobs", "launch", "--yes", "--detach-run", str(one.folder / "sky.yaml"))
-            write_submission(one.folder, {"engine": "skypilot", "id": fields["name"]})
+            write_submission(one.folder, record | {"waits": True})
+        noted()
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
-        """All that were given to it: `sky jobs queue` knows more."""
-        return {name: Queued(WAITING, "see `sky jobs queue`") for name in submissions}
+        """What `sky jobs queue` says; where it cannot be read, what was noted."""
+        rows = _sky_queue() if submissions else []
+        if rows is None:
+            unread = Queued(WAITING, "see `sky jobs queue`, which cannot be read here")
+            return {
+                name: unread if record["waits"] else Queued(STOPPED)
+                for name, record in submissions.items()
+            }
+        status = {row["job_name"]: str(row["status"]) for row in sorted(rows, key=_number)}
+        return {
+            name: _queued(status.get(record["id"], ""), record)
+            for name, record in submissions.items()
+        }
 
-    def cancel(self, submissions: Mapping[str, Mapping]) -> None:
-        """Cancels managed jobs."""
-        for record in submissions.values():
+    def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
+        """Cancels managed jobs, and notes it."""
+        for name, record in submissions.items():
             _sky("jobs", "cancel", "--yes", "--name", str(record["id"]))
+            write_submission(Path(record["root"]) / name, {**record, "waits": False})
+        return list(submissions)
+
+
+def _queued(status: str, record: Mapping) -> Queued:
+    if status in _WAITING:
+        return Queued(WAITING, status)
+    if status in _RUNNING:
+        return Queued(RUNNING, status)
+    if status == "SUCCEEDED":  # its results are in the bucket: nothing to give again
+        bucket = record["options"]["bucket"]
+        return Queued(WAITING, f"finished; copy {bucket} to {record['root']}")
+    log = f"`sky jobs logs --name {record['id']}`"
+    return Queued(STOPPED, status, fatal=status in _FATAL, log=log)
+
+
+def _number(row: Mapping) -> int:
+    return row["job_id"]
+
+
+def _sky_queue() -> list[dict] | None:
+    """All managed jobs; None where SkyPilot is absent, older than its --output, or fails."""
+    command = ["sky", "jobs", "queue", "--all", "--output", "json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+        if done.returncode:
+            return [] if NO_JOBS in done.stdout + done.stderr else None
+        start = re.search(r"^\[", done.stdout, re.M)  # behind what it says of its server
+        return json.loads(done.stdout[start.start() :]) if start else None
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
 
 
 def _sky(*words: str) -> None:

@@ -2,10 +2,14 @@
 
 Options are arguments of `sbatch`, not lines of the script, and paths in the script are quoted. A
 job that a signal stops is requeued, with an administrator's RequeueExit=75 or without.
+
+An array carries a token as its comment, which is noted before `sbatch` is called: whatever becomes
+of the launcher or of the answer, `squeue` says whether the array is there.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import functools
 import json
 import os
 from pathlib import Path
@@ -15,11 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import NamedTuple
 import uuid
 
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import EXIT_PREEMPTED
-from launch.engines.engine import EngineError
+from launch.engines.engine import EngineError, nothing, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
 _WAITING = {
@@ -35,6 +40,7 @@ _WAITING = {
 _RUNNING = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 _FATAL = {"OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"}
 ATTEMPTS, PAUSE_SECONDS = 15, 4.0  # while the controller does not answer
+ANSWER_SECONDS = 120.0
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Connection (refused|timed out)"
     r"|connect failure|Transport endpoint|Zero Bytes were transmitted|try again|backup mode",
@@ -71,6 +77,14 @@ class Options:
     signal_seconds: int = 60
     job_name: str = "cnnpool"
 
+    def __post_init__(self):
+        """Raises EngineError where an option is impossible."""
+        refuse_less(self, cpus=1, gpus=0, tasks=1, parallel=1, signal_seconds=1)
+        if self.setup is not None and not Path(self.setup).is_file():
+            raise EngineError(
+                f"--setup={self.setup}: expected a file of shell code to source, and there is none"
+            )
+
 
 def script(jobs_list: Path, options: Options) -> str:
     """The batch script.
@@ -99,15 +113,22 @@ def script(jobs_list: Path, options: Options) -> str:
     return "\n".join(["#!/bin/bash", *lines, ""])
 
 
-def sbatch_arguments(count: int, root: Path, options: Options) -> list[str]:
-    """The command that submits a script of `count` jobs, without the script."""
+def sbatch_arguments(count: int, jobs_list: Path, options: Options) -> list[str]:
+    """The command that submits a script of `count` jobs, without the script.
+
+    Args:
+      count: of jobs.
+      jobs_list: its name is the array's token; logs go beside it.
+      options: for sbatch.
+    """
     at_once = "" if options.parallel is None else f"%{options.parallel}"
     # Of several processes srun gets the signal and hands it on; else the batch process does.
     who = "B:" if options.tasks == 1 else ""
-    logs = str(root.absolute() / "slurm").replace("%", "%%")
+    logs = str(jobs_list.parent).replace("%", "%%")
     words = {
         "array": f"0-{count - 1}{at_once}",
         "job-name": options.job_name,
+        "comment": jobs_list.stem,
         "output": f"{logs}/%A_%a.out",
         "open-mode": "append",
         "signal": f"{who}USR1@{options.signal_seconds}",
@@ -133,13 +154,16 @@ class Slurm:
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
         """The command and the script of `start`; writes nothing."""
-        command = shlex.join(sbatch_arguments(len(states), root, self.options))
+        jobs_list = _new_list(root)
+        command = shlex.join(sbatch_arguments(len(states), jobs_list, self.options))
         jobs = "\n".join(f"  {index}: {one.job.name}" for index, one in enumerate(states))
-        batch = script(_new_list(root), self.options)
+        batch = script(jobs_list, self.options)
         return f"{command} SCRIPT\n\nSCRIPT:\n{batch}\njobs by index:\n{jobs}"
 
-    def start(self, states: Sequence[JobState], root: Path) -> None:
-        """Submits one array of all jobs.
+    def start(
+        self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
+    ) -> None:
+        """Submits one array of all jobs, once.
 
         Raises:
           EngineError: if there is no Slurm, or it refuses.
@@ -147,15 +171,23 @@ class Slurm:
         specs = [str(one.job.write_spec(one.folder).absolute()) for one in states]
         jobs_list = _new_list(root)
         write_atomically(jobs_list, lambda path: path.write_text(json.dumps(specs, indent=1)))
+        token, options = jobs_list.stem, dataclasses.asdict(self.options)
+        records = [
+            {"engine": "slurm", "token": token, "index": index, "options": options}
+            for index in range(len(states))
+        ]
+        for one, record in zip(states, records, strict=True):
+            write_submission(one.folder, record)
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "job.sh"
             file.write_text(script(jobs_list, self.options))
-            array = _slurm([*sbatch_arguments(len(states), root, self.options), str(file)])
+            command = [*sbatch_arguments(len(states), jobs_list, self.options), str(file)]
+            array = _slurm(command, done=functools.partial(_array_of, token))
         array = array.strip().partition(";")[0]  # ID;CLUSTER where there are several
-        for index, one in enumerate(states):
-            record = {"engine": "slurm", "id": f"{array}_{index}"}
-            write_submission(one.folder, record | {"options": dataclasses.asdict(self.options)})
+        for one, record in zip(states, records, strict=True):
+            write_submission(one.folder, record | {"id": f"{array}_{record['index']}"})
         print(f"submitted array {array} of {len(states)} jobs")
+        noted()
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
         """What squeue says of jobs and, of those that it forgot, sacct where there is accounting.
@@ -165,22 +197,23 @@ class Slurm:
         """
         if not submissions:
             return {}
-        flags = ["-h", "-r", "-u", str(os.getuid()), "--states=all", "-o", "%i|%T|%r"]
-        rows = [line.split("|", 2) for line in _slurm(["squeue", *flags]).splitlines()]
-        known = {row[0]: _queued(*row[1:]) for row in rows if len(row) == 3}
-        ids = {name: record["id"] for name, record in submissions.items()}
+        rows = _squeue()
+        known = {row.id: _queued(row.state, row.reason) for row in rows}
+        ids = _ids(submissions, rows)
         forgotten = [id_ for id_ in ids.values() if id_ not in known]
         known |= _accounted(forgotten) if forgotten else {}
-        return {name: known.get(id_, Queued(STOPPED)) for name, id_ in ids.items()}
+        return {name: known.get(ids.get(name, ""), Queued(STOPPED)) for name in submissions}
 
-    def cancel(self, submissions: Mapping[str, Mapping]) -> None:
+    def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
         """Cancels jobs; those that run save first.
 
         Raises:
           EngineError: if Slurm refuses.
         """
-        if submissions:
-            _slurm(["scancel", *(record["id"] for record in submissions.values())])
+        ids = _ids(submissions, _squeue())
+        if ids:
+            _slurm(["scancel", *ids.values()])
+        return list(ids)
 
 
 def requeue_this_job() -> None:
@@ -204,6 +237,37 @@ def _new_list(root: Path) -> Path:
     return root.absolute() / "slurm" / f"{stamp}.json"
 
 
+class _Row(NamedTuple):
+    """A job that squeue knows; its id is ARRAY_INDEX, its comment the token of its array."""
+
+    id: str
+    state: str
+    reason: str
+    comment: str
+
+
+def _squeue() -> list[_Row]:
+    flags = ["-h", "-r", "-u", str(os.getuid()), "--states=all", "-o", "%i|%T|%r|%k"]
+    rows = [line.split("|", 3) for line in _slurm(["squeue", *flags]).splitlines()]
+    return [_Row(*row) for row in rows if len(row) == 4]
+
+
+def _array_of(token: str) -> str | None:
+    """The id of the array with a token, if Slurm has it."""
+    ids = [row.id.partition("_")[0] for row in _squeue() if row.comment == token]
+    return ids[0] if ids else None
+
+
+def _ids(submissions: Mapping[str, Mapping], rows: Sequence[_Row]) -> dict[str, str]:
+    """Slurm's ids of jobs by name; none of those whose array never came to Slurm."""
+    by_token = {(row.comment, row.id.partition("_")[2]): row.id for row in rows}
+    found = {
+        name: record.get("id") or by_token.get((record["token"], str(record["index"])))
+        for name, record in submissions.items()
+    }
+    return {name: id_ for name, id_ in found.items() if id_ is not None}
+
+
 def _queued(state: str, reason: str = "") -> Queued:
     word = state.split()[0].rstrip("+") if state else ""  # sacct: "CANCELLED by 0"
     if word in _WAITING:
@@ -225,7 +289,7 @@ def _accounted(ids: Sequence[str]) -> dict[str, Queued]:
 
 def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except FileNotFoundError as error:
         raise EngineError(
             f"there is no {command[0]} on this machine; run this where Slurm's commands are, or "
@@ -233,15 +297,26 @@ def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
         ) from error
 
 
-def _slurm(command: Sequence[str]) -> str:
-    """What a command of Slurm prints; a controller that restarts is waited for."""
+def _slurm(command: Sequence[str], *, done: Callable[[], str | None] = nothing) -> str:
+    """What a command of Slurm prints; a controller that restarts is waited for.
+
+    Args:
+      command: and its arguments.
+      done: is asked before the command is repeated; what it would print, if it worked unheard.
+    """
     for _ in range(ATTEMPTS):
-        done = _once(command)
-        if done.returncode == 0:
-            return done.stdout
-        if not _UNREACHABLE.search(done.stderr):
+        try:
+            tried = _once(command)
+        except subprocess.TimeoutExpired:
+            late = f"Socket timed out: no answer in {ANSWER_SECONDS:g} s"
+            tried = subprocess.CompletedProcess(command, 1, "", late)
+        if tried.returncode == 0:
+            return tried.stdout
+        if not _UNREACHABLE.search(tried.stderr):
             break
         time.sleep(PAUSE_SECONDS)
+        if (printed := done()) is not None:
+            return printed
     raise EngineError(
-        f"{shlex.join(command)} failed (exit status {done.returncode}): {done.stderr.strip()}"
+        f"{shlex.join(command)} failed (exit status {tried.returncode}): {tried.stderr.strip()}"
     )

@@ -42,6 +42,8 @@ def test_statistics_are_ratios_in_decades():
         "R_k does not fall at initialization": 0,
         "D_k falls with depth": 1.5 * 8 / 9 - g,
         "G_k grows with depth": g,
+        "training makes the first layer more sensitive to noise": math.log10(1 + 1 / 9),
+        "training makes the output more sensitive to noise": math.log10(2),
         "with shuffled channels R_k still falls": 0.5 * 8 / 9,
         "shuffled channels leave the curves almost unaltered": 0.95,
         "the zero frequency grows where R falls": lowest,
@@ -52,7 +54,9 @@ def test_statistics_are_ratios_in_decades():
         assert found[words].seeds == 3
     natural = network("cifar10")
     natural.dataset["spatial_share"] = ("seed", "stage"), np.full((3, 2), 0.5)
-    np.testing.assert_allclose(values(natural)["shuffled channels raise R"].mean, 1.0)
+    of_images = values(natural)
+    np.testing.assert_allclose(of_images["shuffled channels raise R"].mean, 1.0)
+    assert "G_k grows with depth" not in of_images
 
 
 def test_the_error_is_over_networks_or_within_the_only_one():
@@ -70,6 +74,23 @@ def test_the_error_is_over_networks_or_within_the_only_one():
     np.testing.assert_allclose(one["with shuffled channels R_k still falls"].se, both)
     spectra = one["the zero frequency grows where R falls"].se
     np.testing.assert_allclose(spectra, math.sqrt(2 / 8) * images / ten)
+
+
+def test_a_gain_is_between_the_stages_of_one_layer():
+    """What is put into one layer after training moves its gain alone, with the spread's error."""
+    three = network()
+    three.dataset["G"].loc[{"layer": "linear09", "stage": "trained"}] *= [[0.1], [0.1], [0.2]]
+    found = values(three)
+    output = found["training makes the output more sensitive to noise"]
+    two = math.log10(2)
+    np.testing.assert_allclose(output.mean, two - 1 + two / 3)
+    np.testing.assert_allclose(output.se, two / 3)
+    assert claims.is_positive(output) == FAILS
+    first = found["training makes the first layer more sensitive to noise"]
+    np.testing.assert_allclose(first.mean, math.log10(1 + 1 / 9))
+    np.testing.assert_allclose(claims.gain(three, "R", layer=0).mean, -1.5 / 9)
+    one = claims.gain(network(seeds=1), "G", layer=-1)
+    np.testing.assert_allclose(one.se, math.sqrt(2) * deep_results.IMAGE_ERROR / math.log(10))
 
 
 def test_zero_frequencies_count_where_r_falls_alone():
@@ -115,7 +136,7 @@ def test_the_command_writes_a_line_a_claim_and_network(tmp_path, capsys):
     figures.main(["claims", "--results", *files, "--out", str(out)])
     text = out.read_text()
     assert text in capsys.readouterr().out
-    assert len(text.splitlines()) == 2 + 7 + 7
+    assert len(text.splitlines()) == 2 + 9 + 8
     line = "| VGG11-bn, scale detection | R_k falls with depth | log10 R_1 / R_K | 3 | +1.33 ± 0.00"
     assert f"{line} | holds |" in text
 

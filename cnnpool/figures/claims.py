@@ -5,6 +5,10 @@ output. The mean and standard error are over the networks of a file; of a single
 is over images (of spectra: over filters) and random shuffles, by error propagation. A claim `holds`
 where its statistic lies two standard errors on the side that it names, fails where it lies two on
 the other, and is undecided in between; from few networks that is a rough test.
+
+That G_k grows with depth is claimed of scale detection alone (section 3, Figure 6). Of images the
+abstract speaks of "a gain of sensitivity to white noise acquired over training" and does not say in
+which layer; here are both ends of the network.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -93,6 +97,18 @@ def change(
         at_stage.sel(transform=last).isel(layer=-1),
     )
     return _log_ratio([_with_errors(end, quantity, network) for end in ends])
+
+
+def gain(network: Network, quantity: str, *, layer: int) -> Statistic:
+    """log10(q trained / q at initialization), what training changes in one layer.
+
+    Args:
+      network: measured at both stages.
+      quantity: "D", "G" or "R".
+      layer: place among those that figures plot: 0 the first, -1 the output.
+    """
+    cell = layers.with_depth(network.at_nominal()).sel(transform="none").isel(layer=layer)
+    return _log_ratio([_with_errors(cell.sel(stage=one), quantity, network) for one in STAGES])
 
 
 def shuffled_over_original(network: Network) -> Statistic:
@@ -194,6 +210,19 @@ CLAIMS = (
         "G_k grows with depth",
         "log10 G_K / G_1",
         lambda one: change(one, "G", "trained"),
+        is_positive,
+        measured.SCALE_DETECTION,
+    ),
+    Claim(
+        "training makes the first layer more sensitive to noise",
+        "log10 of G_1, trained / initialization",
+        lambda one: gain(one, "G", layer=0),
+        is_positive,
+    ),
+    Claim(
+        "training makes the output more sensitive to noise",
+        "log10 of G_K, trained / initialization",
+        lambda one: gain(one, "G", layer=-1),
         is_positive,
     ),
     Claim(

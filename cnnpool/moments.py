@@ -22,6 +22,7 @@ import numpy as np
 
 from cnnpool import global_arrays, runtime
 from cnnpool.batch_sharding import DATA_AXIS
+from cnnpool.divisors import largest_divisor
 
 Features = Callable[[Array], dict[str, Array]]
 
@@ -33,6 +34,7 @@ _BATCH_BYTES = 2**30
 # What does not depend on the images, such as transformed kernels, is computed once a call.
 _CALL_BYTES = 2**32
 _FEW = 8  # images that are added up row by row
+_CACHED = 2**16  # numbers of a layer, of all images of a batch, that a CPU goes through at once
 
 
 class ImageMoments(NamedTuple):
@@ -357,22 +359,59 @@ def _with_batch(
     weights: Array,
     start: Array,
 ) -> _Layer:
-    """`_step` for one layer, whose copies are clean, `deformed` times deformed, and noisy."""
+    """`_step` for one layer, whose copies are clean, `deformed` times deformed, and noisy.
+
+    Its entries are gone through in pieces that a core's cache holds, so that memory is read once.
+    """
     weights = weights.astype(f.dtype)
-    squared = jnp.square(f - f[:1]).sum(-1)[1:]
-    away = lax.optimization_barrier(f[0] - reference[None])
-    rows = _Rows(
-        squared[:deformed].mean(0),
-        squared[deformed:].mean(0),
-        jnp.square(away).sum(-1),
-        _sketch(away),
+    copies, batch, entries = f.shape
+    group, width = _group(entries), _piece(copies * batch, entries)
+    nothing = (
+        jnp.zeros((copies - 1, batch), f.dtype),
+        jnp.zeros(batch, f.dtype),
+        layer.total,
+        jnp.zeros((batch, layer.rows.sketch.shape[1]), f.dtype),
     )
+
+    def add(number: int | Array, known: tuple[Array, ...]) -> tuple[Array, ...]:
+        part = functools.partial(
+            lax.dynamic_slice_in_dim, start_index=number * width, slice_size=width, axis=-1
+        )
+        squared, distance, total, sketch = known
+        g = part(f) - part(reference)[None, None]
+        away = lax.optimization_barrier(part(f)[0] - part(reference)[None])
+        signs = _signs(number * width + jnp.arange(width))
+        return (
+            squared + jnp.square(g - away[None]).sum(-1)[1:],
+            distance + jnp.square(away).sum(-1),
+            _written(total, part(total) + _sum_over_images(away, weights)[None], number),
+            _written(sketch, _sketch(away, signs, group), number),
+        )
+
+    once = width == entries
+    found = add(0, nothing) if once else lax.fori_loop(0, entries // width, add, nothing)
+    squared, distance, total, sketch = found
+    rows = _Rows(squared[:deformed].mean(0), squared[deformed:].mean(0), distance, sketch)
     write = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-    return _Layer(
-        reference,
-        layer.total + _sum_over_images(away, weights)[None],
-        jax.tree.map(write, layer.rows, rows),
-    )
+    return _Layer(reference, total, jax.tree.map(write, layer.rows, rows))
+
+
+def _piece(rows: int, entries: int) -> int:
+    """How many of a layer's entries are gone through at once: whole groups of its sketch, or all.
+
+    All on accelerators, and where no divisor is of about the size that is wanted.
+    """
+    group = _group(entries)
+    wanted = max(1, _CACHED // (rows * group))
+    if jax.default_backend() != "cpu" or entries % group:
+        return entries
+    found = largest_divisor(entries // group, at_most=wanted)
+    return group * found if 4 * found >= wanted else entries
+
+
+def _written(whole: Array, part: Array, number: int | Array) -> Array:
+    """`whole` with its piece of a number replaced."""
+    return lax.dynamic_update_slice_in_dim(whole, part, number * part.shape[-1], axis=-1)
 
 
 def _finish(
@@ -408,27 +447,32 @@ def _sum_over_images(
     return functools.reduce(jnp.add, [row * w for row, w in zip(values, weights, strict=True)])
 
 
-def _sketch(values: Float[Array, "batch entries"]) -> Float[Array, "batch projections"]:
-    """At most `SKETCH` numbers an image whose inner products estimate those of its values.
+def _sketch(
+    values: Float[Array, "batch entries"], signs: Bool[Array, " entries"], group: int
+) -> Float[Array, "batch projections"]:
+    """Numbers of an image whose inner products estimate those of its values.
 
-    The values are given random signs and added up in equal groups of neighbours; where there are
-    no more than `SKETCH`, they are kept as they are.
+    The values are given random signs and added up in groups of so many neighbours; with groups of
+    one they are kept as they are.
     """
-    entries = values.shape[1]
-    group = _group(entries)
     if group == 1:
         return values
-    signed = jnp.where(_signs(entries)[None], values, -values)
-    return jnp.pad(signed, ((0, 0), (0, -entries % group))).reshape(len(values), -1, group).sum(-1)
+    signed = jnp.where(signs[None], values, -values)
+    filled = jnp.pad(signed, ((0, 0), (0, -values.shape[1] % group)))
+    return filled.reshape(len(values), -1, group).sum(-1)
 
 
 def _group(entries: int) -> int:
-    """How many of a layer's entries a projection adds up."""
-    return -(-entries // SKETCH)
+    """How many of a layer's entries a projection adds up, of which there are at most `SKETCH`.
+
+    A divisor of the entries, if one is near.
+    """
+    least = -(-entries // SKETCH)
+    return next((size for size in range(least, 2 * least) if entries % size == 0), least)
 
 
-def _signs(count: int) -> Bool[Array, " count"]:
-    """Random bits by a hash of the position, which costs less than reading them."""
-    bits = jnp.arange(count, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9)
+def _signs(place: Array) -> Bool[Array, " entries"]:
+    """Random bits by a hash of the places of entries, which costs less than reading them."""
+    bits = place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
     return (bits >> 31) == 1

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cnnpool import moments
-from cnnpool.moments import SKETCH, _sketch, image_moments
+from cnnpool.moments import SKETCH, _group, _signs, _sketch, image_moments
 from cnnpool.perturbation import perturb
 from cnnpool.sensitivity import (
     Sensitivity,
@@ -87,11 +87,18 @@ def test_jackknife_agrees_with_the_bootstrap():
 
 
 def test_standard_errors_of_wide_layers_keep_two_digits():
-    """More activations than projections, in batches that do not know the mean beforehand."""
+    """More activations than projections, in batches that do not know the mean beforehand.
+
+    A CPU goes through them in pieces; not where groups of activations do not divide them.
+    """
     weights = jax.random.normal(jax.random.key(3), (6, 10 * SKETCH)) / 4
+    prime = 10223
+    assert moments._piece(30, 10 * SKETCH) < 10 * SKETCH
+    assert moments._piece(30, prime) == prime
 
     def features(x):
-        return {"wide": jnp.tanh(x @ weights + 1), "offset": jnp.tanh(x @ weights) + 30}
+        wide = jnp.tanh(x @ weights + 1)
+        return {"wide": wide, "offset": jnp.tanh(x @ weights) + 30, "prime": wide[:, :prime]}
 
     inputs = images(count=60, draws=1)
     found = sensitivities(image_moments(features, *inputs, batch_size=30))
@@ -106,7 +113,7 @@ def test_standard_errors_of_wide_layers_keep_two_digits():
 
 def test_sketches_keep_inner_products_on_average():
     values = jax.random.normal(jax.random.key(0), (64, 20000)) + 0.3
-    sketch = np.asarray(_sketch(values), np.float64)
+    sketch = np.asarray(_sketch(values, _signs(jnp.arange(20000)), _group(20000)), np.float64)
     assert SKETCH / 2 < sketch.shape[1] <= SKETCH
     exact, found = np.asarray(values @ values.T), sketch @ sketch.T
     norms = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))

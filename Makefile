@@ -6,7 +6,7 @@ BIN := .venv/bin
 
 help:
 	@echo "make quickstart  install, train small networks, draw Figure 4 (4 minutes after install)"
-	@echo "make test        the suite that everyone runs (10 to 20 minutes)"
+	@echo "make test        the suite that everyone runs (15 to 35 minutes)"
 	@echo "make test-all    the slow tests too: runs killed and resumed, full command lines"
 	@echo "make emulators   what the tests of buckets need, gs:// and s3://"
 	@echo "make lint        ruff (format and check) and mypy"

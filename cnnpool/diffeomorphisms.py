@@ -9,10 +9,11 @@ n = 32, c = 3 and delta = 1 displace the centre by 0.90 pixels rms in each direc
 1.27 in all; the rms over the whole image is 0.82 in all.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import functools
 import itertools
 import math
+import warnings
 
 import jax
 from jax import Array, lax
@@ -68,6 +69,21 @@ def is_natural(delta: int | float, *, size: int, cutoff: int) -> bool:
     """Whether delta lies in `natural_deltas`, ends included; for a flag, not for a refusal."""
     least, most = natural_deltas(size=size, cutoff=cutoff)
     return least <= delta <= most
+
+
+def natural_flags(kinds: Sequence[tuple[float, int]], *, size: int) -> list[bool]:
+    """`is_natural` of every (delta, cutoff), with a warning that names those that are not."""
+    flags = [is_natural(delta, size=size, cutoff=cutoff) for delta, cutoff in kinds]
+    if not all(flags):
+        outside = [kind for kind, natural in zip(kinds, flags, strict=True) if not natural]
+        named = ", ".join(f"delta {delta:g} at cut-off {cutoff}" for delta, cutoff in outside)
+        warnings.warn(
+            f"outside T_min..T_max, the temperatures of natural diffeomorphisms of {size} x {size} "
+            f"pixels: {named}. They are measured all the same; result files flag them as not "
+            "`natural`",
+            stacklevel=3,
+        )
+    return flags
 
 
 def displacement_variance(

@@ -183,6 +183,11 @@ def _activations(features: Features, clean: Array, copies: int) -> dict[str, jax
     found = jax.eval_shape(_in_forward_order, features, several)
     activations = dict(zip(found.names, found.activations, strict=True))
     for name, f in activations.items():
+        if not isinstance(f, jax.ShapeDtypeStruct):
+            raise TypeError(
+                f"activations {name!r}: expected one array, got {type(f).__name__}; give each "
+                "array a name of its own"
+            )
         if f.ndim < 1 or len(f) != copies or not jnp.issubdtype(f.dtype, jnp.floating):
             raise TypeError(
                 f"activations {name!r}: expected floats of shape (images, ...), a row an image; "
@@ -239,8 +244,14 @@ _Entries = tuple[tuple[str, int, Any], ...]
 
 
 def _entries(activations: Mapping[str, jax.ShapeDtypeStruct]) -> _Entries:
-    """Name of every layer, its entries of one image, and their dtype."""
-    return tuple((name, f.size // len(f), f.dtype) for name, f in activations.items())
+    """Name of every layer, its entries of one image, and the dtype of its moments.
+
+    That of the activations, but no narrower than float32, for sums of a network in bfloat16.
+    """
+    return tuple(
+        (name, f.size // len(f), jnp.promote_types(f.dtype, jnp.float32))
+        for name, f in activations.items()
+    )
 
 
 @functools.cache
@@ -340,7 +351,9 @@ def _step(
 
     def means() -> dict[str, Array]:
         count = total(weights.sum())
-        return {n: total(_sum_over_images(f[0], weights)) / count for n, f in flat.items()}
+        dtypes = {name: layers[name].reference.dtype for name in flat}
+        clean = {name: f[0].astype(dtypes[name]) for name, f in flat.items()}
+        return {name: total(_sum_over_images(f, weights)) / count for name, f in clean.items()}
 
     references = lax.cond(
         start == 0, means, lambda: {name: layers[name].reference for name in flat}
@@ -363,14 +376,15 @@ def _with_batch(
 
     Its entries are gone through in pieces that a core's cache holds, so that memory is read once.
     """
-    weights = weights.astype(f.dtype)
+    dtype = reference.dtype
+    weights = weights.astype(dtype)
     copies, batch, entries = f.shape
     group, width = _group(entries), _piece(copies * batch, entries)
     nothing = (
-        jnp.zeros((copies - 1, batch), f.dtype),
-        jnp.zeros(batch, f.dtype),
+        jnp.zeros((copies - 1, batch), dtype),
+        jnp.zeros(batch, dtype),
         layer.total,
-        jnp.zeros((batch, layer.rows.sketch.shape[1]), f.dtype),
+        jnp.zeros((batch, layer.rows.sketch.shape[1]), dtype),
     )
 
     def add(number: int | Array, known: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -378,8 +392,8 @@ def _with_batch(
             lax.dynamic_slice_in_dim, start_index=number * width, slice_size=width, axis=-1
         )
         squared, distance, total, sketch = known
-        g = part(f) - part(reference)[None, None]
-        away = lax.optimization_barrier(part(f)[0] - part(reference)[None])
+        g = part(f).astype(dtype) - part(reference)[None, None]
+        away = lax.optimization_barrier(g[0])
         signs = _signs(number * width + jnp.arange(width))
         return (
             squared + jnp.square(g - away[None]).sum(-1)[1:],

@@ -6,6 +6,7 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Key
+import numpy as np
 
 from cnnpool.diffeomorphisms import deform
 from cnnpool.noise import noisy_images
@@ -50,8 +51,8 @@ def perturb(
       draws: diffeomorphisms and noises of each image.
 
     Raises:
-      ValueError: if images are not square, fewer than two or all the same, or a diffeomorphism
-        is impossible.
+      ValueError: if images are not square, fewer than two or all the same, if a pixel is not
+        finite, or a diffeomorphism is impossible.
       TypeError: if pixels are not floats.
     """
     if images.ndim != 4:
@@ -62,6 +63,7 @@ def perturb(
         raise TypeError(f"expected images of floats, got {images.dtype}; normalize them first")
     if draws < 1:
         raise ValueError(f"expected 1 draw or more of each image, got {draws}")
+    _refuse_not_finite(images)
     refuse_same(images)
     keys = jax.random.split(deformation_key, (draws, len(images)))
     deformed = [
@@ -77,4 +79,13 @@ def refuse_same(images: Array) -> None:
         raise ValueError(
             f"all {len(images)} images are the same: D, G and R compare different ones; check the "
             "data, or take more images"
+        )
+
+
+def _refuse_not_finite(images: Array) -> None:
+    bad = np.flatnonzero(~np.asarray(jnp.isfinite(images).all((1, 2, 3))))
+    if bad.size:
+        raise ValueError(
+            f"{bad.size} of {len(images)} images have pixels that are NaN or infinite, the first "
+            f"is number {bad[0]}: leave them out"
         )

@@ -21,6 +21,7 @@ from jaxtyping import Float, Key
 import numpy as np
 from tqdm import tqdm
 
+from cnnpool.diffeomorphisms import natural_flags
 from cnnpool.moments import Features, ImageMoments, image_moments
 from cnnpool.perturbation import perturb
 
@@ -74,14 +75,16 @@ def sensitivity(
         is impossible.
       TypeError: if pixels are not floats, or the function does not return named activations.
     """
+    images = jnp.asarray(images)
     inputs = perturb(
-        jnp.asarray(images),
+        images,
         *jax.random.split(key),
         delta=delta,
         cutoff=cutoff,
         interpolation=interpolation,
         draws=draws,
     )
+    natural_flags([(delta, cutoff)], size=images.shape[1])
     with tqdm(total=len(images), desc="measuring", unit="image", disable=None) as bar:
         moments = image_moments(function, *inputs, batch_size=batch_size, on_batch=bar.update)
     return sensitivities(moments)
@@ -93,11 +96,17 @@ def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]
     D = mean_i ||f(tau x_i) - f(x_i)||^2 / (mean over all ordered pairs ||f(x_i) - f(x_j)||^2),
     self-pairs included: the denominator is 2 mean_i ||f(x_i) - m||^2. G likewise with
     noise, R = D / G. A layer whose activations do not depend on the image (a zero
-    denominator) gives NaN and a warning that names it.
+    denominator), or are not finite, gives NaN and a warning that names it.
 
     Args:
       moments: of each layer.
     """
+    infinite = [name for name, layer in moments.items() if not np.isfinite(layer.spread).all()]
+    if infinite:
+        warnings.warn(
+            f"activations that are NaN or infinite: {', '.join(infinite)}; so are their D, G and R",
+            stacklevel=2,
+        )
     dead = [name for name, layer in moments.items() if is_dead(layer)]
     deaf = [name for name, layer in moments.items() if not layer.noise.any() and name not in dead]
     if dead or deaf:

@@ -235,7 +235,8 @@ def convolved(x):
 
 def test_one_call_is_perturbation_moments_and_ratios():
     pictures, key = smooth_images(), jax.random.key(7)
-    found = sensitivity(convolved, np.asarray(pictures), key, delta=1.5, cutoff=4, draws=2)
+    with pytest.warns(UserWarning, match=r"12 x 12 pixels: delta 1\.5 at cut-off 4\. They are"):
+        found = sensitivity(convolved, np.asarray(pictures), key, delta=1.5, cutoff=4, draws=2)
     inputs = perturb(pictures, *jax.random.split(key), delta=1.5, cutoff=4, draws=2)
     assert list(found) == ["z_conv", "a_pool"]
     for layer, value in found.items():
@@ -269,6 +270,7 @@ def test_progress_counts_every_image_once_and_calls_change_nothing(monkeypatch, 
         (lambda x: x[:, :8], "square"),
         (lambda x: x[:1], "all 1 images are the same"),
         (lambda x: jnp.ones_like(x), "images are the same"),
+        (lambda x: x.at[7, 0, 0, 1].set(jnp.nan), "1 of 30 images have pixels.*is number 7"),
         (lambda x: x[0], r"shape \(images, height, width, channels\), got"),
     ],
 )
@@ -287,11 +289,37 @@ def test_images_that_cannot_be_measured_are_refused(change, message):
             "'sum': expected floats of shape .images, .* shape .12, 12",
         ),
         (lambda x: {"integers": x.astype(int)}, "'integers': expected floats"),
+        (lambda x: {"both": (x, x)}, "'both': expected one array, got tuple"),
     ],
 )
 def test_functions_without_named_activations_are_refused(function, message):
     with pytest.raises(TypeError, match=message):
         sensitivity(function, smooth_images(), jax.random.key(0))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_activations_are_summed_in_float32(dtype):
+    def narrow(x):
+        return {name: f.astype(dtype) for name, f in convolved(x).items()}
+
+    def wide(x):
+        return {name: f.astype(jnp.float32) for name, f in narrow(x).items()}
+
+    inputs = perturb(smooth_images(), *jax.random.split(jax.random.key(0)))
+    found, expected = (
+        sensitivities(image_moments(one, *inputs, batch_size=21)) for one in (narrow, wide)
+    )
+    for layer, values in expected.items():  # the same numbers, summed by another program
+        np.testing.assert_allclose(found[layer], values, rtol=1e-5, err_msg=layer)
+
+
+def test_a_layer_that_is_not_finite_is_named():
+    def features(x):
+        return {"good": x, "bad_exp": jnp.exp(1e3 * x)}
+
+    moments = image_moments(features, *images(), batch_size=16)
+    with pytest.warns(UserWarning, match=r"NaN or infinite: bad_exp; so are"):
+        assert np.isnan(sensitivities(moments)["bad_exp"].R)
 
 
 def test_integer_pixels_are_refused():

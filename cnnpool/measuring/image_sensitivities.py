@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from cnnpool import distributed, results
 from cnnpool.data.images import MeasurementData
-from cnnpool.diffeomorphisms import is_natural
+from cnnpool.diffeomorphisms import natural_flags
 from cnnpool.measuring import image_network, image_spectra, image_transforms, units
 from cnnpool.measuring.image_inputs import deformations, measurement_keys
 from cnnpool.measuring.image_settings import Settings
@@ -274,14 +274,6 @@ def natural_kinds(size: int, settings: Settings) -> tuple[tuple[str, str], np.nd
       size: of the images, pixels a side.
       settings: with the deltas and cut-offs.
     """
-    flags = [is_natural(delta, size=size, cutoff=cutoff) for delta, cutoff in settings.fields]
-    outside = [kind for kind, natural in zip(settings.fields, flags, strict=True) if not natural]
-    if outside:
-        kinds = ", ".join(f"delta {delta:g} at cut-off {cutoff}" for delta, cutoff in outside)
-        warnings.warn(
-            f"outside T_min..T_max, the temperatures of natural diffeomorphisms of {size} x {size} "
-            f"pixels: {kinds}. They are measured, and flagged in the result as not `natural`",
-            stacklevel=2,
-        )
+    flags = natural_flags(settings.fields, size=size)
     shape = len(settings.deltas), len(settings.cutoffs)
     return ("delta", "cutoff"), np.array(flags).reshape(shape)

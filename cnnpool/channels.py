@@ -64,16 +64,22 @@ def shuffle_channels(
       output_axis: of the kernels; depthwise ones are permuted along it.
 
     Raises:
-      ValueError: if the pattern matches nothing, or something that is no kernel.
+      ValueError: if a pattern matches nothing, or something that is no kernel, or a kernel with
+        one channel to permute.
     """
+    by_channel = [] if depthwise is None else matching_paths(params, depthwise)
 
     def permuted(path: str, kernel: Array) -> Array:
-        is_depthwise = depthwise is not None and re.fullmatch(depthwise, path)
         own_key = jax.random.fold_in(key, zlib.crc32(path.encode()))
-        axis = output_axis if is_depthwise else input_axis
+        axis = output_axis if path in by_channel else input_axis
         if jnp.ndim(kernel) < 2:
             raise ValueError(
                 f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
+            )
+        if kernel.shape[axis] == 1:
+            raise ValueError(
+                f"{path} has shape {kernel.shape}, one channel on axis {axis}: nothing to permute; "
+                "match it with depthwise= too if it is depthwise, else leave it out of pattern="
             )
         return jnp.take(kernel, jax.random.permutation(own_key, kernel.shape[axis]), axis=axis)
 

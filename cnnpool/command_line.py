@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from absl import logging
 
+from cnnpool import storage
 from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
@@ -80,3 +81,16 @@ def refuse_existing(path: Path, *, overwrite: bool, because: str) -> None:
     """Raises FileExistsError if `path` is there and may not be overwritten."""
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists, {because}; give --overwrite to replace it")
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raises OSError if a file cannot be written at `path`, before anything is computed for it."""
+    if storage.is_remote(path):
+        return
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected the name of the file to write")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{path} cannot be written: {folder} is a file, not a folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path} cannot be written: you may not write into {folder}")

@@ -19,8 +19,13 @@ is measured: the share of the fall of R that is left when channels are shuffled.
 
 A network that cnnpool.import_weights made is measured on images of the user's choice: a folder of
 pictures (image_folder; classes in folders of their own, or all in one), ImageNet's validation
-images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folder (arrays).
-Interrupted, the same command goes on with what is not yet measured.
+images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folder (arrays):
+(n, height, width, channels) of uint8, or of floats from 0 to 1, pixels that are not normalized
+(of cnnpool.predict floats are): the network's mean and std are applied.
+
+Interrupted, the same command goes on with what is not yet measured; so does one with other
+--transforms, --shuffles, --deltas or --cutoffs. With anything else changed it begins anew, and says
+so.
 
 In several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
 --coordinator, --num_processes and --process_id: images are spread over all devices.
@@ -44,7 +49,7 @@ from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, tables
 from cnnpool.measuring import run as measuring
 from cnnpool.measuring.image_settings import Settings
-from cnnpool.measuring.journal import Journal
+from cnnpool.measuring.journal import Journal, of_parts
 from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.stages import parse_stages
 from cnnpool.measuring.transforms import parse_transforms
@@ -101,7 +106,7 @@ def evaluate(
         def measure(_: Journal) -> xr.Dataset:
             return measuring.measure_run(workdir, **options)
 
-    if out.exists() and not overwrite:
+    if out.exists() and not (overwrite or out.is_dir()):
         try:
             there = results.read(out)
             same = there.attrs["measurement"] == record
@@ -110,7 +115,8 @@ def evaluate(
         if same:
             return there
         command_line.refuse_existing(out, overwrite=False, because="with another measurement")
-    journal = Journal(out, record)
+    command_line.refuse_unwritable(out)
+    journal = Journal(out, of_parts(record))
     dataset = measure(journal)
 
     def write() -> None:

@@ -26,7 +26,7 @@ from cnnpool.errors import refuse_unknown
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run
 from cnnpool.measuring.run import load_stages
-from cnnpool.measuring.stages import TRAINED, parse_stages
+from cnnpool.measuring.stages import TRAINED, parse_stage
 from cnnpool.training import packed
 from cnnpool.training.image_step import Variables
 
@@ -127,6 +127,7 @@ def main(argv: Sequence[str]) -> None:
             parser.error("--stage and --data_dir go with --workdir")
         out = args.out or args.results.with_suffix(f".{args.to}")
         command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
+        command_line.refuse_unwritable(out)
         networks = results.read_networks(args.results)
         write_atomically(out, lambda path: RESULT_WRITERS[args.to](networks, path))
     else:
@@ -134,7 +135,8 @@ def main(argv: Sequence[str]) -> None:
             parser.error("parameters need --to=npz and --out")
         out = args.out
         command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
-        (stage,) = parse_stages(args.stage or "trained")
+        command_line.refuse_unwritable(out)
+        stage = parse_stage(args.stage or "trained")
         arrays = parameter_arrays(args.workdir, stage, data_dir=args.data_dir)
         write_atomically(out, lambda path: _write_npz(arrays, path))
     print(f"in {out}")

@@ -7,7 +7,7 @@ r"""Makes a network of torchvision from a file of its parameters, for cnnpool.ev
 Reads what `torch.save(model.state_dict(), FILE)` wrote (.pth, .pt, .bin; neither torch nor any code
 in the file is run) and .safetensors. Parameters of the features alone give a network that ends
 with them. --mean and --std are what the network's images are normalized with, a number a channel,
-pixels counting from 0 to 1; the defaults are torchvision's.
+pixels counting from 0 to 1; the defaults are torchvision's for this file.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from cnnpool import command_line, provenance, storage
 from cnnpool.data import image_folder, preparation
 from cnnpool.errors import refuse_unknown
 from cnnpool.importing import conversion, folder, state_dict
+from cnnpool.importing.pth import StateDictError
 from cnnpool.models import torchvision
 
 
@@ -28,8 +29,8 @@ def import_weights(
     path: Path,
     workdir: Path,
     *,
-    mean: Sequence[float] = preparation.MEAN,
-    std: Sequence[float] = preparation.STD,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     overwrite: bool = False,
 ) -> conversion.Imported:
     """Makes the folder of one imported network.
@@ -38,8 +39,8 @@ def import_weights(
       model: as torchvision calls it.
       path: of the state_dict.
       workdir: the folder.
-      mean: of each channel of the images, pixels counting from 0 to 1.
-      std: of each channel.
+      mean: of each channel of the images, pixels counting from 0 to 1; None is torchvision's.
+      std: of each channel; None is torchvision's.
       overwrite: replace an imported network.
 
     Raises:
@@ -48,9 +49,14 @@ def import_weights(
       FileExistsError: if the folder holds something else.
     """
     refuse_unknown(model, torchvision.NAMES, "--model")
-    data = image_folder.default_config(mean, std)
+    image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
     folder.refuse_other(workdir, overwrite=overwrite)
-    imported = conversion.to_network(model, state_dict.read(path))
+    state = state_dict.read(path)
+    try:
+        imported = conversion.to_network(model, state)
+    except StateDictError as error:
+        raise StateDictError(f"{path}: {error}") from error
+    data = image_folder.default_config(mean or imported.mean, std or imported.std)
     folder.write(
         workdir,
         ConfigDict({"seeds": (0,), "model": imported.model, "data": data}),
@@ -72,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
     numbers = command_line.numbers(float)
     for name, value in (("mean", preparation.MEAN), ("std", preparation.STD)):
         shown = ",".join(map(str, value))
-        parser.add_argument(f"--{name}", type=numbers, default=value, help=f"({shown})")
+        parser.add_argument(f"--{name}", type=numbers, help=f"({shown}; of vgg16_features its own)")
     parser.add_argument("--overwrite", action="store_true", help="replace an imported network")
     args = parser.parse_args(argv)
     options = {"mean": args.mean, "std": args.std, "overwrite": args.overwrite}

@@ -2,31 +2,38 @@ r"""Outputs of a network for a user's own images.
 
     python -m cnnpool.predict --workdir=runs/vgg16 --images=x.npy --out=logits.npy
 
-The images are (n, height, width, channels): of uint8, which are normalized as those that the
-network was trained on, or of floating point, which are taken as normalized already. Writes
-(n, outputs), or (seeds, n, outputs) where the folder holds several networks; of a network that ends
-with its features, their maps.
+The images are (n, height, width, channels), channels last: of uint8, which are normalized as those
+that the network was trained on, or of floating point, which are taken as normalized already:
+(pixels - mean) / std. (In cnnpool.eval --data=arrays floats are pixels from 0 to 1.)
+Writes (n, outputs), or (seeds, n, outputs) where the folder holds several networks; of a network
+that ends with its features, their maps.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+import functools
 from pathlib import Path
-from typing import Any
+import sys
+from typing import Any, NamedTuple
 
+from flax.errors import FlaxError
 import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 from ml_collections import ConfigDict
 import numpy as np
+from tqdm import tqdm
 
 from cnnpool import command_line, models, run_config, runtime, storage
 from cnnpool.atomic_write import write_atomically
-from cnnpool.data.arrays import check_images, read_npy
-from cnnpool.data.images import standardize
+from cnnpool.data import image_arrays
+from cnnpool.data.arrays import parts
+from cnnpool.data.images import DataError, standardize
 from cnnpool.errors import refuse_unknown
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, prediction
-from cnnpool.measuring.stages import TRAINED, parse_stages
+from cnnpool.measuring.prediction import Normalize
+from cnnpool.measuring.stages import TRAINED, parse_stage
 from cnnpool.training.image_step import Variables
 
 
@@ -48,29 +55,49 @@ def predict(
       data_dir: of the training data, instead of the config's `data.data_dir`.
 
     Raises:
-      ValueError: if the images do not fit the network, or it has no such stage.
+      ValueError: if the network has no such stage.
       CheckpointError, PackedError, ImportedError: if the networks are absent or damaged.
-      DataError: if the images, or the data that normalizes them, are absent or damaged.
+      DataError: if the images, or the data that normalizes them, are absent or damaged, or the
+        images do not fit the network.
     """
-    given = check_images(read_npy(images), images)
     config = run_config.load(workdir, data_dir=None if is_imported(workdir) else data_dir)
     if not run_config.is_deep(config):
         raise ValueError(f"{workdir} is a run on {config.data.name}; expected deep networks")
-    model, networks, normalize = _open(workdir, config, stage)
-    ready = normalize(given) if given.dtype == np.uint8 else jnp.asarray(given)
-    found = [prediction.predict(model, one, ready, batch_size=batch_size) for one in networks]
+    opened = _open(workdir, config, stage)
+    given = image_arrays.open_stored(images, opened.channels)
+    stored = given.dtype == np.uint8
+    if not stored and is_imported(workdir):
+        _refuse_pixels(given, images)
+    if not stored:
+        tqdm.write(f"{images} holds floats: taken as normalized already", file=sys.stderr)
+    normalize = opened.normalize if stored else functools.partial(jnp.asarray, dtype=jnp.float32)
+    _refuse_misfit(opened, given, images)
+    found = [
+        prediction.predict(opened.model, one, given, batch_size=batch_size, normalize=normalize)
+        for one in opened.networks
+    ]
     return found[0] if len(found) == 1 else np.stack(found)
 
 
-def _open(
-    workdir: Path, config: ConfigDict, stage: str
-) -> tuple[Any, list[Variables], Callable[[np.ndarray], Array]]:
-    """Model, networks, and what normalizes stored images."""
+class _Opened(NamedTuple):
+    """Model, networks, what normalizes stored images, and how many channels these may have."""
+
+    model: Any
+    networks: list[Variables]
+    normalize: Normalize
+    channels: tuple[int, ...]
+
+
+def _open(workdir: Path, config: ConfigDict, stage: str) -> _Opened:
     if is_imported(workdir):
         refuse_unknown(stage, [TRAINED], "the stage of an imported network")
         model, variables = imported_run.load(workdir, config)
         mean, std = config.data.mean, config.data.std
-        return model, [variables], lambda images: standardize(jnp.asarray(images), mean, std)
+
+        def rgb(images: np.ndarray) -> Array:
+            return standardize(jnp.asarray(image_arrays.as_rgb(images)), mean, std)
+
+        return _Opened(model, [variables], rgb, (1, image_arrays.RGB))
     training = image_run.open_training(config, image_noise=False)
     state = image_run.load_stages(workdir, config, [stage], training=training)[stage]
     held = jax.device_get(state.params)
@@ -78,11 +105,38 @@ def _open(
         jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[row]), held)
         for row in range(len(config.seeds))
     ]
-    return (
+    return _Opened(
         models.build(config.model),
         networks,
         lambda images: training.data.normalize(jax.random.key(0), jnp.asarray(images)),
+        (training.data.test.images.shape[-1],),
     )
+
+
+def _refuse_pixels(images: np.ndarray, path: Path) -> None:
+    """Raises DataError where floats cannot be normalized images: they are dark nowhere, or grey."""
+    if images.shape[-1] != image_arrays.RGB:
+        raise DataError(f"{path} holds grey floats; expected uint8, or normalized floats of RGB")
+    if min(part.min() for part in parts(images)) >= 0:
+        raise DataError(
+            f"{path} holds floats, none of them negative: pixels, it seems. Expected uint8, or "
+            "floats that are normalized already, (pixels from 0 to 1 - mean) / std"
+        )
+
+
+def _refuse_misfit(opened: _Opened, images: np.ndarray, path: Path) -> None:
+    """Raises DataError where images have a size that the network cannot take."""
+    channels = opened.channels[-1]
+    one = jax.ShapeDtypeStruct((1, *images.shape[1:3], channels), jnp.float32)
+    try:
+        jax.eval_shape(
+            lambda image: opened.model.apply(opened.networks[0]._asdict(), image, train=False), one
+        )
+    except (FlaxError, TypeError) as error:
+        raise DataError(
+            f"{path} has shape {images.shape}; the network cannot take images of this size: "
+            f"expected those that it was trained on ({type(error).__name__})"
+        ) from error
 
 
 def main(argv: Sequence[str]) -> None:
@@ -92,7 +146,10 @@ def main(argv: Sequence[str]) -> None:
         "--workdir", type=storage.path, required=True, help="a run, packed or imported"
     )
     parser.add_argument(
-        "--images", type=storage.path, required=True, help=".npy, (n, h, w, channels)"
+        "--images",
+        type=storage.path,
+        required=True,
+        help=".npy, (n, h, w, channels): uint8, or floats that are normalized already",
     )
     parser.add_argument("--out", type=storage.path, required=True, help="the .npy file to write")
     parser.add_argument("--stage", default="trained", help="of the networks (%(default)s)")
@@ -101,7 +158,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     args = parser.parse_args(argv)
     command_line.refuse_existing(args.out, overwrite=args.overwrite, because="not replaced")
-    (stage,) = parse_stages(args.stage)
+    command_line.refuse_unwritable(args.out)
+    stage = parse_stage(args.stage)
     if args.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {args.batch_size}")
     runtime.use_compilation_cache()

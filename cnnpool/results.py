@@ -24,11 +24,15 @@ from collections.abc import Mapping
 import json
 from pathlib import Path
 
+import h5netcdf
 import xarray as xr
 
 from cnnpool import storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import CnnpoolError
+
+# Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was never set.
+h5netcdf.File._writable = False
 
 SCHEMA_VERSION = 1
 DIMENSIONS = ("seed", "stage", "transform", "layer")
@@ -82,7 +86,18 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
     for name, dataset in groups.items():
         check(dataset, f"network {name}")
     tree = xr.DataTree.from_dict(groups)
-    write_atomically(path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf"))
+    encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
+    write_atomically(
+        path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf", encoding=encoding)
+    )
+
+
+def _checksums(dataset: xr.Dataset) -> dict[str, dict[str, bool]]:
+    """The encoding by which HDF5 notices a changed number in an array."""
+    numbers = [
+        name for name, one in dataset.variables.items() if one.ndim and one.dtype.kind != "U"
+    ]
+    return {str(name): {"fletcher32": True} for name in numbers}
 
 
 def read_networks(path: Path) -> dict[str, xr.Dataset]:

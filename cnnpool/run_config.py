@@ -30,6 +30,10 @@ class ConfigMismatchError(CnnpoolError):
     """A working directory holds a run of another config."""
 
 
+class ConfigFileError(CnnpoolError):
+    """A config on the disk is damaged."""
+
+
 def is_deep(config: ConfigDict) -> bool:
     """Whether a run is of deep networks on images, not of simple ones on a ring."""
     return config.data.name != "scale1d"
@@ -75,6 +79,7 @@ def load(workdir: Path, *, data_dir: str | None = None) -> ConfigDict:
     Raises:
       ValueError: if the data is not read from a folder, and one is given.
       FileNotFoundError: if no run was started there.
+      ConfigFileError: if the file is damaged.
     """
     path = config_path(workdir)
     if not path.is_file():
@@ -82,8 +87,22 @@ def load(workdir: Path, *, data_dir: str | None = None) -> ConfigDict:
             f"{workdir} holds no run: expected {path.name} in it, as `python -m cnnpool.train "
             f"--config=CONFIG --workdir={workdir}` leaves it"
         )
-    config = from_dict(json.loads(path.read_text()))
+    config = from_dict(_read(path))
     return config if data_dir is None else with_data_dir(config, data_dir)
+
+
+def _read(path: Path) -> dict:
+    """Raises ConfigFileError unless the file holds a config."""
+    try:
+        fields = json.loads(path.read_text())
+        fields["seeds"], fields["model"]["name"], fields["data"]["name"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigFileError(
+            f"{path} is damaged ({type(error).__name__}: {error}); expected the config that "
+            "cnnpool.train, pack or import_weights left there: make the folder again, or take the "
+            "file from a copy"
+        ) from error
+    return fields
 
 
 def from_dict(fields: dict) -> ConfigDict:

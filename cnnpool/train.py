@@ -23,7 +23,7 @@ from ml_collections import ConfigDict, config_flags
 
 from cnnpool import command_line, distributed, lease, run_config, runtime, storage
 from cnnpool.errors import PreemptedError
-from cnnpool.training import image_loop, loop
+from cnnpool.training import any_network
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.loop import checkpoint_directory
 
@@ -81,7 +81,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )
-    state = (image_loop if deep else loop).train(config, workdir)
+    state = any_network.train(config, workdir)
     if _PRUNE.value:
         with contextlib.ExitStack() as stack:
             distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))

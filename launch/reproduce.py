@@ -140,6 +140,8 @@ def main(argv: Sequence[str]) -> None:
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
     if (args.preset == IMAGENET) != (args.weights is not None):
         parser.error("--preset=imagenet and --weights=DIR go together")
+    if args.preset == IMAGENET and args.data != IMAGENET and args.images is None:
+        parser.error(f"--images=DIR must name the folder of the images (--data={args.data})")
     failures = []
     for item in items if args.item == "all" else (args.item,):
         try:

@@ -20,7 +20,7 @@ from cnnpool import command_line, distributed, run_config, run_status, runtime
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.eval import evaluate
 from cnnpool.running import running
-from cnnpool.training import image_loop, loop
+from cnnpool.training import any_network
 from launch.engines import slurm
 from launch.jobs import SweepError, read_spec
 
@@ -46,7 +46,7 @@ def run(spec: Path) -> None:
         len(job.config.seeds), devices_per_network=devices, processes=processes
     )
     with running(folder) as process, distributed.ending_together(process.record):
-        (image_loop if deep else loop).train(job.config, folder, process=process)
+        any_network.train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")
             process.call(

@@ -85,6 +85,14 @@ def test_filters_of_a_depthwise_kernel_are_permuted():
     assert before == after
 
 
+def test_a_depthwise_kernel_that_is_not_named_is_refused():
+    params = {"dw": {"kernel": jnp.ones((3, 3, 1, 40))}, "pw": {"kernel": jnp.ones((1, 1, 40, 8))}}
+    with pytest.raises(ValueError, match=r"dw/kernel has shape \(3, 3, 1, 40\), one channel"):
+        channels.shuffle_channels(params, jax.random.key(0), pattern=".*")
+    with pytest.raises(ValueError, match="'wd/kernel' matches no parameter; there are dw/kernel"):
+        channels.shuffle_channels(params, jax.random.key(0), pattern="pw.*", depthwise="wd/kernel")
+
+
 def mean_channel(params):
     return channels.mean_channel_filters(
         params, pattern=transforms.FILTERS, image_layer=transforms.IMAGE_LAYER

@@ -27,10 +27,13 @@ def run(*arguments, cwd=ROOT):
     ("command", "words"),
     [
         ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
-        ("cnnpool.eval", ["--transforms", "mean_channel_filters", "--overwrite", "pooling budget"]),
+        (
+            "cnnpool.eval",
+            ["--transforms", "mean_channel_filters", "floats from 0 to 1", "pooling budget"],
+        ),
         ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
         ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
-        ("cnnpool.predict", ["--images", "uint8", "--workdir"]),
+        ("cnnpool.predict", ["--images", "uint8", "(pixels - mean) / std"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),
         ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),
@@ -228,6 +231,15 @@ def test_an_expected_error_becomes_one_line(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["command"])
     with pytest.raises(SystemExit, match="error: expected this, got that"):
         command_line.run(main)
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "file").touch()
+    command_line.refuse_unwritable(tmp_path / "new" / "a.nc")
+    with pytest.raises(IsADirectoryError, match="is a folder; expected the name of the file"):
+        command_line.refuse_unwritable(tmp_path)
+    with pytest.raises(NotADirectoryError, match=r"a\.nc cannot be written: .*file is a file"):
+        command_line.refuse_unwritable(tmp_path / "file" / "a.nc")
 
 
 def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):

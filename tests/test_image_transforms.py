@@ -45,6 +45,14 @@ def kernels(variables, *, main_only=False):
     }
 
 
+def test_the_one_channel_of_grey_images_stays_where_it_is():
+    variables = network("lenet")
+    grey = jax.tree.map(lambda leaf: leaf, variables)
+    grey.params["conv01"]["kernel"] = grey.params["conv01"]["kernel"][:, :, :1]
+    assert changed("channel_shuffle_image", grey) == {"params/conv02/kernel"}
+    assert changed("channel_shuffle:conv01", grey) == set()
+
+
 @pytest.mark.parametrize("name", ["vgg11_bn", "resnet18", "efficientnet_b0"])
 def test_a_shuffle_changes_every_convolution_but_the_first_and_nothing_else(name):
     variables = network(name)

@@ -76,6 +76,7 @@ def test_weights_are_found_by_torchvision_s_names(tmp_path, files, name, message
 @pytest.mark.parametrize(
     "flags",
     [
+        ["fig2", "--preset=imagenet", "--weights=w"],
         ["fig9", "--preset=cpu"],
         ["fig4", "--preset=imagenet", "--weights=w"],
         ["fig2", "--preset=imagenet"],

@@ -71,9 +71,29 @@ def test_uint8_images_are_normalized(imported, tmp_path):
     mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
     np.save(tmp_path / "stored.npy", pixels)
     np.save(tmp_path / "ready.npy", (pixels / 255 - mean) / std)
-    stored, ready = (predict.predict(imported, tmp_path / f"{n}.npy") for n in ("stored", "ready"))
+    stored, ready = (
+        predict.predict(imported, tmp_path / f"{n}.npy", batch_size=1) for n in ("stored", "ready")
+    )
     # Outputs of up to 100 after twenty layers of float32.
     np.testing.assert_allclose(stored, ready, rtol=0, atol=1e-5 * abs(ready).max())
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.ones((2, 40, 40, 3)), "none of them negative: pixels, it seems. Expected uint8, or"),
+        (-np.ones((2, 40, 40)), "holds grey floats"),
+        (
+            -np.ones((2, 3, 40, 40)),
+            r"x.npy has shape .*channels last, 1 or 3 .*come first",
+        ),
+        (np.zeros((40, 40, 3), np.uint8), "one picture"),
+    ],
+)
+def test_images_that_are_not_the_network_s(imported, tmp_path, images, message):
+    np.save(tmp_path / "x.npy", images)
+    with pytest.raises(DataError, match=message):
+        predict.predict(imported, tmp_path / "x.npy")
 
 
 @pytest.mark.filterwarnings("ignore:outside T_min:UserWarning")
@@ -101,7 +121,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
     target = "cnnpool.measuring.image_network.moments"
     monkeypatch.setattr(target, stopped)
     with pytest.raises(KeyboardInterrupt):
-        evaluation.evaluate(imported, out, **given)
+        evaluation.evaluate(imported, out, **given | {"settings": {"images": 6, "shuffles": 3}})
     assert not out.exists()
     found = evaluation.evaluate(imported, out, **given)
     assert calls == ["none", "channel_shuffle", "channel_shuffle", "channel_shuffle"]
@@ -171,6 +191,19 @@ def test_features_alone_give_a_features_only_network(whole):
     assert any("is NaN" in note for note in found.notes)
 
 
+def test_vgg16_features_have_a_normalization_of_their_own(tmp_path):
+    with np.load(GOLDEN.with_name("vgg16.npz")) as file:
+        shapes = {str(k): s[s > 0] for k, s in zip(file["keys"], file["shapes"], strict=True)}
+    state = {k: np.zeros(s, np.float32) for k, s in shapes.items() if k.startswith("features")}
+    state["classifier.0.bias"] = np.full(4096, np.nan, np.float32)
+    safetensors.numpy.save_file(state, tmp_path / "a.safetensors")
+    given = "vgg16", tmp_path / "a.safetensors", tmp_path / "run"
+    notes = import_weights.import_weights(*given, std=(0.5, 0.5, 0.5)).notes
+    assert any("0.48235,0.45882,0.40784" in note for note in notes)
+    data = run_config.load(tmp_path / "run").data
+    assert (data.mean, data.std) == ((0.48235, 0.45882, 0.40784), (0.5, 0.5, 0.5))
+
+
 def test_a_network_with_other_outputs_keeps_them(whole):
     seven = whole | {"fc.weight": whole["fc.weight"][:7], "fc.bias": whole["fc.bias"][:7]}
     assert conversion.to_network("resnet18", seven).model.outputs == 7
@@ -223,10 +256,20 @@ def test_other_precisions_are_read(whole, kind, tmp_path):
     np.testing.assert_array_equal(kernel, expected)
 
 
-def test_prefixes_of_parallel_training_are_taken_off(whole, tmp_path):
-    few = {f"module.{k}": v for k, v in list(whole.items())[:3]}
+@pytest.mark.parametrize("prefix", ["module.", "model._orig_mod.", "_orig_mod.module."])
+def test_prefixes_of_training_programs_are_taken_off(whole, prefix, tmp_path):
+    few = {f"{prefix}{k}": v for k, v in list(whole.items())[:3]}
+    few["n_averaged"] = np.array(3)
     safetensors.numpy.save_file(few, tmp_path / "a.safetensors")
     assert set(state_dict.read(tmp_path / "a.safetensors")) == set(list(whole)[:3])
+
+
+def test_a_foreign_prefix_is_seen_and_the_file_named(whole, tmp_path):
+    foreign = {f"backbone.{k}": v for k, v in whole.items()}
+    safetensors.numpy.save_file(foreign, tmp_path / "a.safetensors")
+    message = r"a\.safetensors: .*(.|\n)*missing: .*(.|\n)*left over: backbone\..*(.|\n)*: 9\d more"
+    with pytest.raises(StateDictError, match=message):
+        import_weights.import_weights("resnet18", tmp_path / "a.safetensors", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -268,6 +311,10 @@ def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_pa
         import_weights.import_weights(
             "resnet18", tmp_path / "a.safetensors", tmp_path / "b", std=(1.0, 1.0, 0.0)
         )
+    with pytest.raises(ValueError, match="Divide by 255"):
+        import_weights.import_weights(
+            "resnet18", tmp_path / "a.safetensors", tmp_path / "b", mean=(123.7, 116.3, 103.5)
+        )
     assert not (tmp_path / "b").exists()
     run = tmp_path / "run"
     import_weights.import_weights("resnet18", tmp_path / "a.safetensors", run)
@@ -280,3 +327,10 @@ def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_pa
     (run / folder.SUMMARY).write_text("{}")
     with pytest.raises(ImportedError, match="import the network again"):
         predict.predict(run, tmp_path / "x.npy")
+    (run / folder.WEIGHTS).unlink()
+    with pytest.raises(ImportedError, match=r"weights\.safetensors is not there"):
+        predict.predict(run, tmp_path / "x.npy")
+    for text in ("{", "{}"):
+        (run / "config.json").write_text(text)
+        with pytest.raises(run_config.ConfigFileError, match=r"config\.json is damaged"):
+            predict.predict(run, tmp_path / "x.npy")

@@ -1,6 +1,7 @@
 """Pictures: torchvision's resize and crop, odd files, folders, and ImageNet through TFDS."""
 
 import io
+import os
 from pathlib import Path
 
 import jax
@@ -73,7 +74,7 @@ def test_one_pixel_and_rotated_pictures():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot identify image file"),
+        (b"", "^cannot identify image file: damaged, or no picture$"),
         (b"a text called .jpg", "cannot identify image file"),
         (encoded(Image.fromarray(picture(90, 90)), "JPEG")[:-300], "truncated"),
         (encoded(Image.fromarray(picture(90, 90)))[:2000], "truncated|broken"),
@@ -154,14 +155,37 @@ def test_unreadable_pictures_are_passed_over_in_order(root):
     assert data.unreadable == (str(path.relative_to(root)),)
 
 
-@pytest.mark.parametrize("where", ["absent", "empty", "nothing"])
-def test_folders_without_pictures(where, tmp_path):
+def test_pictures_beside_class_folders_are_left_out_and_hidden_folders_are_none(root, capsys):
+    before = image_folder.fingerprint(folder_config(root))
+    (root / ".ipynb_checkpoints").mkdir()
+    stray = root / os.fsdecode(b"str\xe4y.png")
+    for path in (stray, root / ".ipynb_checkpoints" / "0.png"):
+        Image.new("L", (20, 18)).save(path)
+    data = image_folder.build(folder_config(root), count=8, seed=0)
+    assert data.classes == 2
+    assert sorted(levels(data)) == list(range(8))
+    assert image_folder.fingerprint(folder_config(root)) == before
+    said = "1 pictures are left out:\n  str\\xe4y.png: in no class folder\n"
+    assert capsys.readouterr().out == said
+    with pytest.raises(DataError, match=r"has 8 pictures .*=9. Not counted are:\n  str"):
+        image_folder.build(folder_config(root), count=9, seed=0)
+    stray.rename(root / "c0" / stray.name)
+    assert image_folder.fingerprint(folder_config(root)) != before
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [("absent", "is not there"), ("empty", "has no pictures"), ("nothing", "--data_dir must name")],
+)
+def test_folders_without_pictures(where, message, tmp_path):
     (tmp_path / "empty").mkdir()
     place = None if where == "nothing" else tmp_path / where
     config = folder_config(place)
     config.data_dir = place and str(place)
-    with pytest.raises((DataError, ValueError), match=r"is not there|has no pictures|--data_dir"):
+    with pytest.raises((DataError, ValueError), match=message):
         image_folder.build(config, count=1, seed=0)
+    with pytest.raises((DataError, ValueError), match=message):
+        image_folder.fingerprint(config)
 
 
 def test_arrays_are_measured_as_they_are(tmp_path):
@@ -179,6 +203,43 @@ def test_arrays_are_measured_as_they_are(tmp_path):
     assert labelled.test.labels.tolist() == rows
     with pytest.raises(DataError, match="has 5 images; expected at least --num_images=6"):
         image_arrays.build(config, count=6, seed=0)
+
+
+def test_arrays_are_read_once_and_floats_are_pixels_from_0_to_1(tmp_path, monkeypatch):
+    images, reads = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 1), np.uint8), []
+    read = image_arrays.arrays.read_npy
+    monkeypatch.setattr(
+        image_arrays.arrays, "read_npy", lambda *a, **o: [reads.append(a), read(*a, **o)][1]
+    )
+    ready = []
+    for stored in (images, images / 255):
+        np.save(tmp_path / "images.npy", stored)
+        config = folder_config(tmp_path)
+        image_arrays.fingerprint(config)
+        data = image_arrays.build(config, count=3, seed=0)
+        ready.append(data.normalize(jax.random.key(0), data.test.images))
+    assert len(reads) == 2
+    assert ready[0].shape == (3, 6, 6, 3)
+    np.testing.assert_allclose(*ready, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.full((5, 6, 6, 3), 2.0), "floats from 2 to 2; expected pixels from 0 to 1, or uint8"),
+        (np.full((5, 6, 6, 3), -0.1), "do not normalize them"),
+        (np.zeros((5, 3, 6, 6)), r"channels last, 1 or 3 of them; channels come first"),
+        (
+            np.zeros((5, 6, 6, 2)),
+            r"images.npy has shape \(5, 6, 6, 2\); .*1 or 3 of them$",
+        ),
+        (np.zeros((6, 6, 3)), r"shape \(6, 6, 3\), which is one picture.*give images\[None\]"),
+    ],
+)
+def test_arrays_that_are_no_pixels(tmp_path, images, message):
+    np.save(tmp_path / "images.npy", images)
+    with pytest.raises(DataError, match=message):
+        image_arrays.fingerprint(folder_config(tmp_path))
 
 
 class Records(list):

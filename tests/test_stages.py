@@ -8,6 +8,13 @@ from cnnpool.measuring import stages
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
 
 
+def test_one_stage_is_one():
+    assert stages.parse_stage("12") == "12"
+    for text in ("init,trained", "all"):
+        with pytest.raises(ValueError, match=f"--stage={text}: expected one stage"):
+            stages.parse_stage(text)
+
+
 def epochs_of(names, epochs):
     stage_names = stages.parse_stages(names)
     store = mock.create_autospec(CheckpointStore, instance=True, epochs=epochs, directory="here")

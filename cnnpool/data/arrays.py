@@ -6,7 +6,7 @@ each channel over the training images, as CIFAR-10 is (protocol, section 7), and
 augmented.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +17,13 @@ from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 import numpy as np
 
+from cnnpool import storage
 from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored
 
 Images = Shaped[np.ndarray, "images height width channels"]
 Labels = Int[np.ndarray, " images"]
 
-_CHUNK = 1000  # images held in float64 at once
+_CHUNK = 1000  # images converted at once
 
 
 class Arrays(NamedTuple):
@@ -72,21 +73,34 @@ def load_part(images_path: Path, labels_path: Path) -> Arrays:
     """
     images = check_images(read_npy(images_path), images_path)
     labels = check_labels(read_npy(labels_path), labels_path)
+    refuse_other_count(images, images_path, labels, labels_path)
+    return Arrays(images, labels)
+
+
+def refuse_other_count(
+    images: np.ndarray, images_path: Path, labels: np.ndarray, labels_path: Path
+) -> None:
+    """Raises DataError unless there is a label for each image."""
     if len(images) != len(labels):
         raise DataError(
             f"{images_path} holds {len(images)} images and {labels_path} {len(labels)} labels; "
             "expected one label for each image"
         )
-    return Arrays(images, labels)
 
 
-def read_npy(path: Path) -> np.ndarray:
+def read_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
     """The array of one .npy file; pickled objects are refused, as they can run any code.
+
+    Args:
+      path: of the file.
+      mapped: leaves the numbers on the disk until they are used; what is in a bucket is read.
 
     Raises:
       DataError: if the file is missing, damaged or holds pickled objects.
     """
     try:
+        if mapped and not storage.is_remote(path):
+            return np.lib.format.open_memmap(path, mode="r")
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
@@ -105,6 +119,16 @@ def check_images(images: np.ndarray, path: Path) -> Images:
     Raises:
       DataError: if shape or type is another, there is none, or a value is not finite.
     """
+    checked = check_stored(images, path)
+    return checked if checked.dtype == np.uint8 else checked.astype(np.float32, copy=False)
+
+
+def check_stored(images: np.ndarray, path: Path) -> Images:
+    """Images as (n, h, w, c), of uint8 or of the floats they are; nothing is copied.
+
+    Raises:
+      DataError: if shape or type is another, there is none, or a value is not finite in float32.
+    """
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(
             f"{path} has shape {images.shape}; expected (images, height, width) or "
@@ -115,15 +139,21 @@ def check_images(images: np.ndarray, path: Path) -> Images:
         return images
     if not np.issubdtype(images.dtype, np.floating):
         raise DataError(f"{path} has type {images.dtype}; expected uint8 or floating point")
-    with np.errstate(over="ignore"):  # what overflows is refused below
-        images = images.astype(np.float32)
-    finite = np.isfinite(images).all(axis=(1, 2, 3))
+    finite = np.concatenate([np.isfinite(part).all((1, 2, 3)) for part in parts(images)])
     if not finite.all():
         raise DataError(
             f"{path} has values that are not finite (NaN, or beyond float32) in "
             f"{(~finite).sum()} images, the first at index {np.argmin(finite)}"
         )
     return images
+
+
+def parts(images: Images) -> Iterator[Images]:
+    """The images, a thousand at a time, floats in float32."""
+    for start in range(0, len(images), _CHUNK):
+        part = images[start : start + _CHUNK]
+        with np.errstate(over="ignore"):  # what overflows is not finite, and refused
+            yield part if part.dtype == np.uint8 else part.astype(np.float32, copy=False)
 
 
 def check_labels(labels: np.ndarray, path: Path) -> Labels:
@@ -172,9 +202,8 @@ def channel_moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...
     """
     unit = 255.0 if images.dtype == np.uint8 else 1.0
     count = images[..., 0].size
-    parts = [images[start : start + _CHUNK] for start in range(0, len(images), _CHUNK)]
-    mean = sum(part.sum((0, 1, 2), dtype=np.float64) for part in parts) / count
-    variance = sum(((part - mean) ** 2).sum((0, 1, 2)) for part in parts) / count
+    mean = sum(part.sum((0, 1, 2), dtype=np.float64) for part in parts(images)) / count
+    variance = sum(((part - mean) ** 2).sum((0, 1, 2)) for part in parts(images)) / count
     return tuple((mean / unit).tolist()), tuple((np.sqrt(variance) / unit).tolist())
 
 

@@ -1,12 +1,14 @@
 """Images of a user, prepared already: `images.npy` in a folder, to measure a network on.
 
-(n, h, w, c), uint8 or floating point; they are normalized with the network's mean and standard
-deviation. `labels.npy` beside it, class numbers of the network, gives a test error if it holds the
-network's last class; with fewer classes it may be of other ones.
+(n, h, w, c), channels last, pixels: uint8, or floating point from 0 to 1. They are normalized with
+the network's mean and standard deviation. `labels.npy` beside it, class numbers of the network,
+gives a test error if it holds the network's last class; with fewer classes it may be of other ones.
 """
 
+import functools
 import hashlib
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,8 @@ from cnnpool.data import arrays
 from cnnpool.data.images import DataError, MeasuredImages, Split
 
 IMAGES, LABELS = "images.npy", "labels.npy"
+RGB = 3
+_ROUNDING = 1e-3  # of pixels from 0 to 1
 
 
 def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
@@ -28,40 +32,106 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
       seed: of the choice; a smaller count takes the first of a larger one.
 
     Raises:
-      DataError: if a file is absent or damaged, or has too few images.
+      DataError: if a file is absent or damaged, has too few images, or holds no pixels.
     """
-    images, labels = _load(config)
+    images, labels, digest = _read(config)
     if count > len(images):
         raise DataError(
             f"{config.data_dir} has {len(images)} images; expected at least --num_images={count}"
         )
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(images)))[:count]
+    chosen = arrays.check_images(images[order], Path(config.data_dir) / IMAGES)
     return MeasuredImages(
-        test=Split(jnp.asarray(images[order]), jnp.asarray(labels[order])),
+        test=Split(jnp.asarray(as_rgb(chosen)), jnp.asarray(labels[order])),
         mean=tuple(config.mean),
         std=tuple(config.std),
-        source=f"arrays ({fingerprint(config)})",
+        source=f"arrays ({digest})",
         classes=int(labels.max()) + 1 if labels.min() >= 0 else None,
     )
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """A checksum of images and labels."""
-    digest = hashlib.sha256()
-    for part in _load(config):
-        digest.update(np.ascontiguousarray(part).data)
-    return f"{IMAGES}, with labels sha256 {digest.hexdigest()[:12]}"
+    """A checksum of images and labels.
+
+    Raises:
+      DataError: if a file is absent or damaged, or holds no pixels.
+    """
+    return _read(config).digest
 
 
-def _folder(config: ConfigDict) -> Path:
+def open_stored(path: Path, channels: tuple[int, ...] = (1, RGB)) -> arrays.Images:
+    """Images of an .npy file, which stay on the disk until they are used.
+
+    Args:
+      path: of the file.
+      channels: how many there may be.
+
+    Raises:
+      DataError: if the file is absent or damaged, or holds something else.
+    """
+    images = arrays.read_npy(path, mapped=True)
+    expected = f"(images, height, width, channels), channels last, {_either(channels)} of them"
+    if images.ndim == 3 and images.shape[-1] in (RGB, RGB + 1):
+        raise DataError(
+            f"{path} has shape {images.shape}, which is one picture; expected {expected}: give "
+            "images[None]"
+        )
+    images = arrays.check_stored(images, path)
+    if images.shape[-1] not in channels:
+        hint = ""
+        if images.shape[1] in channels:
+            hint = "; channels come first: give images.transpose(0, 2, 3, 1)"
+        raise DataError(f"{path} has shape {images.shape}; expected {expected}{hint}")
+    return images
+
+
+def as_rgb(images: np.ndarray) -> np.ndarray:
+    """Grey images with three equal channels; others as they are."""
+    return np.repeat(images, RGB, axis=-1) if images.shape[-1] == 1 else images
+
+
+class _Read(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+    digest: str
+
+
+def _read(config: ConfigDict) -> _Read:
     if not config.data_dir:
         raise ValueError(f"--data_dir must name the folder of {IMAGES}")
-    return Path(config.data_dir).expanduser()
+    folder = Path(config.data_dir).expanduser()
+    files = [folder / name for name in (IMAGES, LABELS) if (folder / name).is_file()]
+    return _once(folder, tuple((path, path.stat().st_mtime_ns) for path in files))
 
 
-def _load(config: ConfigDict) -> tuple[np.ndarray, np.ndarray]:
-    folder = _folder(config)
+@functools.lru_cache(maxsize=1)
+def _once(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Read:
+    """Reads a folder; again only when a file is changed."""
+    images = open_stored(folder / IMAGES)
+    _refuse_other_units(images, folder / IMAGES)
+    labels = np.full(len(images), -1, np.int32)
     if (folder / LABELS).exists():
-        return arrays.load_part(folder / IMAGES, folder / LABELS)
-    images = arrays.check_images(arrays.read_npy(folder / IMAGES), folder / IMAGES)
-    return images, np.full(len(images), -1, np.int32)
+        found = arrays.read_npy(folder / LABELS)
+        labels = arrays.check_labels(found, folder / LABELS)
+        arrays.refuse_other_count(images, folder / IMAGES, labels, folder / LABELS)
+    digest = hashlib.sha256()
+    for part in (*arrays.parts(images), labels):
+        digest.update(np.ascontiguousarray(part).data)
+    return _Read(images, labels, f"{IMAGES}, with labels sha256 {digest.hexdigest()[:12]}")
+
+
+def _refuse_other_units(images: np.ndarray, path: Path) -> None:
+    """Raises DataError where floats are no pixels from 0 to 1."""
+    if images.dtype == np.uint8:
+        return
+    bounds = [(float(part.min()), float(part.max())) for part in arrays.parts(images)]
+    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
+    if least < -_ROUNDING or most > 1 + _ROUNDING:
+        raise DataError(
+            f"{path} holds floats from {least:.4g} to {most:.4g}; expected pixels from 0 to 1, or "
+            "uint8: do not normalize them, the network's mean and std are applied"
+        )
+
+
+def _either(numbers: tuple[int, ...]) -> str:
+    return " or ".join(map(str, numbers))

@@ -6,6 +6,7 @@ named and passed over.
 
 from collections.abc import Sequence
 import hashlib
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,29 +35,30 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
       DataError: if there are too few pictures that can be read.
       ValueError: if a field is impossible.
     """
-    if not config.data_dir:
-        raise ValueError("--data_dir must name the folder of the images")
-    root = Path(config.data_dir).expanduser()
-    files, labels, classes = find(root)
+    root = _root(config)
+    files, labels, classes, strays = find(root)
+    outside = [(_shown(path, root), "in no class folder") for path in strays]
     if count > len(files):
         raise DataError(
             f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or in folders in it); "
-            f"expected at least --num_images={count}"
+            f"expected at least --num_images={count}{_named('. Not counted are', outside)}"
         )
+    if outside:
+        tqdm.write(f"{len(outside)} pictures are left out{_named('', outside)}")
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(files)))
     chosen = [files[place] for place in order]
     openers = [path.read_bytes for path in chosen]
     sizes = Sizes(config.resize, config.crop)
     found = preparation.read_many(openers, count, sizes, what=f"reading {root.name}")
-    unreadable = [(str(chosen[p].relative_to(root)), why) for p, why in found.unreadable.items()]
+    unreadable = [(_shown(chosen[p], root), why) for p, why in found.unreadable.items()]
     if len(found.places) < count:
         raise DataError(
             f"{root} has {len(found.places)} pictures that can be read; expected at least "
-            f"--num_images={count}. These could not be read:\n{preparation.named(unreadable)}"
+            f"--num_images={count}{_named('. These could not be read', unreadable)}"
         )
     if unreadable:
-        listed = preparation.named(unreadable)
-        tqdm.write(f"{len(unreadable)} files could not be read and are left out:\n{listed}")
+        left_out = "files could not be read and are left out"
+        tqdm.write(f"{len(unreadable)} {left_out}{_named('', unreadable)}")
     return measured(
         found.images,
         [labels[order[place]] for place in found.places],
@@ -72,10 +74,26 @@ def fingerprint(config: ConfigDict) -> str:
 
     Raises:
       DataError: if there is no such folder, or no picture in it.
+      ValueError: if none is named.
     """
-    root = Path(config.data_dir or ".").expanduser()
+    root = _root(config)
     listing = "\n".join(f"{p.relative_to(root)} {p.stat().st_size}" for p in find(root).files)
-    return f"names and sizes, sha256 {hashlib.sha256(listing.encode()).hexdigest()[:12]}"
+    return f"names and sizes, sha256 {hashlib.sha256(os.fsencode(listing)).hexdigest()[:12]}"
+
+
+def _root(config: ConfigDict) -> Path:
+    if not config.data_dir:
+        raise ValueError("--data_dir must name the folder of the images")
+    return Path(config.data_dir).expanduser()
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A name that can be printed, whatever its bytes are."""
+    return os.fsencode(path.relative_to(root)).decode(errors="backslashreplace")
+
+
+def _named(words: str, files: Sequence[tuple[str, str]]) -> str:
+    return f"{words}:\n{preparation.named(files)}" if files else ""
 
 
 class Pictures(NamedTuple):
@@ -85,15 +103,19 @@ class Pictures(NamedTuple):
       files: sorted.
       labels: numbers of their class folders in sorted order; -1 without.
       classes: how many class folders there are; None without.
+      strays: pictures beside class folders, which are left out.
     """
 
     files: list[Path]
     labels: list[int]
     classes: int | None
+    strays: list[Path]
 
 
 def find(root: Path) -> Pictures:
-    """All pictures of a folder.
+    """All pictures of a folder: those of its class folders, or without any, those in it.
+
+    Hidden folders are no classes.
 
     Raises:
       DataError: if there is no such folder, or no picture in it.
@@ -101,18 +123,18 @@ def find(root: Path) -> Pictures:
     if not root.is_dir():
         raise DataError(f"{root} is not there; expected a folder of images")
     flat = _pictures(root)
-    if flat:
-        return Pictures(flat, [-1] * len(flat), None)
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     by_class = [_pictures(folder) for folder in folders]
     files = [path for pictures in by_class for path in pictures]
+    if flat and not files:
+        return Pictures(flat, [-1] * len(flat), None, [])
     if not files:
         raise DataError(
             f"{root} has no pictures: expected {', '.join(SUFFIXES)} in it, or in folders in it, "
             "one a class"
         )
     labels = [label for label, pictures in enumerate(by_class) for _ in pictures]
-    return Pictures(files, labels, len(folders))
+    return Pictures(files, labels, len(folders), flat)
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -150,10 +172,15 @@ def default_config(
       std: of each channel.
 
     Raises:
-      ValueError: if they are not three finite numbers each, the stds positive.
+      ValueError: if they are not three numbers each that pixels from 0 to 1 can have.
     """
-    if len(mean) != 3 or len(std) != 3 or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
-        raise ValueError(f"expected three means and three positive stds, got {mean} and {std}")
+    known = len(mean) == len(std) == 3
+    if not (known and all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)):
+        raise ValueError(
+            "expected three means from 0 to 1 and three positive stds of at most 1, pixels "
+            f"counting from 0 to 1; got {tuple(mean)} and {tuple(std)}. Divide by 255 what counts "
+            "from 0 to 255"
+        )
     return ConfigDict(
         {
             "name": "image_folder",

@@ -15,7 +15,7 @@ import warnings
 
 from jaxtyping import UInt8
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 RESIZE, CROP = 256, 224
@@ -85,6 +85,8 @@ def read(content: bytes, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:
             return prepare(image, sizes)
     except UnreadableError:
         raise
+    except UnidentifiedImageError as error:  # its message is an address in memory
+        raise UnreadableError("cannot identify image file: damaged, or no picture") from error
     except Exception as error:  # Pillow's decoders raise anything on damaged files
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
 

@@ -1,6 +1,6 @@
 """From torchvision's state_dicts to the parameters of our networks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import functools
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool import models
+from cnnpool.data import preparation
 from cnnpool.importing import torchvision_names
 from cnnpool.importing.pth import StateDictError
 from cnnpool.importing.state_dict import StateDict
@@ -18,7 +19,9 @@ from cnnpool.training.image_step import Variables
 
 SIZE = 224  # pixels a side
 _COUNTER = ".num_batches_tracked"
-_SHOWN = 8
+_SHOWN = 3  # tensors of each kind of misfit
+# amdegroot's VGG16 without a classifier, torchvision's IMAGENET1K_FEATURES.
+_FEATURES_MEAN, _FEATURES_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
 
 
 class Imported(NamedTuple):
@@ -28,11 +31,15 @@ class Imported(NamedTuple):
       model: `model` section of a config.
       variables: parameters and batch statistics, numpy arrays.
       notes: what a user should know, sentences.
+      mean: of each channel of the images that it was trained on, pixels from 0 to 1.
+      std: of each channel.
     """
 
     model: ConfigDict
     variables: Variables
     notes: tuple[str, ...]
+    mean: tuple[float, ...] = preparation.MEAN
+    std: tuple[float, ...] = preparation.STD
 
 
 def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Imported:
@@ -65,7 +72,18 @@ def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Impor
     config = ConfigDict({"name": torchvision_names.registry_name(name), **fields})
     variables, units = shapes(config)
     layers = torchvision_names.layer_names(name, units)
-    return Imported(config, _converted(variables, layers, state, dtype), tuple(notes))
+    converted = _converted(variables, layers, state, dtype)
+    if empty and name == "vgg16":
+        notes.append(
+            f"torchvision's vgg16_features: unless given, --mean is {_shown(_FEATURES_MEAN)} and "
+            "--std 1/255 each, which it was trained with"
+        )
+        return Imported(config, converted, tuple(notes), _FEATURES_MEAN, _FEATURES_STD)
+    return Imported(config, converted, tuple(notes))
+
+
+def _shown(numbers: tuple[float, ...]) -> str:
+    return ",".join(map(str, numbers))
 
 
 def _whole_names(state: StateDict) -> tuple[StateDict, list[str]]:
@@ -129,22 +147,28 @@ def _our_layout(path: str, array: np.ndarray) -> np.ndarray:
 def _refuse_misfits(
     wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
 ) -> None:
-    misfits = [f"missing: {key} {shape}" for key, shape in wanted.items() if key not in found]
-    misfits += [f"left over: {key} {shape}" for key, shape in found.items() if key not in wanted]
-    misfits += [
-        f"shape: {key} expected {wanted[key]}, got {shape}"
-        for key, shape in found.items()
-        if key in wanted and shape != wanted[key]
-    ]
-    if misfits:
-        more = len(misfits) - _SHOWN
+    kinds = {
+        "missing": [f"{key} {shape}" for key, shape in wanted.items() if key not in found],
+        "left over": [f"{key} {shape}" for key, shape in found.items() if key not in wanted],
+        "shape": [
+            f"{key} expected {wanted[key]}, got {shape}"
+            for key, shape in found.items()
+            if key in wanted and shape != wanted[key]
+        ],
+    }
+    lines = [f"\n  {line}" for kind, misfits in kinds.items() for line in _some(kind, misfits)]
+    if lines:
         raise StateDictError(
-            f"{len(misfits)} tensors do not fit the network:\n  "
-            + "\n  ".join(misfits[:_SHOWN])
-            + (f"\n  and {more} more" if more > 0 else "")
-            + "\nCheck --model; a network with other layers cannot be imported, but measured from "
-            "Python (cnnpool.sensitivity)"
+            f"{sum(map(len, kinds.values()))} tensors do not fit the network:{''.join(lines)}\n"
+            "Check --model, and take off what stands in front of all names; a network with other "
+            "layers cannot be imported, but measured from Python (cnnpool.sensitivity)"
         )
+
+
+def _some(kind: str, misfits: Sequence[str]) -> list[str]:
+    more = len(misfits) - _SHOWN
+    lines = [f"{kind}: {misfit}" for misfit in misfits[:_SHOWN]]
+    return [*lines, f"{kind}: {more} more"] if more > 0 else lines
 
 
 def _refuse_values(state: StateDict, dtype: Any) -> None:

@@ -32,7 +32,10 @@ class ImportedError(CnnpoolError):
 
 def is_imported(folder: Path) -> bool:
     """Whether a folder is one of an imported network, whole or damaged."""
-    return (folder / WEIGHTS).is_file()
+    if (folder / WEIGHTS).is_file():
+        return True
+    known = run_config.config_path(folder).is_file()
+    return known and "training" not in run_config.load(folder)
 
 
 def refuse_other(folder: Path, *, overwrite: bool) -> None:
@@ -110,6 +113,8 @@ def load(folder: Path, config: ConfigDict) -> Variables:
       ImportedError: if a file is damaged or of another network.
     """
     path = folder / WEIGHTS
+    if not path.is_file():
+        raise ImportedError(f"{path} is not there; import the network again")
     if file_checksum(path) != summary(folder)["weights_sha256"]:
         raise ImportedError(
             f"{path} is not the file that {SUMMARY} describes; import the network again"

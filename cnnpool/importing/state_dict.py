@@ -15,15 +15,17 @@ StateDict = dict[str, np.ndarray]
 
 # What training programs put a state_dict under, beside epochs and optimizers.
 _INNER = ("state_dict", "model", "model_state_dict", "net")
-_PARALLEL = "module."
+# What parallel training, torch.compile, Lightning and averaging put in front of all names.
+_PREFIXES = ("module.", "_orig_mod.", "model.")
+_AVERAGED = "n_averaged"  # a counter of torch.optim.swa_utils.AveragedModel
 _SUFFIXES = {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth", ".bin": "pth"}
 
 
 def read(path: Path) -> StateDict:
     """The state_dict in a file, as it stands there.
 
-    A dict of a training program is searched for one under `state_dict`, `model`, ...; the prefix
-    `module.` of parallel training is taken off.
+    A dict of a training program is searched for one under `state_dict`, `model`, ...; the
+    prefixes `module.`, `_orig_mod.` and `model.` are taken off where all names have them.
 
     Args:
       path: .pth, .pt or .bin as torch.save writes them, or .safetensors.
@@ -37,8 +39,14 @@ def read(path: Path) -> StateDict:
             f"{path} is called {path.suffix or 'nothing'}; expected one of {', '.join(_SUFFIXES)}"
         )
     found = _read_safetensors(path) if kind == "safetensors" else _innermost(pth.read(path), path)
-    if all(name.startswith(_PARALLEL) for name in found):
-        found = {name.removeprefix(_PARALLEL): array for name, array in found.items()}
+    return _without_prefixes({k: v for k, v in found.items() if k.split(".")[-1] != _AVERAGED})
+
+
+def _without_prefixes(found: StateDict) -> StateDict:
+    """Without what all names begin with, one prefix after the other."""
+    for prefix in _PREFIXES:
+        if found and all(name.startswith(prefix) for name in found):
+            return _without_prefixes({k.removeprefix(prefix): v for k, v in found.items()})
     return found
 
 

@@ -77,13 +77,24 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
     """
     if is_random(name):
         pattern = _pattern(name, variables.params)
-        params = shuffle_channels(variables.params, key, pattern=pattern, depthwise=DEPTHWISE)
-        return variables._replace(params=params)
+        return variables._replace(params=_shuffled(variables.params, key, pattern))
     if name == MEAN_FILTERS:
         both = {"params": variables.params, "batch_stats": variables.batch_stats}
         both = mean_channel_filters(both, pattern=_AVERAGED, image_layer=_IMAGE_LAYER)
         return Variables(both["params"], both.get("batch_stats", {}))
     return variables
+
+
+def _shuffled(params: Params, key: Key[Array, ""], pattern: str) -> Params:
+    """Channels permuted; a kernel that reads one channel alone, as of grey images, stays."""
+    kernels = flatten_dict(params, sep="/")
+    matching = matching_paths(params, pattern)
+    depthwise = [path for path in matching if re.fullmatch(DEPTHWISE, path)]
+    chosen = [path for path in matching if path in depthwise or kernels[path].shape[-2] > 1]
+    if not chosen:
+        return params
+    either = "|".join(map(re.escape, depthwise)) if depthwise else None
+    return shuffle_channels(params, key, pattern="|".join(map(re.escape, chosen)), depthwise=either)
 
 
 def transform_features(name: str, features: Features) -> Features:

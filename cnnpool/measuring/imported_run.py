@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
@@ -137,8 +138,13 @@ def _errors(
     error = loss = float("nan")
     outputs, features_only = config.model.outputs, config.model.features_only
     if images.classes == outputs and not features_only:
-        clean = images.normalize(jax.random.key(0), images.test.images)
-        logits = prediction.predict(model, variables, clean, batch_size=_PREDICTED)
+        logits = prediction.predict(
+            model,
+            variables,
+            images.test.images,
+            batch_size=_PREDICTED,
+            normalize=lambda batch: images.normalize(jax.random.key(0), jnp.asarray(batch)),
+        )
         error, loss = _error_and_loss(logits.astype(np.float64), np.asarray(images.test.labels))
     per_network = ("seed", "stage")
     unknown = np.full((1, 1), np.nan)

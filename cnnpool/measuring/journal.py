@@ -1,23 +1,44 @@
 """What of a long measurement is finished, on disk, so that an interruption loses nothing.
 
 A folder beside the result file holds the moments of one network under one transform a file. It
-goes when the result file is there; a measurement of something else starts it anew.
+goes when the result file is there; a measurement of something else starts it anew, and says so.
+What the names of the parts say may differ: other transforms, more shuffles, other diffeomorphisms.
 """
 
 from collections.abc import Callable
 import functools
+import json
 from pathlib import Path
+import sys
 import zipfile
 import zlib
 
 import numpy as np
+from tqdm import tqdm
 
-from cnnpool import distributed, storage
+from cnnpool import distributed, run_config, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.moments import ImageMoments
 
 Moments = dict[str, ImageMoments]
 _RECORD = "record.json"
+
+
+def of_parts(record: str) -> str:
+    """What makes two parts of one name the same: a measurement's record, less what names say.
+
+    A part is of one network, diffeomorphism, transform and number of a shuffle, whose key depends
+    on that number and the seed alone.
+
+    Args:
+      record: of a measurement, as JSON.
+    """
+    fields = json.loads(record)
+    if "settings" in fields:  # of deep networks
+        del fields["transforms"]
+        for name in ("shuffles", "deltas", "cutoffs"):
+            del fields["settings"][name]
+    return json.dumps(fields, sort_keys=True)
 
 
 class Journal:
@@ -29,7 +50,7 @@ class Journal:
 
     Args:
       out: the result file; the folder is `.NAME.parts` beside it.
-      record: what makes two measurements the same.
+      record: what makes two parts of one name the same, as JSON.
     """
 
     def __init__(self, out: Path, record: str):
@@ -64,10 +85,23 @@ class Journal:
 
     def _write(self, path: Path, name: str, moments: Moments) -> None:
         if not self._is_ours():
-            self.remove()
+            self._begin_anew()
             text = self._record
             write_atomically(self._folder / _RECORD, functools.partial(Path.write_text, data=text))
         write_atomically(path, lambda beside: _write(beside, name, moments))
+
+    def _begin_anew(self) -> None:
+        """Deletes the parts of another measurement, and says which one's."""
+        path = self._folder / _RECORD
+        if path.is_file():
+            both = json.loads(path.read_text()), json.loads(self._record)
+            changed = "; ".join(run_config.differences(*both))
+            tqdm.write(
+                f"unfinished parts of another measurement are deleted, this one begins anew: "
+                f"{changed}",
+                file=sys.stderr,
+            )
+        self.remove()
 
     def remove(self) -> None:
         """Deletes the folder, if it is there."""

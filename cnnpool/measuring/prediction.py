@@ -1,34 +1,38 @@
 """Outputs of one deep network for images, a batch at a time."""
 
+from collections.abc import Callable
 import functools
 import sys
 from typing import Any
 
 import jax
 from jax import Array
-import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 import numpy as np
 from tqdm import tqdm
 
 from cnnpool import runtime
 from cnnpool.training.image_step import Variables
 
+Normalize = Callable[[np.ndarray], Array]
+
 
 def predict(
     model: Any,
     variables: Variables,
-    images: Float[Array, "images height width channels"],
+    images: Shaped[Array | np.ndarray, "images height width channels"],
     *,
     batch_size: int,
+    normalize: Normalize,
 ) -> Float[np.ndarray, "images outputs"]:
     """Outputs in inference mode, with a progress bar.
 
     Args:
       model: of the network.
       variables: of one network.
-      images: normalized.
+      images: as stored; they may lie on the disk.
       batch_size: images at once.
+      normalize: a batch of them.
     """
     batch_size = min(batch_size, len(images))
     found = []
@@ -36,10 +40,10 @@ def predict(
         total=len(images), desc="predicting", unit="image", disable=not sys.stderr.isatty()
     ) as bar:
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size]
+            batch = np.asarray(images[start : start + batch_size])
             # Filled up, so that one program does for all.
-            full = jnp.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
-            outputs = _apply(variables, full, model=model, options=_options())
+            full = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
+            outputs = _apply(variables, normalize(full), model=model, options=_options())
             found.append(np.asarray(outputs)[: len(batch)])
             bar.update(len(batch))
     return np.concatenate(found)

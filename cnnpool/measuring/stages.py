@@ -22,6 +22,18 @@ def parse_stages(text: str) -> tuple[str, ...]:
     return names
 
 
+def parse_stage(text: str) -> str:
+    """The name of one stage, where there may be no more.
+
+    Raises:
+      ValueError: if it is none, or several.
+    """
+    names = parse_stages(text)
+    if len(names) > 1 or ALL in names:
+        raise ValueError(f"--stage={text}: expected one stage; give the command once for each")
+    return names[0]
+
+
 def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:
     """The epoch of every stage; "all" stands for every epoch that is kept, and "trained".
 

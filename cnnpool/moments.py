@@ -347,12 +347,13 @@ def _step(
     stacked = jnp.concatenate(copies)
     # Without the barrier, what makes a unit is repeated in everything that reads it.
     found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
-    flat = {name: f.reshape(*stacked.shape[:2], -1) for name, f in found.items()}
+    # Not (copies, batch, entries): with batches of one XLA would copy it to another layout.
+    flat = {name: f.reshape(len(f), -1) for name, f in found.items()}
 
     def means() -> dict[str, Array]:
         count = total(weights.sum())
         dtypes = {name: layers[name].reference.dtype for name in flat}
-        clean = {name: f[0].astype(dtypes[name]) for name, f in flat.items()}
+        clean = {name: f[:size].astype(dtypes[name]) for name, f in flat.items()}
         return {name: total(_sum_over_images(f, weights)) / count for name, f in clean.items()}
 
     references = lax.cond(
@@ -367,7 +368,7 @@ def _step(
 def _with_batch(
     layer: _Layer,
     reference: Array,
-    f: Float[Array, "copies batch entries"],
+    f: Float[Array, "rows entries"],
     deformed: int,
     weights: Array,
     start: Array,
@@ -378,8 +379,10 @@ def _with_batch(
     """
     dtype = reference.dtype
     weights = weights.astype(dtype)
-    copies, batch, entries = f.shape
-    group, width = _group(entries), _piece(copies * batch, entries)
+    rows, entries = f.shape
+    batch = len(weights)
+    copies = rows // batch
+    group, width = _group(entries), _piece(rows, entries)
     nothing = (
         jnp.zeros((copies - 1, batch), dtype),
         jnp.zeros(batch, dtype),
@@ -392,7 +395,7 @@ def _with_batch(
             lax.dynamic_slice_in_dim, start_index=number * width, slice_size=width, axis=-1
         )
         squared, distance, total, sketch = known
-        g = part(f).astype(dtype) - part(reference)[None, None]
+        g = (part(f).astype(dtype) - part(reference)[None]).reshape(copies, batch, width)
         away = lax.optimization_barrier(g[0])
         signs = _signs(number * width + jnp.arange(width))
         return (
@@ -405,9 +408,9 @@ def _with_batch(
     once = width == entries
     found = add(0, nothing) if once else lax.fori_loop(0, entries // width, add, nothing)
     squared, distance, total, sketch = found
-    rows = _Rows(squared[:deformed].mean(0), squared[deformed:].mean(0), distance, sketch)
+    of_images = _Rows(squared[:deformed].mean(0), squared[deformed:].mean(0), distance, sketch)
     write = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-    return _Layer(reference, total, jax.tree.map(write, layer.rows, rows))
+    return _Layer(reference, total, jax.tree.map(write, layer.rows, of_images))
 
 
 def _piece(rows: int, entries: int) -> int:

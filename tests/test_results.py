@@ -65,7 +65,7 @@ def test_plain_xarray_reads_it_without_cnnpool(tmp_path):
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     results.write(tmp_path / "a.nc", dataset())
     monkeypatch.setattr(
-        xr.DataTree, "to_netcdf", lambda self, path, engine: path.write_text("half") / 0
+        xr.DataTree, "to_netcdf", lambda self, path, **_: path.write_text("half") / 0
     )
     with pytest.raises(ZeroDivisionError):
         results.write(tmp_path / "a.nc", dataset(offset=5.0))

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+import jax
 import ml_dtypes
 import numpy as np
 from PIL import Image
@@ -243,6 +246,41 @@ def changed(whole, change):
 def test_tensors_that_do_not_fit_are_named(whole, change, message):
     with pytest.raises(StateDictError, match=message):
         conversion.to_network("resnet18", changed(whole, change))
+
+
+CHANGES = {
+    "renamed": lambda key, a: {f"x{key}": a},
+    "dropped": lambda key, a: {},
+    "transposed": lambda key, a: {key: a.T},
+    "flattened": lambda key, a: {key: a.reshape(-1)},
+    "nan": lambda key, a: {key: np.full(a.shape, np.nan, np.float32)},
+    "float16": lambda key, a: {key: a.astype(np.float16)},
+    "float64": lambda key, a: {key: a.astype(np.float64)},
+    "strings": lambda key, a: {key: np.full(a.shape, "a")},
+}
+
+
+@settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_a_changed_tensor_is_named_or_harmless(whole, data):
+    key, change = data.draw(st.sampled_from(sorted(whole))), data.draw(st.sampled_from([*CHANGES]))
+    others = {name: array for name, array in whole.items() if name != key}
+    state = others | CHANGES[change](key, whole[key])
+    try:
+        found = conversion.to_network("resnet18", state).variables
+    except StateDictError as error:
+        found = str(error)
+    if isinstance(found, str):
+        assert key in found
+        return
+    expected = conversion.to_network("resnet18", whole).variables
+    for ours, theirs in zip(*map(jax.tree.leaves, (found, expected)), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-6)  # float16 has 11 bits
 
 
 @pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16, np.float64])

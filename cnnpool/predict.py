@@ -67,7 +67,7 @@ def predict(
     given = image_arrays.open_stored(images, opened.channels)
     stored = given.dtype == np.uint8
     if not stored and is_imported(workdir):
-        _refuse_pixels(given, images)
+        _refuse_pixels(given, images, config.data.mean)
     if not stored:
         tqdm.write(f"{images} holds floats: taken as normalized already", file=sys.stderr)
     normalize = opened.normalize if stored else functools.partial(jnp.asarray, dtype=jnp.float32)
@@ -113,11 +113,11 @@ def _open(workdir: Path, config: ConfigDict, stage: str) -> _Opened:
     )
 
 
-def _refuse_pixels(images: np.ndarray, path: Path) -> None:
+def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> None:
     """Raises DataError where floats cannot be normalized images: they are dark nowhere, or grey."""
     if images.shape[-1] != image_arrays.RGB:
         raise DataError(f"{path} holds grey floats; expected uint8, or normalized floats of RGB")
-    if min(part.min() for part in parts(images)) >= 0:
+    if min(mean) > 0 and min(part.min() for part in parts(images)) >= 0:
         raise DataError(
             f"{path} holds floats, none of them negative: pixels, it seems. Expected uint8, or "
             "floats that are normalized already, (pixels from 0 to 1 - mean) / std"

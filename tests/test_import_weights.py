@@ -81,6 +81,17 @@ def test_uint8_images_are_normalized(imported, tmp_path):
     np.testing.assert_allclose(stored, ready, rtol=0, atol=1e-5 * abs(ready).max())
 
 
+def test_normalized_floats_need_not_be_negative_where_the_mean_is_zero(whole, tmp_path):
+    safetensors.numpy.save_file(whole, tmp_path / "a.safetensors")
+    unscaled = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    import_weights.import_weights(
+        "resnet18", tmp_path / "a.safetensors", tmp_path / "w", **unscaled
+    )
+    np.save(tmp_path / "x.npy", np.full((1, 40, 40, 3), 0.5, np.float32))
+    found = predict.predict(tmp_path / "w", tmp_path / "x.npy", batch_size=1)
+    assert found.shape == (1, 1000)
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

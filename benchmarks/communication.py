@@ -8,8 +8,9 @@ normalization (of all its layers together), O outputs and E_l entries of unit l,
                                              parameters' gradients
     evaluation   4 (chunks (2 O + 2) + 1)    loss, error, largest and smallest outputs of a chunk of
                                              test images; their number
-    measurement  4 (sum_l (2 E_l + S_l + 1) + 2)   means of unit l twice, of its S_l projections,
-                                             and of g.c (`cnnpool.sensitivity.image_moments`)
+    measurement  4 (sum_l (2 E_l + S_l + U_l) + 2)   means of unit l twice, of its S_l projections,
+                                             and of g.c of the unit and those that rescale it, U_l
+                                             together (`cnnpool.moments.image_moments`)
 """
 
 import collections
@@ -22,8 +23,11 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from cnnpool import moments
+from cnnpool.layer_sums import Shape
+from cnnpool.measuring import image_network
 from cnnpool.models.layers import Conv, Linear
-from cnnpool.moments import SKETCH
+from cnnpool.training.image_step import Variables
 
 _BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 _COLLECTIVE = re.compile(
@@ -40,7 +44,7 @@ class Size(NamedTuple):
       normalized_channels: C, of all batch-norm layers together.
       norms: number of batch-norm layers.
       outputs: O.
-      entries: E_l, of each unit.
+      measured: E_l, S_l and U_l of each unit that is not another one rescaled.
       flops: multiplications and additions of convolutions and linear layers, an image forward.
     """
 
@@ -48,7 +52,7 @@ class Size(NamedTuple):
     normalized_channels: int
     norms: int
     outputs: int
-    entries: tuple[int, ...]
+    measured: tuple[Shape, ...]
     flops: int
 
 
@@ -75,16 +79,18 @@ def size_of(model: Any, image: tuple[int, int, int]) -> Size:
     images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
     with nn.intercept_methods(count):
-        outputs, units = jax.eval_shape(
-            lambda v, x: model.apply(v, x, train=False), variables, images
-        )
+        outputs, _ = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
+    network = Variables(variables["params"], variables.get("batch_stats", {}))
+    units = jax.eval_shape(
+        lambda v, x: image_network.features(model, v, rescaled=True)(x), network, images
+    )
     statistics = [a.size for a in jax.tree.leaves(variables.get("batch_stats", {}))]
     return Size(
         parameters=sum(a.size for a in jax.tree.leaves(variables["params"])),
         normalized_channels=sum(statistics) // 2,
         norms=len(statistics) // 2,
         outputs=outputs.shape[-1],
-        entries=tuple(a.size for a in units.values()),
+        measured=tuple(shape for _, shape in moments.shapes(units)),
         flops=flops,
     )
 
@@ -101,11 +107,8 @@ def evaluation_bytes(size: Size, *, chunks: int, networks: int = 1) -> int:
 
 def measurement_bytes(size: Size) -> int:
     """Of the sensitivities of all units of one network, however many images and draws."""
-    return 4 * (sum(2 * e + _projections(e) + 1 for e in size.entries) + 2)
-
-
-def _projections(entries: int) -> int:
-    return entries if entries <= SKETCH else math.ceil(entries / math.ceil(entries / SKETCH))
+    of_units = (2 * one.entries + one.projections + one.units for one in size.measured)
+    return 4 * (sum(of_units) + 2)
 
 
 def collectives(program: str) -> dict[str, int]:

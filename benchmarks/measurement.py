@@ -26,6 +26,7 @@ from benchmarks.workers import Runner, Worker, alternate, with_spread
 NETWORK, SIDE, CHANNELS, CLASSES = "vgg11_bn", 32, 3, 10
 DELTA, CUTOFF = 1.0, 3
 OURS, FORWARD = "this code", "bare forward passes"
+SPREAD = "bare forward passes, a device a core"
 FLOAT32, FLOAT64 = "PyTorch, float32", "PyTorch, float64"
 
 
@@ -61,7 +62,8 @@ def network(options: Options):
     config.model.name = NETWORK
     model = models.build(config.model)
     clean = random_images(options.images)
-    variables = Variables(**model.init(jax.random.key(1), clean[:1], train=False))
+    init = jax.jit(model.init, static_argnames="train")  # op by op it takes half a GiB
+    variables = Variables(**init(jax.random.key(1), clean[:1], train=False))
     return model, with_frozen_statistics(model, variables, clean), clean
 
 
@@ -91,26 +93,36 @@ def ours(options: Options) -> tuple[Runner, float]:
     return lambda count: sum(once(number) for number in range(count)), seconds
 
 
-def forward(options: Options) -> tuple[Runner, float]:
-    """The outputs of three times P images and nothing else, in the same batches."""
+def forward(options: Options, *, spread: bool) -> tuple[Runner, float]:
+    """The outputs of three times P images and nothing else, in the same batches.
+
+    As one program with all threads, or spread over devices as this code spreads images.
+    """
     import time
 
     import jax
-    import jax.numpy as jnp
+    from jax.sharding import PartitionSpec
 
     from cnnpool import runtime
+    from cnnpool.batch_sharding import DATA_AXIS
     from cnnpool.divisors import largest_divisor
 
     model, variables, clean = network(options)
-
-    def outputs(variables, images):
-        return model.apply(variables._asdict(), images, train=False)[0]
+    mesh = runtime.image_mesh() if spread else None
+    share = -(-3 * options.images // (mesh.size if mesh else 1))
+    size = largest_divisor(share, at_most=options.batch or share)
 
     def everything(variables, images):
-        return jax.lax.map(lambda batch: outputs(variables, batch), images)
+        def outputs(batch):
+            return model.apply(variables._asdict(), batch, train=False)[0]
 
-    size = largest_divisor(3 * options.images, at_most=options.batch or 3 * options.images)
-    images = jnp.tile(clean, (3, 1, 1, 1)).reshape(-1, size, *clean.shape[1:])
+        return jax.lax.map(outputs, images.reshape(-1, size, *clean.shape[1:]))
+
+    if mesh:
+        specs = {"in_specs": (PartitionSpec(), PartitionSpec(DATA_AXIS))}
+        out = PartitionSpec(DATA_AXIS)
+        everything = jax.shard_map(everything, mesh=mesh, **specs, out_specs=out, check_vma=False)
+    images = random_images(share * (mesh.size if mesh else 1))
     run = jax.jit(everything, compiler_options=runtime.with_barriers(jax.default_backend()))
 
     def once() -> float:
@@ -185,7 +197,7 @@ def build(side: str, options: Options) -> tuple[Runner, float]:
     """One side of the comparison and its seconds of compiling."""
     if side in (FLOAT32, FLOAT64):
         return pytorch(options, double=side == FLOAT64)
-    return {OURS: ours, FORWARD: forward}[side](options)
+    return ours(options) if side == OURS else forward(options, spread=side == SPREAD)
 
 
 def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str, str], list]:
@@ -197,11 +209,14 @@ def measure(args: argparse.Namespace) -> tuple[dict[str, list[float]], dict[str,
         for one in first:
             one.finish()
         names = [OURS, FORWARD, *((FLOAT32, FLOAT64) if machine.has_torch() else ())]
+        if not machine.gpu():
+            names.insert(2, SPREAD)
         seconds: dict[str, list[float]] = {name: [] for name in names}
         memory = {}
         workers = {name: Worker(name, build, (name, options)) for name in names}
         turns = list(alternate(args.repeats, names))
         for _, name in tqdm(turns, unit="turn"):
+            workers[name].seconds(1)  # the side before has filled caches and keeps threads waiting
             seconds[name].append(workers[name].seconds(1))
         for name, worker in workers.items():
             memory[name] = f"{worker.finish():.2f}"
@@ -222,10 +237,13 @@ def table(args: argparse.Namespace) -> str:
         "",
         f"Command: `{' '.join(['python -m benchmarks.measurement', *sys.argv[1:]])}`",
         "",
-        f"Sides are processes that live side by side and take {args.repeats} turns; given are "
-        "medians (smallest to largest), and ratios of neighbouring turns. This code draws, "
+        f"Sides are processes that live side by side and take {args.repeats} turns, each the "
+        "second of two measurements; given are medians (smallest to largest), and ratios of "
+        "neighbouring turns. This code draws, "
         "deforms, measures and computes standard errors of D, G, R of all units; the bare forward "
-        "passes return outputs only. Peak memory is that of the whole process"
+        "passes return outputs only, as one program that uses all cores. Of a CPU, this code makes "
+        "a device a core, and each has images and batches of its own. Peak memory is that of the "
+        "whole process"
         + (", beside it what its arrays took of the GPU's." if machine.gpu() else "."),
         "",
         "| program | seconds | over this code | peak memory, GiB |",

@@ -181,7 +181,8 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
         "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
         "batch_size": {
             "type": int,
-            "help": "images whose activations are held at once; 0: as fit 1 GiB, on a CPU up to 75",
+            "help": "images whose activations a device holds at once; 0: as fit 1 GiB, of a CPU "
+            "up to 75",
         },
     }
     for name, options in flags.items():

@@ -17,24 +17,42 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 import numpy as np
 
-from cnnpool import global_arrays, runtime
+from cnnpool import global_arrays, layer_sums, runtime
 from cnnpool.batch_sharding import DATA_AXIS
-from cnnpool.divisors import largest_divisor
+from cnnpool.layer_sums import Layer, Rows, Scales, Shape
 
-Features = Callable[[Array], dict[str, Array]]
 
-SKETCH = 1024
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["gain", "offset"], meta_fields=["of"]
+)
+@dataclasses.dataclass(frozen=True)
+class Rescaled:
+    """Activations gain * f + offset, channel by channel, of another unit f.
+
+    Batch normalization in inference is that. Its moments are made of the sums that f needs
+    anyway, and it need not be computed.
+
+    Attributes:
+      of: name of the unit f, whose last axis are channels.
+      gain: (channels,).
+      offset: (channels,).
+    """
+
+    of: str
+    gain: Any
+    offset: Any
+
+
+Features = Callable[[Array], dict[str, Any]]  # of arrays and `Rescaled`
 
 _LARGEST_CPU_BATCH = 75  # more images of a small network are not faster; accelerators want more
 _BATCH_BYTES = 2**30
 # Of all images of a call, one batch at least: some seconds of a CPU, whatever the network.
 # What does not depend on the images, such as transformed kernels, is computed once a call.
 _CALL_BYTES = 2**32
-_FEW = 8  # images that are added up row by row
-_CACHED = 2**16  # numbers of a layer, of all images of a batch, that a CPU goes through at once
 
 
 class ImageMoments(NamedTuple):
@@ -53,29 +71,13 @@ class ImageMoments(NamedTuple):
     center: float
 
 
-class _Rows(NamedTuple):
-    """What is kept of a layer, image by image; g = f - r."""
-
-    deformation: Float[Array, " images"]
-    noise: Float[Array, " images"]
-    distance: Float[Array, " images"]  # ||g||^2
-    sketch: Float[Array, "images projections"]  # of g
-
-
-class _Layer(NamedTuple):
-    """What is known of a layer after some batches."""
-
-    reference: Float[Array, " entries"]  # r
-    total: Float[Array, "devices entries"]  # sum of g over each device's images
-    rows: _Rows  # a device's images, its batches filled up, behind those of the device before
-
-
-# How these are spread over a mesh, and the inputs of a step: features, clean, deformed, noisy,
+# How layers are spread over a mesh, and the inputs of a step: features, clean, deformed, noisy,
 # weights and the places of the first image and behind the last one.
 _ONE = PartitionSpec()
 _BY_IMAGE = PartitionSpec(DATA_AXIS)
 _BY_DRAW = PartitionSpec(None, DATA_AXIS)
-_LAYER: Any = _Layer(*[_ONE, _BY_IMAGE, _Rows(*[_BY_IMAGE] * len(_Rows._fields))])  # type: ignore
+_ROWS: Any = Rows(*[_BY_DRAW] * 3, _BY_IMAGE)  # type: ignore
+_LAYER: Any = Layer(Scales(_ONE, _ONE), _ONE, _BY_IMAGE, _ROWS)  # type: ignore
 _INPUTS = (_ONE, _BY_IMAGE, _BY_DRAW, _BY_DRAW, _BY_IMAGE, _ONE, _ONE)
 _FOUND = (PartitionSpec(None, None, DATA_AXIS), _ONE)
 
@@ -105,7 +107,8 @@ def image_moments(
     With a mesh, only the first batch's means and sums at the end go between devices.
 
     Args:
-      features: images (batch, *shape) -> activations {layer: (batch, ...)}; it is given the
+      features: images (batch, *shape) -> activations {layer: (batch, ...)}, some of which may be
+        `Rescaled` ones of others; it is given the
         copies of a batch, clean, deformed and noisy, one behind the other. Give
         large parameters as `jax.tree_util.Partial(apply, params)`, so that networks of
         one shape share a compiled program.
@@ -113,7 +116,8 @@ def image_moments(
       deformed: tau(x), (draws, images, *shape), one or more draws of each image.
       noisy: x + eta, likewise, perhaps with another number of draws.
       batch_size: images, their deformed and noisy copies counted, whose activations are held
-        at once on a device; 0: as many as fit a gigabyte, on a CPU at most 75.
+        at once on a device; 0: as many as fit a gigabyte, on a CPU at most 75 and one gigabyte
+        for all its devices.
       mesh: with the axis `data`, over whose devices the images are spread; None is one device.
       on_batch: told the number of images after every call of the compiled program.
 
@@ -131,7 +135,7 @@ def image_moments(
     activations = _activations(features, clean, copies)
     images, devices = len(clean), 1 if mesh is None else mesh.size
     share = -(-images // devices)
-    size = min(max(1, (batch_size or _fitting_batch(activations)) // copies), share)
+    size = min(max(1, (batch_size or _fitting_batch(activations, devices)) // copies), share)
     # Where devices do not divide the images, the last one is repeated, with weight 0.
     number = np.arange(share * devices)
     weights = (number < images).astype(np.float32)
@@ -139,7 +143,7 @@ def image_moments(
         index = np.minimum(number, images - 1)
         clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
     inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-2], mesh)
-    layers = _nothing(_entries(activations), size * -(-share // size), mesh)()
+    layers = _nothing(shapes(activations), size * -(-share // size), mesh)()
     steps, finish = _programs(mesh, size)
     at_once = size * max(1, _images_within(_CALL_BYTES, activations) // (copies * size))
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
@@ -151,7 +155,8 @@ def image_moments(
                 jax.block_until_ready(layers)
                 on_batch(min(images, end * devices) - min(images, start * devices))
         rows, centers = global_arrays.fetch(finish(layers, inputs[-1]))
-    place = {name: row for row, name in enumerate(sorted(activations))}
+    units = _units(activations)
+    place = {unit: row for row, unit in enumerate(u for name in sorted(units) for u in units[name])}
     rows = rows[..., :images].astype(np.float64)
     moments = {}
     for name in activations:
@@ -173,8 +178,10 @@ def _check_inputs(clean: Array, deformed: Array, noisy: Array, batch_size: int) 
         )
 
 
-def _activations(features: Features, clean: Array, copies: int) -> dict[str, jax.ShapeDtypeStruct]:
+def _activations(features: Features, clean: Array, copies: int) -> dict[str, Any]:
     """Activations of one image and its copies, in the order in which they are named.
+
+    Shapes of arrays, or `Rescaled` ones.
 
     Raises:
       TypeError: if they are not what `features` has to return.
@@ -183,6 +190,9 @@ def _activations(features: Features, clean: Array, copies: int) -> dict[str, jax
     found = jax.eval_shape(_in_forward_order, features, several)
     activations = dict(zip(found.names, found.activations, strict=True))
     for name, f in activations.items():
+        if isinstance(f, Rescaled):
+            _check_rescaled(name, f, activations)
+            continue
         if not isinstance(f, jax.ShapeDtypeStruct):
             raise TypeError(
                 f"activations {name!r}: expected one array, got {type(f).__name__}; give each "
@@ -194,6 +204,18 @@ def _activations(features: Features, clean: Array, copies: int) -> dict[str, jax
                 f"of {copies} images they are {f.dtype} of shape {f.shape}"
             )
     return activations
+
+
+def _check_rescaled(name: str, f: Rescaled, activations: Mapping[str, Any]) -> None:
+    source: Any = activations.get(f.of)
+    is_array = isinstance(source, jax.ShapeDtypeStruct) and len(source.shape) > 1
+    channels = source.shape[-1:] if is_array else None
+    if not f.gain.shape == f.offset.shape == channels:
+        raise TypeError(
+            f"activations {name!r}: expected gain and offset for every channel of an array among "
+            f"the activations, got shapes {f.gain.shape} and {f.offset.shape} for {f.of!r}, "
+            f"{'which is none' if channels is None else f'of {channels[0]} channels'}"
+        )
 
 
 @functools.partial(
@@ -218,16 +240,18 @@ def _in_forward_order(features: Features, images: Array) -> _InForwardOrder:
     return _InForwardOrder(tuple(found), tuple(found.values()))
 
 
-def _images_within(limit: int, activations: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+def _images_within(limit: int, activations: Mapping[str, Any]) -> int:
     """Images whose activations take at most `limit` bytes, one at least."""
-    of_one = sum(f.size * f.dtype.itemsize // len(f) for f in activations.values())
+    computed = [activations[name] for name in _units(activations)]
+    of_one = sum(f.size * f.dtype.itemsize // len(f) for f in computed)
     return max(1, limit // max(1, of_one))
 
 
-def _fitting_batch(activations: Mapping[str, jax.ShapeDtypeStruct]) -> int:
-    """Images of a batch, where nobody says how many."""
-    fitting = _images_within(_BATCH_BYTES, activations)
-    return min(_LARGEST_CPU_BATCH, fitting) if jax.default_backend() == "cpu" else fitting
+def _fitting_batch(activations: Mapping[str, Any], devices: int) -> int:
+    """Images of a device's batch, where nobody says how many. A CPU's devices share its memory."""
+    if jax.default_backend() != "cpu":
+        return _images_within(_BATCH_BYTES, activations)
+    return min(_LARGEST_CPU_BATCH, _images_within(_BATCH_BYTES // devices, activations))
 
 
 def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
@@ -240,42 +264,54 @@ def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
     )
 
 
-_Entries = tuple[tuple[str, int, Any], ...]
+def _units(activations: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The layers that are computed, by name, each with its units: itself and what is made of it."""
+    units = {name: [name] for name, f in activations.items() if not isinstance(f, Rescaled)}
+    for name, f in activations.items():
+        if isinstance(f, Rescaled):
+            units[f.of].append(name)
+    return units
 
 
-def _entries(activations: Mapping[str, jax.ShapeDtypeStruct]) -> _Entries:
-    """Name of every layer, its entries of one image, and the dtype of its moments.
+def shapes(activations: Mapping[str, Any]) -> tuple[tuple[str, Shape], ...]:
+    """Of the layers that are computed, by name; activations as one image and more have them.
 
-    That of the activations, but no narrower than float32, for sums of a network in bfloat16.
+    Sums are no narrower than float32, those of a network in bfloat16 too.
     """
     return tuple(
-        (name, f.size // len(f), jnp.promote_types(f.dtype, jnp.float32))
-        for name, f in activations.items()
+        (
+            name,
+            Shape(
+                activations[name].size // len(activations[name]),
+                activations[name].shape[-1] if len(units) > 1 else 1,
+                len(units),
+                jnp.promote_types(activations[name].dtype, jnp.float32),
+            ),
+        )
+        for name, units in _units(activations).items()
     )
 
 
 @functools.cache
-def _nothing(layers: _Entries, rows: int, mesh: Mesh | None) -> Callable[[], dict[str, _Layer]]:
+def _nothing(
+    shapes: tuple[tuple[str, Shape], ...], rows: int, mesh: Mesh | None
+) -> Callable[[], dict[str, Layer]]:
     """The program that makes all layers, as they are before the first batch.
 
     Of `rows` images a device, the filling of batches counted.
     """
     devices = 1 if mesh is None else mesh.size
 
-    def layer(entries: int, dtype: Any) -> _Layer:
-        images = devices * rows
-        first, second, third = (jnp.zeros(images, dtype) for _ in range(3))
-        sketch = jnp.zeros((images, -(-entries // _group(entries))), dtype)
-        total = jnp.zeros((devices, entries), dtype)
-        return _Layer(jnp.zeros(entries, dtype), total, _Rows(first, second, third, sketch))
-
-    def all_layers() -> dict[str, _Layer]:
-        return {name: layer(entries, dtype) for name, entries, dtype in layers}
+    def all_layers() -> dict[str, Layer]:
+        return {
+            name: layer_sums.nothing(shape, images=devices * rows, devices=devices)
+            for name, shape in shapes
+        }
 
     if mesh is None:
         return jax.jit(all_layers)
     place = jax.tree.map(functools.partial(NamedSharding, mesh), _LAYER)
-    return jax.jit(all_layers, out_shardings={name: place for name, *_ in layers})
+    return jax.jit(all_layers, out_shardings={name: place for name, _ in shapes})
 
 
 @functools.cache
@@ -307,18 +343,18 @@ def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
     options = runtime.with_barriers(devices[0].platform) or None
     return (
         jax.jit(steps, compiler_options=options, donate_argnums=0),
-        jax.jit(finish, compiler_options=options),
+        jax.jit(finish, compiler_options=options or None),
     )
 
 
 def _steps(
-    size: int, total: Callable[[Array], Array], layers: dict[str, _Layer], *inputs: Any
-) -> dict[str, _Layer]:
+    size: int, total: Callable[[Array], Array], layers: dict[str, Layer], *inputs: Any
+) -> dict[str, Layer]:
     """`_step` for all batches of the images between the two places that end the inputs."""
     features, clean, deformed, noisy, weights, start, end = inputs
     shared = (features, clean, deformed, noisy, weights)
 
-    def step(number: Array, layers: dict[str, _Layer]) -> dict[str, _Layer]:
+    def step(number: Array, layers: dict[str, Layer]) -> dict[str, Layer]:
         return _step(size, total, layers, *shared, start + number * size)
 
     return lax.fori_loop(0, (end - start + size - 1) // size, step, layers)
@@ -327,14 +363,14 @@ def _steps(
 def _step(
     size: int,
     total: Callable[[Array], Array],
-    layers: dict[str, _Layer],
+    layers: dict[str, Layer],
     features: Features,
     clean: Array,
     deformed: Array,
     noisy: Array,
     weights: Array,
     start: Array,
-) -> dict[str, _Layer]:
+) -> dict[str, Layer]:
     """Adds to what is known of all layers a batch of images, those from `start` on.
 
     The last batch is filled up with copies of the last image, of weight 0. Of several devices,
@@ -345,151 +381,48 @@ def _step(
     weights = jnp.where(number < len(clean), weights[row], 0)
     copies = [clean[row][None], jnp.take(deformed, row, axis=1), jnp.take(noisy, row, axis=1)]
     stacked = jnp.concatenate(copies)
+    found = features(stacked.reshape(-1, *clean.shape[1:]))
+    units = _units(found)
     # Without the barrier, what makes a unit is repeated in everything that reads it.
-    found = lax.optimization_barrier(features(stacked.reshape(-1, *clean.shape[1:])))
+    computed = lax.optimization_barrier({name: found[name] for name in units})
     # Not (copies, batch, entries): with batches of one XLA would copy it to another layout.
-    flat = {name: f.reshape(len(f), -1) for name, f in found.items()}
+    flat = {name: f.reshape(len(f), -1) for name, f in computed.items()}
 
     def means() -> dict[str, Array]:
         count = total(weights.sum())
         dtypes = {name: layers[name].reference.dtype for name in flat}
         clean = {name: f[:size].astype(dtypes[name]) for name, f in flat.items()}
-        return {name: total(_sum_over_images(f, weights)) / count for name, f in clean.items()}
+        sums = {name: layer_sums.sum_over_images(f, weights) for name, f in clean.items()}
+        return {name: total(values) / count for name, values in sums.items()}
 
     references = lax.cond(
         start == 0, means, lambda: {name: layers[name].reference for name in flat}
     )
+    begun = {
+        name: layer._replace(
+            scales=_scales(layer, [found[unit] for unit in units[name][1:]]),
+            reference=references[name],
+        )
+        for name, layer in layers.items()
+    }
     return {
-        name: _with_batch(layers[name], references[name], f, len(deformed), weights, start)
+        name: layer_sums.with_batch(begun[name], f, len(deformed), weights, start)
         for name, f in flat.items()
     }
 
 
-def _with_batch(
-    layer: _Layer,
-    reference: Array,
-    f: Float[Array, "rows entries"],
-    deformed: int,
-    weights: Array,
-    start: Array,
-) -> _Layer:
-    """`_step` for one layer, whose copies are clean, `deformed` times deformed, and noisy.
-
-    Its entries are gone through in pieces that a core's cache holds, so that memory is read once.
-    """
-    dtype = reference.dtype
-    weights = weights.astype(dtype)
-    rows, entries = f.shape
-    batch = len(weights)
-    copies = rows // batch
-    group, width = _group(entries), _piece(rows, entries)
-    nothing = (
-        jnp.zeros((copies - 1, batch), dtype),
-        jnp.zeros(batch, dtype),
-        layer.total,
-        jnp.zeros((batch, layer.rows.sketch.shape[1]), dtype),
-    )
-
-    def add(number: int | Array, known: tuple[Array, ...]) -> tuple[Array, ...]:
-        part = functools.partial(
-            lax.dynamic_slice_in_dim, start_index=number * width, slice_size=width, axis=-1
-        )
-        squared, distance, total, sketch = known
-        g = (part(f).astype(dtype) - part(reference)[None]).reshape(copies, batch, width)
-        away = lax.optimization_barrier(g[0])
-        signs = _signs(number * width + jnp.arange(width))
-        return (
-            squared + jnp.square(g - away[None]).sum(-1)[1:],
-            distance + jnp.square(away).sum(-1),
-            _written(total, part(total) + _sum_over_images(away, weights)[None], number),
-            _written(sketch, _sketch(away, signs, group), number),
-        )
-
-    once = width == entries
-    found = add(0, nothing) if once else lax.fori_loop(0, entries // width, add, nothing)
-    squared, distance, total, sketch = found
-    of_images = _Rows(squared[:deformed].mean(0), squared[deformed:].mean(0), distance, sketch)
-    write = functools.partial(lax.dynamic_update_slice_in_dim, start_index=start, axis=0)
-    return _Layer(reference, total, jax.tree.map(write, layer.rows, of_images))
-
-
-def _piece(rows: int, entries: int) -> int:
-    """How many of a layer's entries are gone through at once: whole groups of its sketch, or all.
-
-    All on accelerators, and where no divisor is of about the size that is wanted.
-    """
-    group = _group(entries)
-    wanted = max(1, _CACHED // (rows * group))
-    if jax.default_backend() != "cpu" or entries % group:
-        return entries
-    found = largest_divisor(entries // group, at_most=wanted)
-    return group * found if 4 * found >= wanted else entries
-
-
-def _written(whole: Array, part: Array, number: int | Array) -> Array:
-    """`whole` with its piece of a number replaced."""
-    return lax.dynamic_update_slice_in_dim(whole, part, number * part.shape[-1], axis=-1)
+def _scales(layer: Layer, rescaled: list[Rescaled]) -> Scales:
+    """Of a layer and what is made of it."""
+    ones = jnp.ones_like(layer.scales.gain[0])
+    gains = [ones, *(unit.gain.astype(ones.dtype) for unit in rescaled)]
+    offsets = [0 * ones, *(unit.offset.astype(ones.dtype) for unit in rescaled)]
+    return Scales(jnp.stack(gains), jnp.stack(offsets))
 
 
 def _finish(
-    total: Callable[[Array], Array], layers: dict[str, _Layer], weights: Array
-) -> tuple[Float[Array, "layers 3 images"], Float[Array, " layers"]]:
-    """Deformation, noise and spread of every image, and ||m||^2; layers by name."""
-    count = total(weights.sum())
-    found = [_of_layer(total, layers[name], weights / count, count) for name in sorted(layers)]
-    return jnp.stack([rows for rows, _ in found]), jnp.stack([center for _, center in found])
-
-
-def _of_layer(
-    total: Callable[[Array], Array], layer: _Layer, weights: Array, count: Array
-) -> tuple[Float[Array, "3 images"], Array]:
-    """`_finish` for one layer; `weights` are 1 together over all devices."""
-    rows = _Rows(*(values[: len(weights)] for values in layer.rows))
-    shift = total(layer.total[0]) / count  # c
-    square = jnp.square(shift).sum()
-    mean = total(_sum_over_images(rows.sketch, weights))
-    overlap = (rows.sketch * mean[None]).sum(-1)
-    overlap = overlap - total((weights * overlap).sum()) + square  # g_i.c, whose mean is exact
-    spread = jnp.maximum(rows.distance - 2 * overlap + square, 0)
-    found = jnp.stack([rows.deformation, rows.noise, spread])
-    return found, jnp.square(layer.reference + shift).sum()
-
-
-def _sum_over_images(
-    values: Float[Array, "batch entries"], weights: Float[Array, " batch"]
-) -> Float[Array, " entries"]:
-    """sum_i w_i v_i; of few images row by row, on a CPU much faster than a sum over an axis."""
-    if len(values) > _FEW:
-        return lax.dot(weights[None], values, precision="highest")[0]
-    return functools.reduce(jnp.add, [row * w for row, w in zip(values, weights, strict=True)])
-
-
-def _sketch(
-    values: Float[Array, "batch entries"], signs: Bool[Array, " entries"], group: int
-) -> Float[Array, "batch projections"]:
-    """Numbers of an image whose inner products estimate those of its values.
-
-    The values are given random signs and added up in groups of so many neighbours; with groups of
-    one they are kept as they are.
-    """
-    if group == 1:
-        return values
-    signed = jnp.where(signs[None], values, -values)
-    filled = jnp.pad(signed, ((0, 0), (0, -values.shape[1] % group)))
-    return filled.reshape(len(values), -1, group).sum(-1)
-
-
-def _group(entries: int) -> int:
-    """How many of a layer's entries a projection adds up, of which there are at most `SKETCH`.
-
-    A divisor of the entries, if one is near.
-    """
-    least = -(-entries // SKETCH)
-    return next((size for size in range(least, 2 * least) if entries % size == 0), least)
-
-
-def _signs(place: Array) -> Bool[Array, " entries"]:
-    """Random bits by a hash of the places of entries, which costs less than reading them."""
-    bits = place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
-    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
-    return (bits >> 31) == 1
+    total: Callable[[Array], Array], layers: dict[str, Layer], weights: Array
+) -> tuple[Float[Array, "units 3 images"], Float[Array, " units"]]:
+    """Deformation, noise and spread of every image, and ||m||^2; units by their layers' names."""
+    found = [layer_sums.finish(layers[name], weights, total) for name in sorted(layers)]
+    rows, centers = zip(*found, strict=True)
+    return jnp.concatenate(rows), jnp.concatenate(centers)

@@ -15,6 +15,15 @@ from cnnpool.divisors import largest_divisor
 
 SEED_AXIS = "seed"
 
+_COPIES_BYTES = 2**30
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
 
 def cpu_devices(
     n_seeds: int, *, cores: int, devices_per_network: int = 1, processes: int = 1
@@ -40,7 +49,8 @@ def one_cpu_device_per_core(
     """Splits the CPU into devices, so that networks train side by side.
 
     XLA sees a CPU as one device. Small matrix products use several cores badly;
-    independent networks, a core each, use them fully. Call it before the first JAX
+    independent networks, or images, a core each, use them fully. Of one process there are as many
+    devices as cores at least, though few networks do not train on all. Call it before the first JAX
     computation; it changes nothing on accelerators, nor where XLA_FLAGS already
     sets the number of host devices.
 
@@ -51,13 +61,14 @@ def one_cpu_device_per_core(
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = cpu_devices(
         n_seeds,
-        cores=(cores or 1) * processes,
+        cores=cores() * processes,
         devices_per_network=devices_per_network,
         processes=processes,
     )
+    if processes == 1:
+        devices = max(devices, cores())
     jax.config.update("jax_num_cpu_devices", devices // processes)
 
 
@@ -145,14 +156,24 @@ def network_mesh(
     )
 
 
-def image_mesh() -> Mesh | None:
-    """A mesh with the one axis `data` over all devices, for images that are only looked at.
+def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
+    """A mesh with the one axis `data`, over whose devices images are spread to be looked at.
 
-    None where one device does it: a CPU of one process, whose threads share the work already.
+    Over all devices; of a CPU of one process over one a core, but fewer if their copies of a large
+    network would take more than a gigabyte together. The devices of a CPU do in 1.35 s what one
+    device with as many threads does in 1.75 s (VGG11-bn, 500 images of 32 x 32, two cores).
+
+    Args:
+      parameter_bytes: of the network, a copy on each device.
+
+    Returns:
+      None where that is one device.
     """
     devices = jax.devices()
-    alone_on_cpu = devices[0].platform == "cpu" and jax.process_count() == 1
-    if alone_on_cpu or len(devices) == 1:
+    if devices[0].platform == "cpu" and jax.process_count() == 1:
+        fitting = max(1, _COPIES_BYTES // max(1, parameter_bytes))
+        devices = devices[: min(cores(), fitting)]
+    if len(devices) == 1:
         return None
     return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)
 

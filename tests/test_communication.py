@@ -102,10 +102,11 @@ def test_a_measurement_sums_means_and_moves_nothing_else():
     model = models.build(scale2d.get_config().model)
     images = jnp.zeros((24, 28, 28, 1))
     variables = Variables(model.init(jax.random.key(0), images[:1], train=False)["params"], {})
-    features, weights = image_network.features(model, variables), jnp.ones(24)
+    features = image_network.features(model, variables, rescaled=True)
+    weights = jnp.ones(24)
     steps, finish = moments._programs(BATCH.mesh, 3)
     activations = moments._activations(features, images, 3)
-    layers = moments._nothing(moments._entries(activations), 3, BATCH.mesh)()
+    layers = moments._nothing(moments.shapes(activations), 3, BATCH.mesh)()
     inputs = features, images, images[None], images[None], weights
     programs = steps.lower(layers, *inputs, 0, 3), finish.lower(layers, weights)
     found = collections.Counter()
@@ -134,7 +135,7 @@ def test_sizes_of_a_network_counted_by_hand():
     assert size.flops == convolution + linear
     assert size.parameters == 2 * 3 + 27 * 4 + 2 * 4 + 64 * 3 + 3
     assert (size.normalized_channels, size.norms, size.outputs) == (7, 2, 3)
-    assert size.entries[:2] == (192, 64)
+    assert [one.entries for one in size.measured[:2]] == [192, 64]
 
 
 def test_time_of_an_all_reduce():

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnpool import distributed, moments, results, run_config
+from cnnpool import distributed, models, moments, results, run_config, runtime
 from cnnpool import eval as evaluation
 from cnnpool.data.images import Split
 from cnnpool.errors import PreemptedError
 from cnnpool.measuring import image_inputs, image_network, image_run
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.sensitivity import sensitivities
+from cnnpool.training.image_step import Variables
+from configs import cifar10
 from tests import deep_runs
 from tests.oracles import sensitivity as oracle
 
@@ -56,6 +58,7 @@ def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
 ):
     """As one of several joined processes, which ask one another after every call."""
     monkeypatch.setattr(moments, "_CALL_BYTES", 1)  # a batch a call
+    monkeypatch.setattr(runtime, "cores", lambda: 1)  # on one device
     answers = iter([False, False, False, False, True])  # three batches a transform
     monkeypatch.setattr(distributed, "preempted", lambda: next(answers))
     with pytest.raises(PreemptedError, match="stopped after 50 of 120 images"):
@@ -68,6 +71,74 @@ def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
             data_dir=deep_runs.moved_data(vgg[0]),
         )
     assert len(list((tmp_path / ".vgg.nc.parts").glob("*.npz"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "rescaled"),
+    [
+        ("vgg11_bn", [f"bn{k:02d}" for k in range(1, 9)]),
+        ("alexnet", ["dropout06"]),  # dropout05 is that of a flattened map, a unit of its own
+        ("resnet18", None),
+    ],
+)
+def test_norms_and_what_does_nothing_are_told_not_computed(name, rescaled):
+    """Every batch norm reads a unit; what is told are the activations that it stands for."""
+    config = cifar10.get_config("paper").unlock()
+    config.model.name, config.model.width_factor = name, 0.25
+    model = models.build(config.model)
+    images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
+    init = jax.jit(model.init, static_argnames="train")
+    changed = jax.tree.map(
+        lambda a: a * jnp.exp(jax.random.normal(jax.random.key(2), a.shape) / 4),
+        init(jax.random.key(1), images, train=False),
+    )
+    net = Variables(changed["params"], changed.get("batch_stats", {}))
+    plain = run(image_network.features(model, net), images)
+    found = run(image_network.features(model, net, rescaled=True), images)
+    told = {unit: f for unit, f in found.items() if isinstance(f, moments.Rescaled)}
+    norms = [unit for unit in plain if "bn" in unit]
+    assert set(norms) <= told.keys()
+    assert rescaled is None or sorted(told) == rescaled
+    for unit, f in told.items():
+        expected = plain[unit]
+        np.testing.assert_allclose(
+            np.asarray(f.gain) * np.asarray(found[f.of]) + np.asarray(f.offset),
+            expected,
+            rtol=0,
+            atol=1e-5 * float(jnp.abs(expected).max()),
+            err_msg=unit,
+        )
+
+
+@jax.jit
+def run(features, images):
+    return features(images)
+
+
+def test_norms_of_bfloat16_are_computed():
+    """They are rounded after they are computed, and that rounding is part of the network."""
+    told, computed = told_and_computed("efficientnet_b0", jnp.float32)
+    assert any("_bn" in unit for unit in told)
+    assert not any("_bn" in unit or "drop" in unit for unit in computed)
+    told, computed = told_and_computed("efficientnet_b0", jnp.bfloat16)
+    assert any("_bn" in unit for unit in computed)
+    assert all("drop" in unit for unit in told)
+
+
+def told_and_computed(name, dtype):
+    """Units of a network that are rescaled ones of others, and all others."""
+    config = cifar10.get_config("paper").unlock()
+    config.model.name = name
+    model = models.build(config.model)
+
+    def features(images):
+        variables = model.init(jax.random.key(1), images, train=False)
+        net = Variables(variables["params"], variables["batch_stats"])
+        return image_network.features(model, net, rescaled=True)(images)
+
+    found = jax.eval_shape(features, jax.ShapeDtypeStruct((2, 32, 32, 3), dtype))
+    told = [unit for unit, f in found.items() if isinstance(f, moments.Rescaled)]
+    return told, found.keys() - told
 
 
 def test_noise_has_the_length_of_the_deformation_image_by_image(vgg):

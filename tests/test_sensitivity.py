@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from cnnpool import moments
-from cnnpool.moments import SKETCH, _group, _signs, _sketch, image_moments
+from cnnpool.layer_sums import SKETCH, _piece, _signs, _sketch
+from cnnpool.moments import Rescaled, image_moments
 from cnnpool.perturbation import perturb
 from cnnpool.sensitivity import (
     Sensitivity,
@@ -89,12 +90,12 @@ def test_jackknife_agrees_with_the_bootstrap():
 def test_standard_errors_of_wide_layers_keep_two_digits():
     """More activations than projections, in batches that do not know the mean beforehand.
 
-    A CPU goes through them in pieces; not where groups of activations do not divide them.
+    A CPU goes through them in pieces; the last piece is shorter where they do not divide them.
     """
     weights = jax.random.normal(jax.random.key(3), (6, 10 * SKETCH)) / 4
     prime = 10223
-    assert moments._piece(30, 10 * SKETCH) < 10 * SKETCH
-    assert moments._piece(30, prime) == prime
+    assert _piece(10, 10 * SKETCH, SKETCH) < 10 * SKETCH
+    assert prime % _piece(10, prime, SKETCH)
 
     def features(x):
         wide = jnp.tanh(x @ weights + 1)
@@ -111,10 +112,64 @@ def test_standard_errors_of_wide_layers_keep_two_digits():
         np.testing.assert_allclose(value[3:], errors, rtol=5e-3, err_msg=layer)
 
 
+@pytest.mark.parametrize("positions", [1, 5, 700])  # of a layer; 700 have several pieces
+def test_rescaled_units_agree_with_all_pairs_in_float64(positions):
+    """Gains of both signs and a zero, and offsets a hundred times the spread."""
+    weights = jax.random.normal(jax.random.key(3), (6, positions * 12)) / 4
+    gain = jnp.array([*np.linspace(-2, 2, 11), 0.0], jnp.float32)
+    offset = 100 * jnp.cos(jnp.arange(12.0))
+
+    def features(x):
+        f = jnp.tanh(x @ weights + 1).reshape(len(x), positions, 12)
+        return {
+            "conv": f,
+            "bn": Rescaled("conv", gain, offset),
+            "drop": Rescaled("conv", jnp.ones(12), jnp.zeros(12)),
+            "relu": jax.nn.relu(f),
+        }
+
+    def computed(x):
+        found = {
+            name: np.asarray(f, np.float64) for name, f in features(x).items() if name[0] in "cr"
+        }
+        bn = found["conv"] * np.asarray(gain, np.float64) + np.asarray(offset, np.float64)
+        return found | {"bn": bn, "drop": found["conv"]}
+
+    inputs = images(count=60, draws=2)
+    moments = image_moments(features, *inputs, batch_size=50)
+    assert list(moments) == ["conv", "bn", "drop", "relu"]
+    for layer, value in sensitivities(moments).items():
+        sides = oracle_inputs(computed, *inputs, layer)
+        expected = oracle.all_pairs_sensitivity(*sides)
+        np.testing.assert_allclose(value[:3], expected, rtol=1e-5, err_msg=layer)
+        # Sketches of whole channels are as good as fewer projections where channels differ.
+        errors = oracle.jackknife_errors(*sides)
+        np.testing.assert_allclose(value[3:], errors, rtol=1e-2, err_msg=layer)
+        center = np.square(sides[0].mean(0)).sum()
+        np.testing.assert_allclose(moments[layer].center, center, rtol=1e-5, err_msg=layer)
+
+
+@pytest.mark.parametrize(
+    ("of", "channels", "message"),
+    [
+        ("nothing", 5, "'bn': expected gain and offset for .* 'nothing', which is none"),
+        ("flat", 5, r"for 'flat', of 7 channels"),
+        ("bn", 7, "for 'bn', which is none"),
+    ],
+)
+def test_what_cannot_be_rescaled_is_refused(of, channels, message):
+    def features(x):
+        rescaled = Rescaled(of, jnp.ones(channels), jnp.ones(channels))
+        return {"flat": x @ jnp.ones((6, 7)), "bn": rescaled}
+
+    with pytest.raises(TypeError, match=message):
+        image_moments(features, *images())
+
+
 def test_sketches_keep_inner_products_on_average():
     values = jax.random.normal(jax.random.key(0), (64, 20000)) + 0.3
-    sketch = np.asarray(_sketch(values, _signs(jnp.arange(20000)), _group(20000)), np.float64)
-    assert SKETCH / 2 < sketch.shape[1] <= SKETCH
+    sketch = np.asarray(_sketch(values, _signs(jnp.arange(20000)), SKETCH), np.float64)
+    assert sketch.shape[1] == SKETCH
     exact, found = np.asarray(values @ values.T), sketch @ sketch.T
     norms = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
     # Their standard deviation is at most sqrt(2 / 1000) = 0.045 of the norms; 2080 of them.

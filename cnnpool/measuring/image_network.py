@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 import functools
 import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
+from flax import linen as nn
 from flax.traverse_util import flatten_dict
 import jax
 from jax import Array
@@ -16,7 +17,7 @@ import numpy as np
 from cnnpool import runtime
 from cnnpool.measuring import image_transforms
 from cnnpool.models import layers
-from cnnpool.moments import Features, ImageMoments, image_moments
+from cnnpool.moments import Features, ImageMoments, Rescaled, image_moments
 from cnnpool.perturbation import Inputs
 from cnnpool.training.image_step import Variables
 
@@ -25,25 +26,78 @@ from cnnpool.training.image_step import Variables
 WORTH_COMPILING = 2**23
 
 
-@functools.lru_cache(maxsize=8)
-def _apply(model: Any, left_out: frozenset[str] = frozenset()):
+@functools.lru_cache(maxsize=16)
+def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = False):
     """Named activations in inference mode as a function of (variables, images).
 
     The same object for the same model, so that JAX compiles once for all networks of a run.
     """
 
-    def apply(variables: Variables, images: Array) -> dict[str, Array]:
-        found = model.apply(variables._asdict(), images, train=False)[1]
-        return {name: f for name, f in found.items() if name not in left_out}
+    def apply(variables: Variables, images: Array) -> dict[str, Any]:
+        norms: list[_Norm] = []
+
+        def watch(call, args, kwargs, context):
+            y = call(*args, **kwargs)
+            if isinstance(context.module, layers.BatchNorm) and context.method_name == "__call__":
+                norms.append(_Norm(args[0], y, *context.module.inference()))
+            return y
+
+        with nn.intercept_methods(watch):
+            found = model.apply(variables._asdict(), images, train=False)[1]
+        kept = {name: f for name, f in found.items() if name not in left_out}
+        return _with_rescaled(kept, norms) if rescaled else kept
 
     return apply
 
 
+class _Norm(NamedTuple):
+    """A batch normalization that was applied."""
+
+    x: Array
+    y: Array
+    gain: Array
+    offset: Array
+
+
+def _with_rescaled(found: dict[str, Array], norms: list[_Norm]) -> dict[str, Any]:
+    """`found`, as `Rescaled` those of its units that are norms of others, or others unchanged.
+
+    Dropout changes nothing in inference. Norms of a network in bfloat16, rounded after they are
+    computed, stay as they are.
+    """
+    first: dict[int, str] = {}
+    for name, f in found.items():
+        first.setdefault(id(f), name)
+    norm_of = {id(norm.y): norm for norm in norms if norm.gain.dtype == norm.y.dtype}
+
+    def told(name: str, f: Array) -> Any:
+        norm = norm_of.get(id(f))
+        if norm is not None and id(norm.x) in first and id(norm.x) not in norm_of:
+            return Rescaled(first[id(norm.x)], norm.gain, norm.offset)
+        if first[id(f)] != name and f.ndim > 1:
+            channels = f.shape[-1:]
+            return Rescaled(first[id(f)], jnp.ones(channels, f.dtype), jnp.zeros(channels, f.dtype))
+        return f
+
+    return {name: told(name, f) for name, f in found.items()}
+
+
 def features(
-    model: Any, variables: Variables, *, left_out: frozenset[str] = frozenset()
+    model: Any,
+    variables: Variables,
+    *,
+    left_out: frozenset[str] = frozenset(),
+    rescaled: bool = False,
 ) -> Features:
-    """All units of one network in inference mode, by name, but those that are left out."""
-    return jax.tree_util.Partial(_apply(model, left_out), variables)
+    """All units of one network in inference mode, by name, but those that are left out.
+
+    Args:
+      model: of the network.
+      variables: of the network.
+      left_out: names.
+      rescaled: whether batch normalization is told as `Rescaled` instead of being computed.
+    """
+    return jax.tree_util.Partial(_apply(model, left_out, rescaled), variables)
 
 
 def features_by_copy(
@@ -155,18 +209,17 @@ def moments(
     if original and worth_it and transform != image_transforms.MEAN_ACTIVATIONS:
         same = {name: original[name] for name in _unchanged(variables, changed, list(original))}
     left_out = frozenset(same)
+    rescaled = transform != image_transforms.MEAN_ACTIVATIONS
     if untrained and own_statistics and changed.batch_stats:
         with_statistics = with_own_statistics(model, changed, inputs)
         plain = features_by_copy(model, with_statistics, left_out=left_out)
-    elif untrained:
-        with_statistics = with_frozen_statistics(model, changed, inputs.clean)
-        plain = features(model, with_statistics, left_out=left_out)
     else:
-        plain = features(model, changed, left_out=left_out)
+        if untrained:
+            changed = with_frozen_statistics(model, changed, inputs.clean)
+        plain = features(model, changed, left_out=left_out, rescaled=rescaled)
     shown = image_transforms.transform_features(transform, plain)
-    found = image_moments(
-        shown, *inputs, batch_size=batch_size, mesh=runtime.image_mesh(), on_batch=on_batch
-    )
+    mesh = runtime.image_mesh(sum(leaf.nbytes for leaf in jax.tree.leaves(changed)))
+    found = image_moments(shown, *inputs, batch_size=batch_size, mesh=mesh, on_batch=on_batch)
     return same | found
 
 

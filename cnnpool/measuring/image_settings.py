@@ -21,8 +21,8 @@ class Settings:
       own_statistics: whether, at initialization, batch normalization takes the statistics of the
         clean, the deformed and the noisy images each for its own, as the authors' program does.
       seed: of the choice of images and of all other randomness.
-      batch_size: images, deformed and noisy ones counted, whose activations are held at once; 0
-        takes as many as fit a gigabyte, on a CPU at most 75.
+      batch_size: images, deformed and noisy ones counted, whose activations a device holds at
+        once; 0 takes as many as fit a gigabyte, on a CPU at most 75 a core.
     """
 
     images: int = 500

@@ -166,6 +166,12 @@ class BatchNorm(nn.Module):
         self._track(var, batch_var * (count / (count - 1)))
         return y.astype(x.dtype)
 
+    def inference(self) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
+        """Gain and offset by channel of a bound layer outside training: y = gain x + offset."""
+        parameters, running = self.variables["params"], self.variables["batch_stats"]
+        gain = _gain(parameters["scale"], running["var"])
+        return gain, parameters["bias"] - running["mean"] * gain
+
     def _track(self, running: nn.Variable, batch: Float[Array, " channels"]) -> None:
         # Initialization must not depend on the images it is traced with.
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
@@ -178,8 +184,11 @@ def _by_channel(vector: Float[Array, " channels"]) -> Float[Array, "1 1 1 channe
 
 
 def _normalize(x: Map, mean: Array, var: Array, scale: Array, bias: Array) -> Map:
-    gain = scale * lax.rsqrt(var + _EPSILON)
-    return (x - _by_channel(mean)) * _by_channel(gain) + _by_channel(bias)
+    return (x - _by_channel(mean)) * _by_channel(_gain(scale, var)) + _by_channel(bias)
+
+
+def _gain(scale: Array, var: Array) -> Array:
+    return scale * lax.rsqrt(var + _EPSILON)
 
 
 @jax.custom_vjp

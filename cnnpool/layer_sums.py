@@ -135,7 +135,10 @@ def with_batch(
     zeros = jnp.zeros((batch, width), dtype)
     sums = _Sums(zeros, zeros, zeros, jnp.zeros((batch, projections), dtype), layer.total)
     pieces, rest = divmod(entries, width)
-    sums = lax.fori_loop(0, pieces, lambda number, sums: add(sums, number * width, width), sums)
+    if pieces == 1:
+        sums = add(sums, 0, width)
+    else:
+        sums = lax.fori_loop(0, pieces, lambda number, sums: add(sums, number * width, width), sums)
     if rest:
         sums = add(sums, pieces * width, rest)
     squares = jnp.square(layer.scales.gain)

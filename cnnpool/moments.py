@@ -4,8 +4,8 @@ For any function from images to named activations, of any network or none:
 
     moments = image_moments(features, clean, deformed, noisy)
 
-Of a layer only two means are held, and of an image and layer three numbers and at most `SKETCH`
-projections, however many images there are.
+Of a layer only two means are held, and of an image and layer three numbers and about `SKETCH`
+projections (`cnnpool.layer_sums`), however many images there are.
 """
 
 from collections.abc import Callable, Mapping

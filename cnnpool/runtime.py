@@ -15,7 +15,7 @@ from cnnpool.divisors import largest_divisor
 
 SEED_AXIS = "seed"
 
-_COPIES_BYTES = 2**30
+_COPIES_BYTES = 2**29  # of a network's parameters, one copy a CPU device
 
 
 def cores() -> int:
@@ -160,8 +160,8 @@ def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
     """A mesh with the one axis `data`, over whose devices images are spread to be looked at.
 
     Over all devices; of a CPU of one process over one a core, but fewer if their copies of a large
-    network would take more than a gigabyte together. The devices of a CPU do in 1.35 s what one
-    device with as many threads does in 1.75 s (VGG11-bn, 500 images of 32 x 32, two cores).
+    network would take more than half a gigabyte together. The devices of two cores do in 1.35 s
+    what one device with two threads does in 1.75 s (VGG11-bn, 500 images of 32 x 32).
 
     Args:
       parameter_bytes: of the network, a copy on each device.

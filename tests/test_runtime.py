@@ -108,3 +108,14 @@ def test_processes_without_a_network_are_refused(monkeypatch):
         runtime.seed_mesh(6)
     assert runtime.seed_mesh(8).size == 8
     assert runtime.seed_mesh(6, jax.local_devices()).size == 6
+
+
+def test_a_cpu_of_one_process_spreads_images_over_a_device_a_core(monkeypatch):
+    monkeypatch.setattr(runtime, "cores", lambda: 3)
+    assert runtime.image_mesh(2**20).size == 3
+    assert runtime.image_mesh(2**28).size == 2  # copies of a large network
+    assert runtime.image_mesh(2**30) is None
+    monkeypatch.setattr(runtime, "cores", lambda: 1)
+    assert runtime.image_mesh() is None
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert runtime.image_mesh(2**30).size == len(jax.devices())

@@ -55,6 +55,18 @@ _BATCH_BYTES = 2**30
 _CALL_BYTES = 2**32
 
 
+def computed(activations: Mapping[str, Any]) -> dict[str, Array]:
+    """All activations as arrays, `Rescaled` ones too."""
+
+    def one(f: Any) -> Array:
+        if not isinstance(f, Rescaled):
+            return f
+        channels = (1,) * (activations[f.of].ndim - 1) + (-1,)
+        return activations[f.of] * f.gain.reshape(channels) + f.offset.reshape(channels)
+
+    return {name: one(f) for name, f in activations.items()}
+
+
 class ImageMoments(NamedTuple):
     """What the sensitivities of one layer are made of, image by image.
 
@@ -242,8 +254,8 @@ def _in_forward_order(features: Features, images: Array) -> _InForwardOrder:
 
 def _images_within(limit: int, activations: Mapping[str, Any]) -> int:
     """Images whose activations take at most `limit` bytes, one at least."""
-    computed = [activations[name] for name in _units(activations)]
-    of_one = sum(f.size * f.dtype.itemsize // len(f) for f in computed)
+    kept = [activations[name] for name in _units(activations)]
+    of_one = sum(f.size * f.dtype.itemsize // len(f) for f in kept)
     return max(1, limit // max(1, of_one))
 
 
@@ -384,9 +396,9 @@ def _step(
     found = features(stacked.reshape(-1, *clean.shape[1:]))
     units = _units(found)
     # Without the barrier, what makes a unit is repeated in everything that reads it.
-    computed = lax.optimization_barrier({name: found[name] for name in units})
+    kept = lax.optimization_barrier({name: found[name] for name in units})
     # Not (copies, batch, entries): with batches of one XLA would copy it to another layout.
-    flat = {name: f.reshape(len(f), -1) for name, f in computed.items()}
+    flat = {name: f.reshape(len(f), -1) for name, f in kept.items()}
 
     def means() -> dict[str, Array]:
         count = total(weights.sum())

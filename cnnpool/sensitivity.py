@@ -22,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnpool.diffeomorphisms import natural_flags
-from cnnpool.moments import Features, ImageMoments, image_moments
+from cnnpool.moments import Features, ImageMoments, computed, image_moments
 from cnnpool.perturbation import perturb
 
 # A layer counts as dead where its spread is below what rounding leaves of a constant.
@@ -179,5 +179,5 @@ def mean_channel_activations(features: Features) -> Features:
 def _averaged_over_channels(features: Features, images: Array) -> dict[str, Array]:
     return {
         name: f if "linear" in name else f.mean(-1, keepdims=True)
-        for name, f in features(images).items()
+        for name, f in computed(features(images)).items()
     }

@@ -204,10 +204,12 @@ def test_a_layer_that_does_not_respond_to_noise_has_no_r():
 
 def test_mean_channel_activations_average_the_last_axis_and_spare_linear_layers():
     def features(x):
-        return {"conv": x.reshape(len(x), 2, 3), "linear": x}
+        norm = Rescaled("conv", jnp.array([2.0, 0.0, 1.0]), jnp.array([0.0, 6.0, 0.0]))
+        return {"conv": x.reshape(len(x), 2, 3), "linear": x, "bn": norm}
 
     out = mean_channel_activations(features)(jnp.arange(6.0)[None])
     np.testing.assert_array_equal(out["conv"], [[[1.0], [4.0]]])
+    np.testing.assert_allclose(out["bn"], [[[(0 + 6 + 2) / 3], [(6 + 6 + 5) / 3]]])
     assert out["linear"].shape == (1, 6)
     twice = mean_channel_activations(mean_channel_activations(features))(jnp.arange(6.0)[None])
     np.testing.assert_array_equal(twice["conv"], out["conv"])

@@ -209,14 +209,13 @@ def moments(
     if original and worth_it and transform != image_transforms.MEAN_ACTIVATIONS:
         same = {name: original[name] for name in _unchanged(variables, changed, list(original))}
     left_out = frozenset(same)
-    rescaled = transform != image_transforms.MEAN_ACTIVATIONS
     if untrained and own_statistics and changed.batch_stats:
         with_statistics = with_own_statistics(model, changed, inputs)
         plain = features_by_copy(model, with_statistics, left_out=left_out)
     else:
         if untrained:
             changed = with_frozen_statistics(model, changed, inputs.clean)
-        plain = features(model, changed, left_out=left_out, rescaled=rescaled)
+        plain = features(model, changed, left_out=left_out, rescaled=True)
     shown = image_transforms.transform_features(transform, plain)
     mesh = runtime.image_mesh(sum(leaf.nbytes for leaf in jax.tree.leaves(changed)))
     found = image_moments(shown, *inputs, batch_size=batch_size, mesh=mesh, on_batch=on_batch)

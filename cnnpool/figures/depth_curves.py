@@ -1,7 +1,9 @@
 """Curves of D_k, G_k, R_k against relative depth k/K: Figures 2, 6 and 7.
 
-Full lines are the original networks, dashed ones those with shuffled channels, thin grey ones
-the networks at initialization, where that was measured. Bands are one standard error
+Full lines are the original networks, dashed ones those with shuffled input channels, dotted ones
+those with both axes of every kernel shuffled, dash-dotted ones those with batch statistics taken
+again after the shuffle, and thin gray ones the networks at initialization, where these were
+measured. Of several shuffles it is the mean of the logarithms. Bands are one standard error
 (`seed_average`). The input itself, k = 0, has R = 1 by construction and is not drawn.
 """
 
@@ -16,15 +18,19 @@ from cnnpool.figures.series import Series
 
 STAGES = ("trained",)
 TRANSFORMS = ("none", "channel_shuffle")
-INITIALIZATION = "initialization"
+INITIALIZATION, RECALIBRATED = "initialization", "shuffled, recalibrated"
 CURVES = {
     "original": ("trained", "none"),
     "channels shuffled": ("trained", "channel_shuffle"),
+    "both axes shuffled": ("trained", "channel_shuffle_both"),
+    RECALIBRATED: ("trained", "channel_shuffle_recalibrated"),
     INITIALIZATION: ("init", "none"),
 }
 LOOKS: dict[str, style.Look] = {
     "original": {"linestyle": "-"},
     "channels shuffled": {"linestyle": "--", "markerfacecolor": "white"},
+    "both axes shuffled": {"linestyle": ":", "marker": "none"},
+    RECALIBRATED: {"linestyle": "-.", "marker": "none"},
     INITIALIZATION: {"linestyle": "-", "linewidth": 0.7, "color": "0.7", "markersize": 2},
 }
 
@@ -40,7 +46,7 @@ def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Seri
     shown = layers.with_depth(network.at_nominal())
     found = []
     for curve, (stage, transform) in CURVES.items():
-        if network.has(stage, transform):
+        if network.has(stage, transform) and (network.has_batch_norm or curve != RECALIBRATED):
             cell = shown.sel(stage=stage, transform=transform)
             found.append(
                 network.series(

@@ -115,7 +115,7 @@ def test_the_html_page_holds_everything_itself(folder, tmp_path):
     anchors = {value for _, name, value in page.attributes if name == "id"}
     links = {value for _, name, value in page.attributes if name == "href"}
     assert anchors == {"item1", "item2"}
-    assert links == {"#item1", "#item2", "table1/README.md", "provenance.md#record2"}
+    assert links == {"#item1", "#item2", "table1/README.md", "provenance.md#networks-a.nc"}
     assert ("meta", "content", "width=device-width, initial-scale=1") in page.attributes
     assert str(tmp_path) not in out.read_text()
     assert not (folder / "report.html").exists()
@@ -144,7 +144,7 @@ def test_the_page_of_an_item_is_relative_to_its_folder(folder):
         "see [Table 1](../table1/README.md)",
         r"| \|x\| |  | 1 |",
         "```\npython -m cnnpool.figures fig2 --results found/networks/a.nc --out fig2.png\n```",
-        "| [a.nc](../provenance.md#record2) |  |  | one core |  |",
+        "| [a.nc](../provenance.md#networks-a.nc) |  |  | one core |  |",
         "[All results](../README.md)",
     ):
         assert expected in page
@@ -223,6 +223,7 @@ def test_a_wrong_field_of_an_item_is_named(folder, old, new, message):
         ('what = "Networks"', 'whatt = "Networks"', "record 2: expected the fields what, files"),
         ('note = "By hand."', "note = 1", "record 2: note must be text, got 1"),
         ('files = ["fig2/"]', 'files = "fig2/"', "record 1: files must be a list"),
+        ('files = ["fig2/"]', "files = []", "record 1: files must not be empty"),
         ('files = ["fig2/"]', "files = [1]", "record 1: files must be text, got 1"),
         ('{name = "b"}', '{names = "b"}', r"record 2: what stands in braces .*\{'names': 'b'\}"),
         ('{name = "b"}', "3", "record 2: what stands in braces .* got 3"),

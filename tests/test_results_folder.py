@@ -29,18 +29,11 @@ def pages():
 
 
 def committed_files():
-    """Of results/, without what .gitignore names; all of them where there is no git."""
-    found = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "results"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if found.returncode == 0:
-        paths = [ROOT / line for line in found.stdout.splitlines()]
-    else:
-        paths = list(RESULTS.rglob("*"))
-    return [path for path in paths if path.is_file()]
+    """The files under results/ that git knows, those that are only staged among them."""
+    found = subprocess.run(["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True)
+    if found.returncode != 0:
+        pytest.skip(f"git does not tell which files are committed: {found.stderr}")
+    return [ROOT / line for line in found.stdout.splitlines() if (ROOT / line).is_file()]
 
 
 def test_every_page_is_what_the_command_makes(pages):
@@ -124,7 +117,7 @@ def test_links_and_pictures_of_the_pages_are_there(pages):
                 continue
             file = (path.parent / name).resolve() if name else path
             if not file.exists() or (
-                anchor.startswith("record") and f'id="{anchor}"' not in pages[file]
+                path.parent != RESULTS.parent and anchor and f'id="{anchor}"' not in pages[file]
             ):
                 absent.append(f"{path}: {target}")
     assert absent == []

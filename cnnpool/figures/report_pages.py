@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 import posixpath
+import re
 import textwrap
 
 from cnnpool.figures.report_folder import ResultsFolder
@@ -127,7 +128,7 @@ def networks_table(folder: ResultsFolder, item: Item) -> str:
     rows = []
     for file in folder.inputs(item):
         record = record_of(file, folder.records)
-        where = f"[{posixpath.basename(file)}](provenance.md#{_anchor(folder, record)})"
+        where = f"[{posixpath.basename(file)}](provenance.md#{_anchor(record)})"
         rows.append((where, record.trained_at, record.measured_at, record.hardware, record.time))
     head = ("file", "trained at", "measured at", "hardware", "time")
     return table(head, rows) if rows else ""
@@ -137,27 +138,28 @@ def provenance(folder: ResultsFolder) -> str:
     """results/provenance.md."""
     rows = [
         (
-            f"[{record.what}](#{_anchor(folder, record)})",
+            f"[{record.what}](#{_anchor(record)})",
             record.trained_at,
             record.measured_at,
             record.hardware,
             record.time,
         )
         for record in folder.records
+        if record.hardware  # not of what is only drawn
     ]
     parts = [
         f"{MADE_BY}\n# Where the files come from",
         "Commits are of this project. WORDS in capitals stand for folders of your own.",
         table(("files", "trained at", "measured at", "hardware", "time"), rows),
-        *(_record_section(folder, record) for record in folder.records),
+        *(_record_section(record) for record in folder.records),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _record_section(folder: ResultsFolder, record: Record) -> str:
+def _record_section(record: Record) -> str:
     files = ", ".join(f"[{file}]({file})" for file in record.files)
     parts = [
-        f'<a id="{_anchor(folder, record)}"></a>\n\n## {record.what}',
+        f'<a id="{_anchor(record)}"></a>\n\n## {record.what}',
         f"Files: {files}",
         f"Config: `{record.config}`" if record.config else "",
         record.note.strip(),
@@ -166,8 +168,9 @@ def _record_section(folder: ResultsFolder, record: Record) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def _anchor(folder: ResultsFolder, record: Record) -> str:
-    return f"record{folder.records.index(record) + 1}"
+def _anchor(record: Record) -> str:
+    """Of its section in provenance.md, the same when records are added."""
+    return re.sub(r"[^\w.]+", "-", record.files[0]).strip("-")
 
 
 def _code(commands: Sequence[str]) -> str:

@@ -133,6 +133,8 @@ def _record(fields: Any, where: str) -> Record:
     for name in lists:
         check_list(fields.get(name, []), f"{where}: {name}")
     for name in ("files", "commands"):
+        if not fields[name]:
+            raise ValueError(f"{where}: {name} must not be empty")
         for text in fields[name]:
             check_text(text, f"{where}: {name}")
     given = _Fields(**fields)

@@ -16,6 +16,7 @@ from tests.command_check import check
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
 ITEMS = RESULTS / "items.toml"
+COMMIT = re.compile(r'"commit": "([0-9a-f]{7})')
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +93,30 @@ def test_what_a_figure_is_drawn_from_is_there(folder):
     assert len(files) > 20
 
 
+def commits_of(path):
+    """The commits at which a result file was measured, and at which its networks were trained."""
+    with h5py.File(path) as whole:
+        networks = [whole] if "commit" in whole.attrs else list(whole.values())
+        measured = {network.attrs["commit"][:7] for network in networks}
+        trained = [
+            str(network.attrs.get(name, ""))
+            for network in networks
+            for name in ("trained_by", "parts")
+        ]
+    return measured, set(COMMIT.findall("".join(trained)))
+
+
 def test_commits_are_those_that_the_result_files_hold(folder):
     wrong = []
     for path in committed_files():
         if path.suffix != ".nc":
             continue
         record = record_of(path.relative_to(RESULTS).as_posix(), folder.records)
-        with h5py.File(path) as whole:
-            networks = [whole] if "commit" in whole.attrs else list(whole.values())
-            commits = {network.attrs["commit"][:7] for network in networks}
-        if not commits <= set(record.measured_at.split(", ")):
-            wrong.append(f"{path}: measured at {commits}, not {record.measured_at}")
+        measured, trained = commits_of(path)
+        if not measured <= set(record.measured_at.split(", ")):
+            wrong.append(f"{path}: measured at {measured}, not {record.measured_at}")
+        if record.trained_at and not set(record.trained_at.split(", ")) <= trained:
+            wrong.append(f"{path}: trained at {trained}, not {record.trained_at}")
     assert wrong == []
 
 

@@ -102,16 +102,19 @@ def _section(folder: ResultsFolder, item: Item, anchor: str) -> str:
     )
     pictures = [file for file in item.files if file.endswith(report_pages.PICTURES)]
     images = "\n".join(_image(item, folder.root / file) for file in pictures)
-    sources = report_pages.networks_table(folder, item)
     return report_page.SECTION.substitute(
         _common(folder, item, anchor),
-        claim=html(item.claim),
+        claim=_part("The paper", item.claim),
         figure=report_page.FIGURE.substitute(image=images, caption=inline(item.caption.strip())),
         table=report_page.TABLE.substitute(rows=rows) if rows else "",
-        disagrees=html(item.disagrees) if item.disagrees else "",
+        disagrees=_part(report_pages.remarks_heading(item), item.disagrees),
         command=escape("\n".join(folder.commands(item))),
-        sources=html(sources) if sources else "",
+        sources=_part(report_pages.NETWORKS, report_pages.networks_table(folder, item)),
     )
+
+
+def _part(heading: str, text: str) -> str:
+    return f"<h3>{escape(heading)}</h3>\n{html(text)}" if text else ""
 
 
 def _common(folder: ResultsFolder, item: Item, anchor: str) -> dict[str, str]:

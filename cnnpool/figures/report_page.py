@@ -66,11 +66,11 @@ OVERVIEW_ROW = Template(
 SECTION = Template("""<section id="$anchor">
 <h2>$title</h2>
 <p><span class="verdict $verdict">$words</span></p>
-<h3>The paper</h3>
 $claim
 $figure
 $table
 $disagrees
+<h3>Command</h3>
 <pre>$command</pre>
 $sources
 </section>""")

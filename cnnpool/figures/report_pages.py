@@ -19,6 +19,7 @@ MARK = "†"
 NUMBERS = ("quantity", "paper", "ours")
 HTML = "report.html"
 CLAIMS = "claims.md"
+NETWORKS = "Where the networks come from"
 LOSSY_NOTE = (
     "trained on lossy JPEG copies of CIFAR-10's images, which moves these numbers; they will be "
     "replaced by networks trained on the original images."
@@ -62,7 +63,7 @@ def overview(folder: ResultsFolder) -> str:
             + (f" Every claim as a statistic: [{CLAIMS}]({CLAIMS})." if has_claims else "")
         ),
         _paragraph(
-            "± is the standard error over networks unless a page says otherwise. R_1 is R behind "
+            "± is the standard error over networks unless a page says otherwise. R_1 is R after "
             "the first layer, R_K at the output."
         ),
         table(("item", "verdict", *NUMBERS), (_overview_row(folder, item) for item in paper)),
@@ -114,13 +115,17 @@ def item_page(folder: ResultsFolder, item: Item) -> str:
         rows = [(row.what, row.paper, row.ours) for row in item.rows]
         parts.append(relinked(table(("", "paper", "ours"), rows), item.folder))
     if item.disagrees:
-        head = "## Remarks" if item.verdict in ("beyond", "open") else "## What disagrees, and why"
-        parts += [head, relinked(item.disagrees.strip(), item.folder)]
+        parts += [f"## {remarks_heading(item)}", relinked(item.disagrees.strip(), item.folder)]
     parts += ["## Command", _code(folder.commands(item))]
     if sources := networks_table(folder, item):
-        parts += ["## Where the networks come from", relinked(sources, item.folder)]
+        parts += [f"## {NETWORKS}", relinked(sources, item.folder)]
     parts.append(f"[All results]({here('README.md')})")
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def remarks_heading(item: Item) -> str:
+    """Over what is said of an item's numbers."""
+    return "Remarks" if item.verdict in ("beyond", "open") else "What disagrees, and why"
 
 
 def networks_table(folder: ResultsFolder, item: Item) -> str:

@@ -185,7 +185,7 @@ def test_a_file_belongs_to_one_record_and_one_entry_of_each(folder):
     assert networks.commands_of("networks/b.nc") == (
         "python -m cnnpool.eval --workdir=runs/b --out=b.nc",
     )
-    for file in ("networks/c.nc", "fig22/a.png"):
+    for file in ("networks/c.nc", "networks/a.nc2", "fig22/a.png"):
         with pytest.raises(ValueError, match=f"{file}: expected exactly one record .* got none"):
             record_of(file, records)
     with pytest.raises(ValueError, match="got Figure 2; Figure 2"):

@@ -128,7 +128,7 @@ def newer(path):
         (foreign, "no cnnpool result: it has no attribute schema_version"),
         (truncated, "cannot be read as netCDF"),
         (lambda path: path.write_text("hello"), "cannot be read as netCDF"),
-        (newer, "schema version 99, newer than 1: update cnnpool"),
+        (newer, f"schema version 99, newer than {results.SCHEMA_VERSION}: update cnnpool"),
     ],
 )
 def test_malformed_and_foreign_files_are_refused(tmp_path, make, message):

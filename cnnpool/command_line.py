@@ -42,6 +42,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     nothing of its own one message and the shells' 130.
     """
     logging.set_verbosity(logging.ERROR)
+    if "jax" in sys.modules:  # figures do without it
+        from cnnpool import numerics
+
+        numerics.settle()
     try:
         main(sys.argv[1:])
     except PreemptedError as error:

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, commit, host, command."""
+"""Where numbers come from: versions, commit, host, variables of the environment."""
 
 from importlib import metadata
 import json
@@ -8,6 +8,7 @@ import subprocess
 
 import jax
 
+from cnnpool import numerics
 from cnnpool.atomic_write import write_atomically
 
 _PACKAGES = ("cnnpool", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "xarray")
@@ -45,8 +46,10 @@ def host() -> str:
 
 
 def record() -> dict[str, str]:
-    """All of it, as strings."""
-    return {"commit": commit(), "versions": json.dumps(versions()), "host_platform": host()}
+    """All of it, as strings; `environment` only where it may change how numbers are rounded."""
+    found = {"commit": commit(), "versions": json.dumps(versions()), "host_platform": host()}
+    environment = numerics.environment()
+    return found | ({"environment": json.dumps(environment)} if environment else {})
 
 
 def append_to(path: Path) -> None:

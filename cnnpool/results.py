@@ -6,7 +6,8 @@ Every network is an xarray Dataset with
 - variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
   all over (seed, stage, transform, layer);
 - attributes `schema_version`, `config` and `versions` (JSON), `commit`,
-  `host_platform`, `measurement` (JSON).
+  `host_platform`, `measurement` (JSON), and `environment` (JSON) where variables were set that
+  change how numbers are rounded.
 Deep networks on natural images have two more dimensions there, `delta` and `cutoff` of the
 max-entropy diffeomorphisms, and `natural` over them; every deep network has
 - `depth` on `layer`: k of the units that figures plot, one a convolution or linear layer;

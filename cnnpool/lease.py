@@ -20,7 +20,7 @@ import time
 import uuid
 
 from cnnpool import storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import CnnpoolError
 
 LOCK = "lock"
@@ -165,13 +165,12 @@ def _beat(path: Path, owner: dict, stop: threading.Event, seconds: float) -> Non
 
 
 def _renew(path: Path, owner: dict, beat: int) -> None:
-    text = json.dumps(owner | {"beat": beat})
-    write_atomically(path, lambda beside: beside.write_text(text), durable=False)
+    write_text(path, json.dumps(owner | {"beat": beat}), durable=False)
 
 
 def _read(path: Path) -> dict | None:
     try:
-        lease = json.loads(path.read_text())
+        lease = json.loads(path.read_text("utf-8"))
         return lease if {"host", "pid", "owner"} <= lease.keys() else None
     except Exception:  # absent or damaged; of a bucket, every service raises its own
         return None
@@ -180,7 +179,7 @@ def _read(path: Path) -> dict | None:
 def _is_absent(path: Path) -> bool:
     """Whether there is no lease; one that cannot be read in this moment is there."""
     try:
-        path.read_text()
+        path.read_text("utf-8")
     except FileNotFoundError:
         return True
     except Exception:  # every service raises its own

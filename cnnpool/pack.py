@@ -48,7 +48,7 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
         state=dataclasses.replace(state, params=half),
         rounded_errors=[float(one.error) for one in found],
         data=training.data,
-        trained_by=(workdir / "provenance.json").read_text(),
+        trained_by=(workdir / "provenance.json").read_text("utf-8"),
         overwrite=overwrite,
     )
 

@@ -9,7 +9,7 @@ import subprocess
 import jax
 
 from cnnpool import numerics
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 
 _PACKAGES = ("cnnpool", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "xarray")
 
@@ -54,7 +54,7 @@ def record() -> dict[str, str]:
 
 def append_to(path: Path) -> None:
     """Adds this process's record to a JSON list in a file, made if absent."""
-    records = json.loads(path.read_text()) if path.exists() else []
+    records = json.loads(path.read_text("utf-8")) if path.exists() else []
     if not records or records[-1] != record():
         records.append(record())
-    write_atomically(path, lambda beside: beside.write_text(json.dumps(records, indent=2) + "\n"))
+    write_text(path, json.dumps(records, indent=2) + "\n")

@@ -101,7 +101,7 @@ def use_compilation_cache() -> None:
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cpu = Path("/proc/cpuinfo")
-        flags = re.search(r"^flags.*$", cpu.read_text(), re.M) if cpu.exists() else None
+        flags = re.search(r"^flags.*$", cpu.read_text("utf-8"), re.M) if cpu.exists() else None
         features = zlib.crc32(flags.group().encode()) if flags else 0
         folder = f"xla-{platform.machine()}-{features:08x}"
         cache = Path.home() / ".cache" / "cnnpool" / folder

@@ -97,6 +97,22 @@ def upload(local: Path, place: Path) -> None:
         ) from error
 
 
+def read_bytes(place: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+      OSError: if it cannot be read; StorageError where a bucket refuses it.
+    """
+    try:
+        return place.read_bytes()
+    except Exception as error:  # every service raises its own
+        if not is_remote(place):
+            raise
+        raise StorageError(
+            f"cannot read {place}: {type(error).__name__}: {_first_line(error)}"
+        ) from error
+
+
 @contextlib.contextmanager
 def local_copy(place: Path) -> Iterator[Path]:
     """A file for libraries that read from disks only: itself, or a copy for a while."""

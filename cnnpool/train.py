@@ -18,10 +18,10 @@ import contextlib
 from pathlib import Path
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from cnnpool import command_line, distributed, lease, numerics, run_config, runtime, storage
+from cnnpool import command_line, distributed, lease, run_config, runtime, storage
 from cnnpool.errors import PreemptedError
 from cnnpool.training import any_network
 from cnnpool.training.checkpoints import CheckpointStore
@@ -59,8 +59,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.ERROR)
-    numerics.settle()
+    command_line.prepare()
     try:
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))

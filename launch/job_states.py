@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cnnpool import lease, run_status
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from launch.jobs import Job
 
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = (
@@ -102,14 +102,13 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
 
 def write_submission(folder: Path, record: Mapping[str, Any]) -> None:
     """Notes which engine has a job, and as what."""
-    text = json.dumps(dict(record), indent=2)
-    write_atomically(folder / _SUBMISSION, lambda path: path.write_text(text + "\n"))
+    write_text(folder / _SUBMISSION, json.dumps(dict(record), indent=2) + "\n")
 
 
 def read_submission(folder: Path) -> dict[str, Any]:
     """What `write_submission` noted; empty if nothing."""
     try:
-        record = json.loads((folder / _SUBMISSION).read_text())
+        record = json.loads((folder / _SUBMISSION).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

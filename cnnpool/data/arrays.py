@@ -7,6 +7,7 @@ augmented.
 """
 
 from collections.abc import Iterator, Sequence
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -100,7 +101,8 @@ def read_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
     """
     try:
         if mapped and not storage.is_remote(path):
-            return np.lib.format.open_memmap(path, mode="r")
+            with contextlib.suppress(OSError):  # some network file systems map nothing
+                return np.lib.format.open_memmap(path, mode="r")
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:

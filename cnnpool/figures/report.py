@@ -23,7 +23,7 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.figures import report_page
 
 TITLE = "How deep CNNs lose spatial information: what was reproduced"
@@ -72,7 +72,7 @@ def read_entries(path: Path) -> list[Entry]:
       ValueError: if it is no JSON, or an entry lacks a field or has a wrong one.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     if not isinstance(found, list) or not found:
@@ -132,7 +132,7 @@ def write_report(entries: Sequence[Entry], out: Path) -> None:
         overview="\n".join(map(_overview_row, entries, anchors)),
         sections="\n".join(map(_section, entries, anchors)),
     )
-    write_atomically(out, lambda beside: beside.write_text(page))
+    write_text(out, page)
 
 
 def _overview_row(entry: Entry, anchor: str) -> str:

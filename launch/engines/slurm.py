@@ -22,7 +22,7 @@ import time
 from typing import NamedTuple
 import uuid
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED
 from launch.engines.engine import EngineError, nothing, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
@@ -170,7 +170,7 @@ class Slurm:
         """
         specs = [str(one.job.write_spec(one.folder).absolute()) for one in states]
         jobs_list = _new_list(root)
-        write_atomically(jobs_list, lambda path: path.write_text(json.dumps(specs, indent=1)))
+        write_text(jobs_list, json.dumps(specs, indent=1))
         token, options = jobs_list.stem, dataclasses.asdict(self.options)
         records = [
             {"engine": "slurm", "token": token, "index": index, "options": options}
@@ -180,7 +180,7 @@ class Slurm:
             write_submission(one.folder, record)
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "job.sh"
-            file.write_text(script(jobs_list, self.options))
+            write_text(file, script(jobs_list, self.options))
             command = [*sbatch_arguments(len(states), jobs_list, self.options), str(file)]
             array = _slurm(command, done=functools.partial(_array_of, token))
         array = array.strip().partition(";")[0]  # ID;CLUSTER where there are several
@@ -289,7 +289,13 @@ def _accounted(ids: Sequence[str]) -> dict[str, Queued]:
 
 def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=ANSWER_SECONDS,
+        )
     except FileNotFoundError as error:
         raise EngineError(
             f"there is no {command[0]} on this machine; run this where Slurm's commands are, or "

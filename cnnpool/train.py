@@ -15,6 +15,7 @@ HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use al
 
 from collections.abc import Sequence
 import contextlib
+import os
 from pathlib import Path
 import sys
 
@@ -47,8 +48,14 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "of several process
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the command line; an unknown config field ends with the nearest name."""
+    words = [
+        f"--config={os.path.expanduser(word.removeprefix('--config='))}"
+        if word.startswith("--config=~")
+        else word
+        for word in argv
+    ]
     try:
-        return app.parse_flags_with_usage(list(argv))
+        return app.parse_flags_with_usage(words)
     except (AttributeError, KeyError) as error:
         sys.exit(f"error: --config has no such field: {error.args[0]}")
     except OSError as error:

@@ -48,7 +48,7 @@ def build(config: ConfigDict) -> StandardizedImages:
     """
     if not config.data_dir:
         raise ValueError("data.data_dir must name the folder of images.npy and labels.npy")
-    folder = Path(config.data_dir).expanduser()
+    folder = storage.on_disk(config.data_dir)
     everything = load_part(folder / "images.npy", folder / "labels.npy")
     classes = number_of_classes(everything.labels, folder / "labels.npy")
     source = f"arrays (images.npy, sha256 {_digest(everything)})"

@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 import numpy as np
 from tqdm import tqdm
 
+from cnnpool import storage
 from cnnpool.data import preparation
 from cnnpool.data.images import DataError, MeasuredImages, Split
 from cnnpool.data.preparation import Sizes
@@ -96,7 +97,7 @@ def fingerprint(config: ConfigDict) -> str:
 def _root(config: ConfigDict) -> Path:
     if not config.data_dir:
         raise ValueError("--data_dir must name the folder of the images")
-    return Path(config.data_dir).expanduser()
+    return storage.on_disk(config.data_dir)
 
 
 def _shown(path: Path, root: Path) -> str:

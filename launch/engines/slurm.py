@@ -22,6 +22,7 @@ import time
 from typing import NamedTuple
 import uuid
 
+from cnnpool import storage
 from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED
 from launch.engines.engine import EngineError, nothing, refuse_less
@@ -80,7 +81,7 @@ class Options:
     def __post_init__(self):
         """Raises EngineError where an option is impossible."""
         refuse_less(self, cpus=1, gpus=0, tasks=1, parallel=1, signal_seconds=1)
-        if self.setup is not None and not Path(self.setup).is_file():
+        if self.setup is not None and not storage.on_disk(self.setup).is_file():
             raise EngineError(
                 f"--setup={self.setup}: expected a file of shell code to source, and there is none"
             )
@@ -97,7 +98,9 @@ def script(jobs_list: Path, options: Options) -> str:
     command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue", "--list"]
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:
-        lines.append(f"source {shlex.quote(str(Path(options.setup).absolute()))} || exit 1")
+        lines.append(
+            f"source {shlex.quote(str(storage.on_disk(options.setup).absolute()))} || exit 1"
+        )
     words = " ".join(shlex.quote(word) for word in (*command, str(jobs_list)))
     trainer = f'{words} --index "$SLURM_ARRAY_TASK_ID"'
     if options.tasks == 1:

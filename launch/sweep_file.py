@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import hashlib
 import importlib.util
+import os
 from pathlib import Path
 import sys
 import traceback
@@ -86,6 +87,14 @@ def _root(text: str) -> Path:
     return place
 
 
+def user_name() -> str:
+    """Of whoever runs this; the number of a user without a name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return str(os.getuid())
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that name a sweep and its folder."""
     parser.add_argument(
@@ -99,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         type=_root,
-        default=Path("runs/jobs") / getpass.getuser(),
+        default=Path("runs/jobs") / user_name(),
         help="holds a folder a job; on a cluster on the shared file system (%(default)s)",
     )
 

@@ -34,7 +34,9 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--coordinator", help="HOST:PORT on which process 0 listens")
     group.add_argument("--process_id", type=int, help="which one this is, from 0")
-    group.add_argument("--num_processes", type=int, help="how many there are")
+    group.add_argument(
+        "--num_processes", type=int, help="how many there are; 1 alone: joins nobody"
+    )
 
 
 def prepare() -> None:

@@ -43,7 +43,9 @@ _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "of several processes: HOST:PORT on which process 0 listens"
 )
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "of several processes: which one this is")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "of several processes: how many")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "of several processes: how many; 1 alone: joins nobody"
+)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:

@@ -1,6 +1,6 @@
 """In which state a job of a sweep is: its files first, its lease, then the engine's queue."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import json
 from pathlib import Path
@@ -65,13 +65,16 @@ class JobState:
         return self.state in (WAITING, STOPPED) and not self.queued
 
 
-def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
+def of(
+    job: Job, root: Path, queue: Mapping[str, Queued], held: Collection[Path] | None = None
+) -> JobState:
     """The state of a job.
 
     Args:
       job: which.
       root: holds its folder.
       queue: what the engine says, by the job's name.
+      held: folders in which processes work, as `lease.held` says; None asks it.
     """
     folder = root / job.name
     status, queued = run_status.read(folder), queue.get(job.name)
@@ -81,7 +84,7 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
 
     if job.is_finished(folder):
         return state(FINISHED)
-    if lease.is_held(folder):
+    if folder in (lease.held([folder]) if held is None else held):
         owner = lease.owner(folder)
         return state(RUNNING, "" if owner is None else f"on {owner['host']}", has=True)
     if queued is not None and queued.state != STOPPED:

@@ -31,7 +31,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
             storage.upload(local, path)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    beside = _beside(path)
     try:
         write(beside)
         if durable and beside.is_file():
@@ -39,6 +39,29 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def refuse_unwritable_beside(path: Path) -> None:
+    """Raises OSError if no file can be made beside `path`: a name too long, a full disk."""
+    beside = _beside(path)
+    try:
+        beside.touch()
+    except OSError as error:
+        raise type(error)(error.errno, f"{path} cannot be written: {error.strerror}") from error
+    beside.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes a text as `write_atomically` does, in UTF-8 whatever the locale is.
+
+    Bytes of file names that are no text are written as they are.
+    """
+    content = text.encode("utf-8", "surrogateescape")
+    write_atomically(path, lambda beside: beside.write_bytes(content), durable=durable)
 
 
 def _onto_disk(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+import io
 import os
 from pathlib import Path
 import sys
@@ -10,6 +11,7 @@ from typing import NoReturn
 from absl import logging
 
 from cnnpool import storage
+from cnnpool.atomic_write import refuse_unwritable_beside
 from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
@@ -32,7 +34,20 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--coordinator", help="HOST:PORT on which process 0 listens")
     group.add_argument("--process_id", type=int, help="which one this is, from 0")
-    group.add_argument("--num_processes", type=int, help="how many there are")
+    group.add_argument(
+        "--num_processes", type=int, help="how many there are; 1 alone: joins nobody"
+    )
+
+
+def prepare() -> None:
+    """What every command does first, however it is started."""
+    logging.set_verbosity(logging.ERROR)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed ends no command
+        sys.stdout.reconfigure(errors="replace")
+    if "jax" in sys.modules:  # figures do without it
+        from cnnpool import numerics
+
+        numerics.settle()
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -41,7 +56,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     A signal that asked to stop becomes one message and exit status 75; Ctrl-C in what saves
     nothing of its own one message and the shells' 130.
     """
-    logging.set_verbosity(logging.ERROR)
+    prepare()
     try:
         main(sys.argv[1:])
     except PreemptedError as error:
@@ -94,3 +109,5 @@ def refuse_unwritable(path: Path) -> None:
         raise NotADirectoryError(f"{path} cannot be written: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{path} cannot be written: you may not write into {folder}")
+    if folder == path.absolute().parent:
+        refuse_unwritable_beside(path)

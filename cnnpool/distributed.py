@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import sys
+import threading
 
 import jax
 from jax.experimental import multihost_utils
@@ -24,6 +25,16 @@ import numpy as np
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 HEARTBEAT_SECONDS = 10  # JAX's own are 100
+SILENT_SECONDS = 3.0  # of waiting for other processes, before it is said
+_STEP = "SLURM_STEP_NUM_TASKS"
+# What JAX reads in a step of Slurm; an environment that was copied elsewhere has some of them.
+_STEP_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_STEP_NODELIST",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+)
 _received: list[int] = []  # signals that ask this process to end
 _LOST = re.compile("Gloo|NCCL|UNAVAILABLE|coordination service|heartbeat|Connection reset by peer")
 _PERMANENT = re.compile(
@@ -47,7 +58,7 @@ def join(
     Args:
       coordinator: HOST:PORT on which process 0 listens; the next two are given with it.
       process_id: 0..num_processes-1.
-      num_processes: of the job.
+      num_processes: of the job; 1 alone is a process that joins nobody, wherever it runs.
       environment: variables, in which Slurm names the processes of a step.
 
     Returns:
@@ -57,16 +68,24 @@ def join(
       ValueError: if arguments are missing or impossible.
     """
     given = (coordinator, process_id, num_processes)
+    if given == (None, None, 1):
+        return 1
     if any(value is not None for value in given):
         return _join_by_arguments(*given)
-    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
-    if tasks > 1:
-        jax.distributed.initialize(
-            num_processes=tasks,
-            local_device_ids=_gpus_of_task(environment),
-            cluster_detection_method="slurm",
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+    tasks = int(environment.get(_STEP, 1))
+    if tasks > 1 and all(name in environment for name in _STEP_VARIABLES):
+        who = f"process {environment['SLURM_PROCID']} of {tasks}"
+        alone = f"give --num_processes=1, or unset {_STEP}"
+        with _waiting_aloud(
+            f"{who} waits for the others of a step of Slurm's job {environment['SLURM_JOB_ID']}. "
+            f"Where nobody starts them, as in a shell inside the step: {alone}"
+        ):
+            jax.distributed.initialize(
+                num_processes=tasks,
+                local_device_ids=_gpus_of_task(environment),
+                cluster_detection_method="slurm",
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
         _listen()
         return tasks
     if _on_tpu():
@@ -91,15 +110,35 @@ def _join_by_arguments(
     if not re.fullmatch(r".+:\d+", coordinator):
         raise ValueError(f"--coordinator must be HOST:PORT of process 0, got {coordinator!r}")
     if num_processes > 1:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            cluster_detection_method="deactivate",
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-        )
+        with _waiting_aloud(
+            f"process {process_id} of {num_processes} waits for the others, which meet at "
+            f"{coordinator}: start each with its own --process_id"
+        ):
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                cluster_detection_method="deactivate",
+                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+            )
         _listen()
     return num_processes
+
+
+@contextlib.contextmanager
+def _waiting_aloud(message: str) -> Iterator[None]:
+    """Prints a message where what happens inside takes longer than some seconds."""
+
+    def tell() -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    timer = threading.Timer(SILENT_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:

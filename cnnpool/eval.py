@@ -53,7 +53,7 @@ from typing import Any
 from ml_collections import ConfigDict
 import xarray as xr
 
-from cnnpool import command_line, distributed, results, run_config, runtime, storage
+from cnnpool import command_line, distributed, numerics, results, run_config, runtime, storage
 from cnnpool.diffeomorphisms import INTERPOLATIONS
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, tables
@@ -91,12 +91,14 @@ def evaluate(
       data_dir: instead of the config's `data.data_dir`.
 
     Raises:
-      ValueError: if something is asked for that these networks, or drawn data, do not have.
+      ValueError: if something is asked for that these networks, or drawn data, do not have, or JAX
+        is set so that other numbers would come out.
       FileExistsError: if `out` holds something else.
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
       PackedError, ImportedError: if such a folder is damaged.
       DataError: if the data of a deep run is absent or damaged.
     """
+    numerics.refuse_others()
     config = run_config.load(workdir, data_dir=data_dir)
     given = dict(settings or {})
     measure: Callable[[Journal], xr.Dataset]

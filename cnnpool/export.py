@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cnnpool import command_line, results, run_config, storage
+from cnnpool import command_line, numerics, results, run_config, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.errors import refuse_unknown
 from cnnpool.importing.folder import is_imported
@@ -71,7 +71,11 @@ def parameter_arrays(
       workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
       stage: "init", "trained", "last" or an epoch.
       data_dir: instead of the config's `data.data_dir`; a packed folder needs no data.
+
+    Raises:
+      ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
     """
+    numerics.refuse_others()
     config = run_config.load(workdir, data_dir=data_dir)
     return packed.named_arrays(_variables(workdir, config, stage), config.seeds)
 

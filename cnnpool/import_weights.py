@@ -4,10 +4,12 @@ r"""Makes a network of torchvision from a file of its parameters, for cnnpool.ev
         --workdir=runs/vgg16
     python -m cnnpool.eval --workdir=runs/vgg16 --data_dir=IMAGES --num_images=500 --out=vgg16.nc
 
-Reads what `torch.save(model.state_dict(), FILE)` wrote (.pth, .pt, .bin; neither torch nor any code
-in the file is run) and .safetensors. Parameters of the features alone give a network that ends
-with them. --mean and --std are what the network's images are normalized with, a number a channel,
-pixels counting from 0 to 1; the defaults are torchvision's for this file.
+Reads what `torch.save(model.state_dict(), FILE)` wrote, and safetensors, whatever the file is
+called; neither torch nor any code in the file is run. In a checkpoint of a training program the
+state_dict is searched for; --key says which one, where there are several. Parameters of the
+features alone give a network that ends with them. --mean and --std are what the network's images
+are normalized with, a number a channel, pixels counting from 0 to 1; the defaults are torchvision's
+for this file.
 """
 
 from collections.abc import Sequence
@@ -32,6 +34,7 @@ def import_weights(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     overwrite: bool = False,
+    key: str | None = None,
 ) -> conversion.Imported:
     """Makes the folder of one imported network.
 
@@ -42,6 +45,7 @@ def import_weights(
       mean: of each channel of the images, pixels counting from 0 to 1; None is torchvision's.
       std: of each channel; None is torchvision's.
       overwrite: replace an imported network.
+      key: of the state_dict in its file, "model_ema"; None searches.
 
     Raises:
       ValueError: if there is no such network, or mean or std is impossible.
@@ -51,18 +55,22 @@ def import_weights(
     refuse_unknown(model, torchvision.NAMES, "--model")
     image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
     folder.refuse_other(workdir, overwrite=overwrite)
-    state = state_dict.read(path)
+    found = state_dict.find(path, key)
     try:
-        imported = conversion.to_network(model, state)
+        imported = conversion.to_network(model, found.state)
     except StateDictError as error:
         raise StateDictError(f"{path}: {error}") from error
+    if found.others:
+        others = ", ".join(found.others)
+        note = f"taken was the state_dict {found.key!r}; others there, for --key: {others}"
+        imported = imported._replace(notes=(*imported.notes, note))
     data = image_folder.default_config(mean or imported.mean, std or imported.std)
     folder.write(
         workdir,
         ConfigDict({"seeds": (0,), "model": imported.model, "data": data}),
         imported.variables,
         made_by=json.dumps([provenance.record()], indent=2) + "\n",
-        source=f"{path.name} (sha256 {folder.file_checksum(path)[:12]})",
+        source=f"{path.name}{f', {key}' if key else ''} (sha256 {folder.file_checksum(path)[:12]})",
         notes=imported.notes,
     )
     return imported
@@ -74,6 +82,7 @@ def main(argv: Sequence[str]) -> None:
     names = ", ".join(torchvision.NAMES)
     parser.add_argument("--model", required=True, help=f"one of {names}")
     parser.add_argument("--state_dict", type=storage.on_disk, required=True, help="the file")
+    parser.add_argument("--key", help="of the state_dict in the file, model_ema (searched for)")
     parser.add_argument("--workdir", type=storage.path, required=True, help="the folder to make")
     numbers = command_line.numbers(float)
     for name, value in (("mean", preparation.MEAN), ("std", preparation.STD)):
@@ -81,7 +90,7 @@ def main(argv: Sequence[str]) -> None:
         parser.add_argument(f"--{name}", type=numbers, help=f"({shown}; of vgg16_features its own)")
     parser.add_argument("--overwrite", action="store_true", help="replace an imported network")
     args = parser.parse_args(argv)
-    options = {"mean": args.mean, "std": args.std, "overwrite": args.overwrite}
+    options = {"mean": args.mean, "std": args.std, "overwrite": args.overwrite, "key": args.key}
     imported = import_weights(args.model, args.state_dict, args.workdir, **options)
     for note in imported.notes:
         print(note)

@@ -3,11 +3,12 @@
 On one machine the lock (flock) decides, which the system lets go of when its owner dies. Where
 several machines share a file system that does not share locks, and in a bucket, which knows none,
 the file `lease.json` decides: its owner renews it every few seconds, and one that is not renewed is
-nobody's. Clocks of different machines are not compared. Network file systems themselves are not
-tested here.
+nobody's. Clocks of different machines are not compared: a time that is not of these seconds says
+nothing, and whether the heart beats is then watched. Network file systems themselves are not tested
+here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 import contextlib
 import fcntl
 import json
@@ -20,7 +21,7 @@ import time
 import uuid
 
 from cnnpool import storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import CnnpoolError
 
 LOCK = "lock"
@@ -69,20 +70,54 @@ def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]
 
 
 def is_held(workdir: Path) -> bool:
-    """Whether a living process seems to hold a directory on a disk; asks, and takes nothing.
+    """Whether a living process seems to hold a directory; see `held`."""
+    return workdir in held([workdir])
 
-    Of this machine the lock is asked, of another the age of its last heartbeat.
+
+def held(workdirs: Iterable[Path]) -> set[Path]:
+    """The directories on a disk that living processes seem to hold; asks, and takes nothing.
+
+    Of this machine the lock is asked. The lease of another is believed where it was renewed some
+    seconds ago by this machine's clock; else it is watched, all of them together, for as long as a
+    dead owner is waited for.
     """
-    path = workdir / LEASE
-    lease = _read(path)
-    if lease is None:
-        return False
+    leases = {workdir: lease for workdir in workdirs if (lease := _read(workdir / LEASE))}
+    here = {w: lease for w, lease in leases.items() if lease["host"] == platform.node()}
+    found = {w for w, lease in here.items() if _is_locked(w / LOCK, lease["pid"])}
+    fresh = {w for w in leases.keys() - here.keys() if _is_fresh(w / LEASE)}
+    quiet = {w: leases[w] for w in leases.keys() - here.keys() - fresh}
+    return found | fresh | _beating(quiet)
+
+
+def _is_fresh(path: Path) -> bool:
     try:
-        if lease["host"] == platform.node():
-            return _is_locked(workdir / LOCK, lease["pid"])
-        return time.time() - path.stat().st_mtime < 2 * DEAD_AFTER * BEAT_SECONDS
+        return 0 <= time.time() - path.stat().st_mtime < 2 * DEAD_AFTER * BEAT_SECONDS
     except FileNotFoundError:
         return False
+
+
+_watched: dict[Path, tuple[dict, float]] = {}  # leases that did not change, and since when
+
+
+def _beating(leases: Mapping[Path, dict]) -> set[Path]:
+    """Those of some directories whose leases change, now or since they were looked at last."""
+    seconds, now = DEAD_AFTER * BEAT_SECONDS, time.monotonic()
+    changed = {w for w, lease in leases.items() if w in _watched and _watched[w][0] != lease}
+    for workdir, lease in leases.items():
+        if workdir in changed or workdir not in _watched:
+            _watched[workdir] = (lease, now)
+    waiting = {w for w in leases if w not in changed and now - _watched[w][1] < seconds}
+    if waiting:
+        print(
+            f"watching for up to {seconds:g} s whether processes of other machines are alive "
+            f"({len(waiting)})",
+            file=sys.stderr,
+        )
+    while waiting and time.monotonic() - now < seconds:
+        time.sleep(min(1.0, BEAT_SECONDS / 2))
+        changed |= {w for w in waiting if (_read(w / LEASE) or leases[w]) != leases[w]}
+        waiting -= changed
+    return changed
 
 
 def owner(workdir: Path) -> dict | None:
@@ -91,13 +126,15 @@ def owner(workdir: Path) -> dict | None:
 
 
 def _is_locked(path: Path, pid: int) -> bool:
-    with path.open() as file:
-        try:
+    try:
+        with path.open() as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # no locks here
-            return _is_alive(pid)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    except OSError:  # no locks here
+        return _is_alive(pid)
     return False
 
 
@@ -132,7 +169,14 @@ def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float, *, locked
     found = _read(path)
     if locked and (found is None or found["host"] == platform.node()):
         return  # the lock is ours, so that an owner on this machine is dead
-    deadline = time.monotonic() + DEAD_AFTER * beat_seconds
+    seconds = DEAD_AFTER * beat_seconds
+    if found is not None:
+        print(
+            f"{workdir}: waiting up to {seconds:g} s to see whether process {found['pid']} on "
+            f"{found['host']} is alive",
+            file=sys.stderr,
+        )
+    deadline = time.monotonic() + seconds
     while not _is_absent(path) and time.monotonic() < deadline:
         time.sleep(min(1.0, beat_seconds / 2))
         now = _read(path)
@@ -165,13 +209,12 @@ def _beat(path: Path, owner: dict, stop: threading.Event, seconds: float) -> Non
 
 
 def _renew(path: Path, owner: dict, beat: int) -> None:
-    text = json.dumps(owner | {"beat": beat})
-    write_atomically(path, lambda beside: beside.write_text(text), durable=False)
+    write_text(path, json.dumps(owner | {"beat": beat}), durable=False)
 
 
 def _read(path: Path) -> dict | None:
     try:
-        lease = json.loads(path.read_text())
+        lease = json.loads(path.read_text("utf-8"))
         return lease if {"host", "pid", "owner"} <= lease.keys() else None
     except Exception:  # absent or damaged; of a bucket, every service raises its own
         return None
@@ -180,7 +223,7 @@ def _read(path: Path) -> dict | None:
 def _is_absent(path: Path) -> bool:
     """Whether there is no lease; one that cannot be read in this moment is there."""
     try:
-        path.read_text()
+        path.read_text("utf-8")
     except FileNotFoundError:
         return True
     except Exception:  # every service raises its own

@@ -14,7 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnnpool import command_line, run_config, runtime, storage
+from cnnpool import command_line, numerics, run_config, runtime, storage
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run
 from cnnpool.measuring.stages import TRAINED
@@ -25,10 +25,12 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
     """Packs the best networks of a finished run; returns what summary.json holds.
 
     Raises:
-      ValueError, CheckpointError: if the run is not deep, not trained to the end, or damaged.
+      ValueError, CheckpointError: if the run is not deep, not trained to the end, or damaged, or
+        JAX is set so that other numbers would come out.
       FileExistsError: if `out` holds something else.
       PackedError: if a value does not fit into float16.
     """
+    numerics.refuse_others()
     config = run_config.load(workdir, data_dir=data_dir)
     if is_imported(workdir):
         raise ValueError(f"{workdir} holds an imported network; expected a run of cnnpool.train")
@@ -46,7 +48,7 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
         state=dataclasses.replace(state, params=half),
         rounded_errors=[float(one.error) for one in found],
         data=training.data,
-        trained_by=(workdir / "provenance.json").read_text(),
+        trained_by=(workdir / "provenance.json").read_text("utf-8"),
         overwrite=overwrite,
     )
 

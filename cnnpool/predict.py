@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import command_line, models, run_config, runtime, storage
+from cnnpool import command_line, models, numerics, run_config, runtime, storage
 from cnnpool.atomic_write import write_atomically
 from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
@@ -55,11 +55,13 @@ def predict(
       data_dir: of the training data, instead of the config's `data.data_dir`.
 
     Raises:
-      ValueError: if the network has no such stage.
+      ValueError: if the network has no such stage, or JAX is set so that other numbers would come
+        out.
       CheckpointError, PackedError, ImportedError: if the networks are absent or damaged.
       DataError: if the images, or the data that normalizes them, are absent or damaged, or the
         images do not fit the network.
     """
+    numerics.refuse_others()
     config = run_config.load(workdir, data_dir=None if is_imported(workdir) else data_dir)
     if not run_config.is_deep(config):
         raise ValueError(f"{workdir} is a run on {config.data.name}; expected deep networks")

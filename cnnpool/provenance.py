@@ -1,14 +1,17 @@
-"""Where numbers come from: versions, commit, host, command."""
+"""Where numbers come from: versions, commit, host, variables of the environment."""
 
 from importlib import metadata
 import json
+import os
 from pathlib import Path
 import platform
 import subprocess
+import tomllib
 
 import jax
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool import numerics
+from cnnpool.atomic_write import write_text
 
 _PACKAGES = ("cnnpool", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "xarray")
 
@@ -16,15 +19,48 @@ _PACKAGES = ("cnnpool", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "x
 def commit() -> str:
     """The commit that this package is checked out at, `-dirty` where files differ from it.
 
-    "unknown" where the package is installed outside a git checkout.
+    "unknown" where the package is installed outside a checkout of this project, be it inside
+    another one.
     """
-    here = Path(__file__).resolve().parent
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
+    root = Path(__file__).resolve().parents[1]
+    top = _git(root, "rev-parse", "--show-toplevel")
+    if top is None or Path(top) != root or not _is_ours(root / "pyproject.toml"):
         return "unknown"
-    return found.stdout.strip()
+    return _git(root, "describe", "--always", "--abbrev=12", "--dirty") or "unknown"
+
+
+def _is_ours(project: Path) -> bool:
+    """Whether a pyproject.toml is this project's."""
+    try:
+        return tomllib.loads(project.read_text("utf-8"))["project"]["name"] == "cnnpool"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """What git says of the repository that a folder lies in; None if nothing.
+
+    Without variables like GIT_DIR, which hooks set for the repository that they belong to.
+    """
+    own = ("GIT_CONFIG", "GIT_EXEC_PATH")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name.startswith(own)
+    }
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), *words],
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.removesuffix("\n")
 
 
 def versions() -> dict[str, str]:
@@ -45,13 +81,15 @@ def host() -> str:
 
 
 def record() -> dict[str, str]:
-    """All of it, as strings."""
-    return {"commit": commit(), "versions": json.dumps(versions()), "host_platform": host()}
+    """All of it, as strings; `environment` only where it may change how numbers are rounded."""
+    found = {"commit": commit(), "versions": json.dumps(versions()), "host_platform": host()}
+    environment = numerics.environment()
+    return found | ({"environment": json.dumps(environment)} if environment else {})
 
 
 def append_to(path: Path) -> None:
     """Adds this process's record to a JSON list in a file, made if absent."""
-    records = json.loads(path.read_text()) if path.exists() else []
+    records = json.loads(path.read_text("utf-8")) if path.exists() else []
     if not records or records[-1] != record():
         records.append(record())
-    write_atomically(path, lambda beside: beside.write_text(json.dumps(records, indent=2) + "\n"))
+    write_text(path, json.dumps(records, indent=2) + "\n")

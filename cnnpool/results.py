@@ -6,7 +6,8 @@ Every network is an xarray Dataset with
 - variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
   all over (seed, stage, transform, layer), of deep networks also `shuffle`;
 - attributes `schema_version`, `config` and `versions` (JSON), `commit`,
-  `host_platform`, `measurement` (JSON).
+  `host_platform`, `measurement` (JSON), and `environment` (JSON) where variables were set that
+  change how numbers are rounded.
 The dimension `shuffle` counts the random shuffles, each kept as it was measured; a transform that
 is not random has number 0 alone, and NaN behind it. `over_shuffles` takes the mean of the
 logarithms over them. Deep networks on natural images have three more dimensions there, `delta` and
@@ -28,6 +29,7 @@ Files of schema 1 held means over shuffles in `D`, `G`, `R`, their spread in `D_
 """
 
 from collections.abc import Mapping
+import io
 import json
 from pathlib import Path
 
@@ -98,9 +100,9 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
         check(dataset, f"network {name}")
     tree = xr.DataTree.from_dict(groups)
     encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
-    write_atomically(
-        path, lambda beside: tree.to_netcdf(beside, engine="h5netcdf", encoding=encoding)
-    )
+    # In memory: HDF5 locks the files that it opens, and some file systems know no locks.
+    content = tree.to_netcdf(None, engine="h5netcdf", encoding=encoding)
+    write_atomically(path, lambda beside: beside.write_bytes(content))
 
 
 def _checksums(dataset: xr.Dataset) -> dict[str, dict[str, bool]]:
@@ -116,15 +118,14 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
 
     Raises:
       FileNotFoundError: if there is no such file.
+      OSError: if it cannot be read.
       ResultsError: if it is not a result file, or damaged.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
+    content = storage.read_bytes(path)
     try:
-        with (
-            storage.local_copy(path) as local,
-            xr.open_datatree(local, engine="h5netcdf") as tree,
-        ):
+        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as tree:
             nodes = {node.path: node.to_dataset().load() for node in tree.subtree if node.has_data}
     except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
         raise ResultsError(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import CnnpoolError
 
 _DATA_SOURCE = "data_source.txt"
@@ -94,7 +94,7 @@ def load(workdir: Path, *, data_dir: str | None = None) -> ConfigDict:
 def _read(path: Path) -> dict:
     """Raises ConfigFileError unless the file holds a config."""
     try:
-        fields = json.loads(path.read_text())
+        fields = json.loads(path.read_text("utf-8"))
         fields["seeds"], fields["model"]["name"], fields["data"]["name"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigFileError(
@@ -154,7 +154,7 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
             f"{workdir} holds checkpoints but no {config_path(workdir).name}, so what made them is "
             "unknown; take another --workdir"
         )
-    write_atomically(config_path(workdir), lambda path: path.write_text(to_json(config) + "\n"))
+    write_text(config_path(workdir), to_json(config) + "\n")
 
 
 def claim_data(workdir: Path, source: str) -> None:
@@ -168,14 +168,13 @@ def claim_data(workdir: Path, source: str) -> None:
       ConfigMismatchError: if the run there was started on other data.
     """
     refuse_other_data(workdir, source)
-    path = workdir / _DATA_SOURCE
-    write_atomically(path, lambda beside: beside.write_text(f"{source}\n"))
+    write_text(workdir / _DATA_SOURCE, f"{source}\n")
 
 
 def refuse_other_data(workdir: Path, source: str) -> None:
     """Raises ConfigMismatchError if a run was started on other data than `source`."""
     path = workdir / _DATA_SOURCE
-    known = path.read_text().strip() if path.exists() else source
+    known = path.read_text("utf-8").strip() if path.exists() else source
     if known != source:
         raise ConfigMismatchError(
             f"the run in {workdir} was started on other data: {known}; got {source}. Give "

@@ -11,7 +11,7 @@ from pathlib import Path
 import platform
 import time
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 
 RUNNING, FINISHED, FAILED, PREEMPTED = "running", "finished", "failed", "preempted"
 STATES = (RUNNING, FINISHED, FAILED, PREEMPTED)
@@ -78,12 +78,12 @@ def read_failure(workdir: Path) -> Status | None:
 
 def _write(path: Path, status: Status) -> None:
     text = json.dumps(dataclasses.asdict(status), indent=2)
-    write_atomically(path, lambda beside: beside.write_text(f"{text}\n"), durable=False)
+    write_text(path, f"{text}\n", durable=False)
 
 
 def _read(path: Path) -> Status | None:
     try:
-        status = Status(**json.loads(path.read_text()))
+        status = Status(**json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError):
         return None
     return status if status.state in STATES else None

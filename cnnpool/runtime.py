@@ -97,14 +97,21 @@ def use_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that a second start is quick.
 
     In the folder that JAX_COMPILATION_CACHE_DIR names, or else in ~/.cache/cnnpool, one folder
-    a processor: a program compiled for one CPU may crash on another that shares the home.
+    a processor: a program compiled for one CPU may crash on another that shares the home. Nowhere
+    for a user without a home that can be written.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cpu = Path("/proc/cpuinfo")
-        flags = re.search(r"^flags.*$", cpu.read_text(), re.M) if cpu.exists() else None
+        flags = re.search(r"^flags.*$", cpu.read_text("utf-8"), re.M) if cpu.exists() else None
         features = zlib.crc32(flags.group().encode()) if flags else 0
         folder = f"xla-{platform.machine()}-{features:08x}"
-        cache = Path.home() / ".cache" / "cnnpool" / folder
+        try:
+            cache = Path.home() / ".cache" / "cnnpool" / folder
+            cache.mkdir(parents=True, exist_ok=True)
+        except (RuntimeError, OSError):
+            return
+        if not os.access(cache, os.W_OK):
+            return
         jax.config.update("jax_compilation_cache_dir", str(cache))
     # A measurement compiles a hundred small programs, together three seconds.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import contextlib
 import importlib.util
 from pathlib import Path, PosixPath
+import re
 import shutil
 import tempfile
 
@@ -36,11 +37,12 @@ def path(text: str) -> Path:
     """A place on a disk or in a bucket, as a user types it.
 
     Raises:
-      StorageError: if it has the form of a bucket, and is none, or a library is not installed.
+      StorageError: if it has the form of a bucket, and is none, or a library is not installed; or
+        if it is no place at all.
     """
     scheme, found, place = text.partition("://")
     if not found:
-        return Path(text)
+        return on_disk(text)
     if scheme not in _LIBRARIES or not place.strip("/"):
         raise StorageError(f"{text}: expected a folder, gs://BUCKET/... or s3://BUCKET/...")
     library = _LIBRARIES[scheme]
@@ -53,12 +55,21 @@ def path(text: str) -> Path:
 def on_disk(text: str) -> Path:
     """A place on a disk, where a bucket cannot be; for what is a folder of many small files.
 
+    A shell does not expand `~` behind `--workdir=`; here it is the home directory.
+
     Raises:
-      StorageError: if it has the form of a bucket.
+      StorageError: if it has the form of a bucket, or is no place at all.
     """
     if "://" in text:
         raise StorageError(f"{text}: expected a place on a disk; mount the bucket, and give that")
-    return Path(text)
+    if re.match("(gs|s3):", text):
+        raise StorageError(f"{text}: a bucket is written with two slashes, gs://BUCKET/...")
+    if not text.strip():
+        raise StorageError("expected a path, got nothing; is a variable of the shell not set?")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # neither HOME nor an entry in /etc/passwd
+        raise StorageError(f"{text}: {error} Give the path without ~") from error
 
 
 def _forget_listings() -> None:
@@ -94,6 +105,22 @@ def upload(local: Path, place: Path) -> None:
         raise StorageError(
             f"cannot write {place}: {type(error).__name__}: {_first_line(error)}; does the bucket "
             "exist, and may you write there?"
+        ) from error
+
+
+def read_bytes(place: Path) -> bytes:
+    """What a file holds.
+
+    Raises:
+      OSError: if it cannot be read; StorageError where a bucket refuses it.
+    """
+    try:
+        return place.read_bytes()
+    except Exception as error:  # every service raises its own
+        if not is_remote(place):
+            raise
+        raise StorageError(
+            f"cannot read {place}: {type(error).__name__}: {_first_line(error)}"
         ) from error
 
 

@@ -15,10 +15,11 @@ HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use al
 
 from collections.abc import Sequence
 import contextlib
+import os
 from pathlib import Path
 import sys
 
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from cnnpool import command_line, distributed, lease, run_config, runtime, storage
@@ -42,13 +43,21 @@ _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "of several processes: HOST:PORT on which process 0 listens"
 )
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "of several processes: which one this is")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "of several processes: how many")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "of several processes: how many; 1 alone: joins nobody"
+)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the command line; an unknown config field ends with the nearest name."""
+    words = [
+        f"--config={os.path.expanduser(word.removeprefix('--config='))}"
+        if word.startswith("--config=~")
+        else word
+        for word in argv
+    ]
     try:
-        return app.parse_flags_with_usage(list(argv))
+        return app.parse_flags_with_usage(words)
     except (AttributeError, KeyError) as error:
         sys.exit(f"error: --config has no such field: {error.args[0]}")
     except OSError as error:
@@ -59,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    logging.set_verbosity(logging.ERROR)
+    command_line.prepare()
     try:
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))

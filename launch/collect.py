@@ -113,7 +113,7 @@ def _config(dataset: xr.Dataset) -> dict:
 
 
 def _provenance(dataset: xr.Dataset) -> Mapping[str, object]:
-    names = ("commit", "host_platform", "versions", "trained_by", "measurement")
+    names = ("commit", "host_platform", "versions", "environment", "trained_by", "measurement")
     kept = {name: dataset.attrs[name] for name in names if name in dataset.attrs}
     return {"seeds": _config(dataset)["seeds"]} | kept
 

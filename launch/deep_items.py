@@ -8,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnpool import results, run_config, runtime
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.data.images import DataError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
@@ -188,6 +188,6 @@ def reproduce(
     if not files:
         raise DataError("\n".join(missing))
     text = "\n\n".join([figures.make(item, files, picture), *missing])
-    write_atomically(picture.with_suffix(".md"), lambda path: path.write_text(f"{text}\n"))
+    write_text(picture.with_suffix(".md"), f"{text}\n")
     print(text)
     return files

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from cnnpool import lease
 from cnnpool.errors import refuse_unknown
 from launch import job_states
 from launch.engines import local, skypilot, slurm
@@ -53,7 +54,9 @@ def states(jobs: Iterable[Job], root: Path) -> list[JobState]:
     queue: dict[str, job_states.Queued] = {}
     for name, records in submissions(jobs, root).items():
         queue |= make(name, {}).queue(records)
-    return [job_states.of(job, root, queue) for job in jobs]
+    folders = {job.name: root / job.name for job in jobs}
+    held = lease.held(folders[job.name] for job in jobs if not job.is_finished(folders[job.name]))
+    return [job_states.of(job, root, queue, held) for job in jobs]
 
 
 def submissions(jobs: Iterable[Job], root: Path) -> dict[str, dict[str, dict]]:

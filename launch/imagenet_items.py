@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.data.images import DataError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
@@ -146,6 +146,6 @@ def reproduce(
         for name in there
     ]
     text = "\n\n".join([figures.make(item, files, picture), *missing])
-    write_atomically(picture.with_suffix(".md"), lambda path: path.write_text(f"{text}\n"))
+    write_text(picture.with_suffix(".md"), f"{text}\n")
     print(text)
     return files

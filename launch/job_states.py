@@ -1,13 +1,13 @@
 """In which state a job of a sweep is: its files first, its lease, then the engine's queue."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 from cnnpool import lease, run_status
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from launch.jobs import Job
 
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = (
@@ -65,13 +65,16 @@ class JobState:
         return self.state in (WAITING, STOPPED) and not self.queued
 
 
-def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
+def of(
+    job: Job, root: Path, queue: Mapping[str, Queued], held: Collection[Path] | None = None
+) -> JobState:
     """The state of a job.
 
     Args:
       job: which.
       root: holds its folder.
       queue: what the engine says, by the job's name.
+      held: folders in which processes work, as `lease.held` says; None asks it.
     """
     folder = root / job.name
     status, queued = run_status.read(folder), queue.get(job.name)
@@ -81,7 +84,7 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
 
     if job.is_finished(folder):
         return state(FINISHED)
-    if lease.is_held(folder):
+    if folder in (lease.held([folder]) if held is None else held):
         owner = lease.owner(folder)
         return state(RUNNING, "" if owner is None else f"on {owner['host']}", has=True)
     if queued is not None and queued.state != STOPPED:
@@ -102,14 +105,13 @@ def of(job: Job, root: Path, queue: Mapping[str, Queued]) -> JobState:
 
 def write_submission(folder: Path, record: Mapping[str, Any]) -> None:
     """Notes which engine has a job, and as what."""
-    text = json.dumps(dict(record), indent=2)
-    write_atomically(folder / _SUBMISSION, lambda path: path.write_text(text + "\n"))
+    write_text(folder / _SUBMISSION, json.dumps(dict(record), indent=2) + "\n")
 
 
 def read_submission(folder: Path) -> dict[str, Any]:
     """What `write_submission` noted; empty if nothing."""
     try:
-        record = json.loads((folder / _SUBMISSION).read_text())
+        record = json.loads((folder / _SUBMISSION).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}

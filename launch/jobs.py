@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnpool import run_config
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import CnnpoolError, refuse_unknown
 from launch.measurement import BOTH, Measurement
 
@@ -117,7 +117,7 @@ class Job:
         }
         text = json.dumps(spec, indent=2, sort_keys=True)
         path = folder / f"spec-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-        write_atomically(path, lambda beside: beside.write_text(text + "\n"))
+        write_text(path, text + "\n")
         return path
 
 
@@ -128,7 +128,7 @@ def read_spec(path: Path) -> Job:
       SweepError: if it is no such file.
     """
     try:
-        spec = json.loads(path.read_text())
+        spec = json.loads(path.read_text("utf-8"))
         refuse_unknown(str(spec["version"]), [str(SPEC_VERSION)], f"{path}: version")
         measurements = tuple(
             Measurement(

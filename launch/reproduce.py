@@ -29,7 +29,7 @@ from pathlib import Path
 import xarray as xr
 
 from cnnpool import command_line, runtime, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.data.images import DataError
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.eval import evaluate
@@ -69,7 +69,7 @@ def reproduce_fig4(preset: str, *, runs: Path, out: Path, overwrite: bool = Fals
     )
     print(f"3/3 drawing into {out}")
     slopes = figures.make("fig4", [file], out / "fig4.png")
-    write_atomically(out / "slopes.md", lambda path: path.write_text(slopes + "\n"))
+    write_text(out / "slopes.md", slopes + "\n")
     figures.make("table1", [file], out / "table1.md")
     return dataset
 

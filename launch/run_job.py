@@ -64,7 +64,7 @@ def _chosen(args: argparse.Namespace) -> Path:
     if args.spec is not None:
         return args.spec
     try:
-        return Path(json.loads(args.list.read_text())[args.index])
+        return Path(json.loads(args.list.read_text("utf-8"))[args.index])
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise SweepError(f"{args.list} names no job {args.index}: {error}") from error
 

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import hashlib
 import importlib.util
+import os
 from pathlib import Path
 import sys
 import traceback
@@ -73,21 +74,32 @@ def _failing_in_one_line(path: Path) -> Iterator[None]:
 def _with_data_dir(job: Job, data_dir: str | None) -> Job:
     if data_dir is None or "data_dir" not in job.config.data:
         return job
-    place = str(Path(data_dir).absolute())
+    place = str(storage.on_disk(data_dir).absolute())
     return Job(run_config.with_data_dir(job.config, place).lock(), job.measurements)
 
 
 def _root(text: str) -> Path:
-    if "\\" in str(Path(text).absolute()):
+    place = storage.on_disk(text)
+    if "\\" in str(place.absolute()):
         raise argparse.ArgumentTypeError(
             f"a backslash in {text!r}: checkpoints (TensorStore) and Slurm read it otherwise"
         )
-    return storage.on_disk(text)
+    return place
+
+
+def user_name() -> str:
+    """Of whoever runs this; the number of a user without a name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # the latter since Python 3.13
+        return str(os.getuid())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that name a sweep and its folder."""
-    parser.add_argument("--sweep", type=Path, required=True, help="launch/sweeps/fig5.py, or yours")
+    parser.add_argument(
+        "--sweep", type=storage.on_disk, required=True, help="launch/sweeps/fig5.py, or yours"
+    )
     parser.add_argument("--preset", default="cpu", help="of the sweep: cpu, paper (%(default)s)")
     parser.add_argument(
         "--seeds_per_job", type=int, help="networks that one job trains (all of a config)"
@@ -96,7 +108,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--root",
         type=_root,
-        default=Path("runs/jobs") / getpass.getuser(),
+        default=Path("runs/jobs") / user_name(),
         help="holds a folder a job; on a cluster on the shared file system (%(default)s)",
     )
 

@@ -221,3 +221,15 @@ def test_a_constant_channel_needs_a_std(folder):
             ConfigDict({**FIELDS, "data_dir": str(folder), "std": (1.0, 1.0, 1.0)})
         ).normalize(KEY, jnp.asarray(images))
     ).all()
+
+
+def test_a_file_system_that_maps_nothing_is_read(tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", np.arange(3))
+
+    def refuse(*_, **__):
+        raise OSError(19, "No such device")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
+    assert arrays.read_npy(tmp_path / "a.npy", mapped=True).tolist() == [0, 1, 2]
+    with pytest.raises(DataError, match="is not there"):
+        arrays.read_npy(tmp_path / "b.npy", mapped=True)

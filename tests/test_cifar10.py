@@ -188,7 +188,9 @@ def test_a_truncated_shard_is_an_error_that_names_split_and_file(cifar10_dir, tm
     content = shard.read_bytes()
     shard.unlink()
     shard.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=rf"the test split.*may be truncated or damaged.*{shard.name}"):
+    with pytest.raises(
+        DataError, match=rf"the test split.*may be truncated or damaged.*{shard.name}"
+    ):
         data_sets.build(config(tmp_path))
 
 

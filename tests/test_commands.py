@@ -1,5 +1,6 @@
 """The commands as a user types them."""
 
+import os
 from pathlib import Path
 import re
 import subprocess
@@ -238,8 +239,37 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path)
     command_line.refuse_unwritable(tmp_path / "new" / "a.nc")
     with pytest.raises(IsADirectoryError, match="is a folder; expected the name of the file"):
         command_line.refuse_unwritable(tmp_path)
+    with pytest.raises(OSError, match=r"a\.nc cannot be written: File name too long"):
+        command_line.refuse_unwritable(tmp_path / f"{'a' * 250}.nc")
+    command_line.refuse_unwritable(tmp_path / "a.nc")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(NotADirectoryError, match=r"a\.nc cannot be written: .*file is a file"):
         command_line.refuse_unwritable(tmp_path / "file" / "a.nc")
+
+
+def test_what_cannot_be_printed_ends_no_command(tmp_path):
+    """Where the locale is not UTF-8, and with a file name that is no text in any."""
+    program = (
+        "import sys; from pathlib import Path; from cnnpool import atomic_write, command_line\n"
+        "def main(argv):\n"
+        "    print('R = 1 \\u00b1 2, in', argv[0])\n"
+        "    atomic_write.write_text(Path(argv[0]), '\\u00b1 ' + argv[0])\n"
+        "command_line.run(main)"
+    )
+    name = os.fsencode(tmp_path) + b"/n\xe4.md"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for environment in (ascii_only, {"PYTHONUTF8": "1"}):
+        found = subprocess.run(
+            [sys.executable, "-c", program, name],
+            env=os.environ | environment,
+            capture_output=True,
+            timeout=60,
+        )
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert found.stdout.startswith(b"R = 1 ")
+        (path,) = tmp_path.iterdir()
+        assert path.read_bytes() == "\u00b1 ".encode() + name
+        path.unlink()
 
 
 def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import re
 import signal
 import time
 
@@ -177,11 +178,46 @@ def test_arguments_go_together_and_are_checked():
             distributed.join(**arguments)
 
 
+STEP = {
+    "SLURM_STEP_NUM_TASKS": "4",
+    "SLURM_JOB_ID": "7",
+    "SLURM_STEP_NODELIST": "node17",
+    "SLURM_NTASKS": "4",
+    "SLURM_PROCID": "0",
+    "SLURM_LOCALID": "0",
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"environment": STEP},
+            "process 0 of 4 waits .* job 7.*: give --num_processes=1, or unset",
+        ),
+        (
+            {"coordinator": "host:1", "process_id": 1, "num_processes": 2},
+            "process 1 of 2 waits .* meet at host:1: start each",
+        ),
+    ],
+)
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+def test_whom_a_process_waits_for_is_said(monkeypatch, capsys, arguments, message, seconds):
+    monkeypatch.setattr(distributed, "SILENT_SECONDS", seconds)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **__: time.sleep(0.2))
+    monkeypatch.setattr(distributed, "_listen", lambda: None)
+    distributed.join(**arguments)
+    said = capsys.readouterr().err
+    assert re.match(message, said) if seconds == 0 else said == ""
+
+
 def test_a_process_that_is_alone_stays_alone(monkeypatch):
     monkeypatch.setattr(jax.distributed, "initialize", pytest.fail)
     of_a_batch_script = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "0"}
-    for environment in ({}, of_a_batch_script, {"SLURM_STEP_NUM_TASKS": "1"}):
+    copied = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"}
+    for environment in ({}, of_a_batch_script, {"SLURM_STEP_NUM_TASKS": "1"}, copied):
         assert distributed.join(environment=environment) == 1
+    assert distributed.join(num_processes=1, environment=STEP) == 1
     alone = {"coordinator": "host:1", "process_id": 0, "num_processes": 1}
     assert distributed.join(**alone) == 1
     done = []
@@ -207,7 +243,7 @@ def test_a_step_of_slurm_is_joined(monkeypatch, gpus, tasks_per_node, devices):
     calls = []
     monkeypatch.setattr(jax.distributed, "initialize", lambda *a, **k: calls.append(k))
     monkeypatch.setattr(distributed, "_listen", lambda: calls.append("listens"))
-    step = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_TASKS_PER_NODE": tasks_per_node}
+    step = STEP | {"SLURM_STEP_TASKS_PER_NODE": tasks_per_node}
     seen = {} if gpus is None else {"CUDA_VISIBLE_DEVICES": gpus}
     assert distributed.join(environment=step | seen) == 4
     assert calls == [

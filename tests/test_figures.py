@@ -6,6 +6,7 @@ from pathlib import Path
 import subprocess
 import sys
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
@@ -74,6 +75,15 @@ def test_figure_is_drawn_and_replaced_whole(dataset, tmp_path):
         style.save(lambda: fig4.draw(dataset), tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_a_user_s_matplotlibrc_changes_no_figure(dataset, tmp_path):
+    style.save(lambda: fig4.draw(dataset), tmp_path / "plain.png")
+    theirs = {"text.usetex": True, "lines.linewidth": 6, "font.size": 20, "savefig.dpi": 30}
+    with mpl.rc_context(theirs):
+        style.save(lambda: fig4.draw(dataset), tmp_path / "theirs.png")
+        assert {name: mpl.rcParams[name] for name in theirs} == theirs
+    assert (tmp_path / "theirs.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
 
 
 def test_figure_shows_curves_prediction_and_measured_sizes(dataset):

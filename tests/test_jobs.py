@@ -1,6 +1,8 @@
 """Jobs of sweeps: names from configs, nothing twice, specs that survive, states."""
 
 import json
+import os
+import pwd
 
 import pytest
 
@@ -237,3 +239,10 @@ def test_a_damaged_submission_is_none(tmp_path):
     for text in ("", "[1]", json.dumps("x")):
         (tmp_path / "submission.json").write_text(text)
         assert job_states.read_submission(tmp_path) == {}
+
+
+def test_a_user_without_a_name_has_a_number(monkeypatch):
+    for variable in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert sweep_file.user_name() == str(os.getuid())

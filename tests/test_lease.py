@@ -1,5 +1,6 @@
 """One process a directory; a lease never outlives its owner."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -30,7 +32,9 @@ def no_locks(monkeypatch):
 
 def other_host(folder, beat=0, pid=1):
     record = {"host": "elsewhere", "pid": pid, "owner": "other", "beat": beat}
-    (folder / lease.LEASE).write_text(json.dumps(record))
+    beside = folder / "beside.json"  # whole at any moment, as a real one
+    beside.write_text(json.dumps(record))
+    beside.replace(folder / lease.LEASE)
 
 
 def start_owner(folder, seconds=60):
@@ -81,9 +85,56 @@ def test_a_dead_lease_of_another_machine_is_taken_over(tmp_path, no_locks):
     with hold(tmp_path, beat_seconds=BEAT):
         assert time.monotonic() - began >= lease.DEAD_AFTER * BEAT
         assert json.loads((tmp_path / lease.LEASE).read_text())["pid"] == os.getpid()
-    long_ago = time.time() - 3600
-    other_host(tmp_path)
-    os.utime(tmp_path / lease.LEASE, (long_ago, long_ago))
+
+
+@pytest.fixture
+def short_beats(monkeypatch):
+    monkeypatch.setattr(lease, "BEAT_SECONDS", BEAT)
+
+
+@pytest.mark.parametrize("hours", [6, -6, 0])
+def test_a_dead_lease_is_nobody_s_whatever_its_time(hours, tmp_path, short_beats, capsys):
+    """The clock of a file server may be wrong by any amount; one that is right is believed."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder in folders:
+        folder.mkdir()
+        other_host(folder)
+        then = time.time() + 3600 * hours
+        os.utime(folder / lease.LEASE, (then, then))
+    began = time.monotonic()
+    assert lease.held(folders) == (set(folders) if hours == 0 else set())
+    seconds = time.monotonic() - began
+    assert seconds < 2 * lease.DEAD_AFTER * BEAT, "all are watched at once"
+    assert ("watching for up to" in capsys.readouterr().err) == (hours != 0)
+    began = time.monotonic()
+    lease.held(folders)
+    assert time.monotonic() - began < BEAT, "what was watched is known"
+
+
+@pytest.mark.parametrize("seconds", [120, -120])
+def test_a_heart_that_beats_is_alive_whatever_its_time(seconds, tmp_path, short_beats):
+    stop = threading.Event()
+
+    def live():
+        for beat in itertools.count():
+            other_host(tmp_path, beat)
+            then = time.time() + seconds
+            os.utime(tmp_path / lease.LEASE, (then, then))
+            if stop.wait(BEAT / 2):
+                return
+
+    heart = threading.Thread(target=live)
+    heart.start()
+    try:
+        time.sleep(BEAT)
+        for _ in range(3):
+            assert is_held(tmp_path)
+            time.sleep(BEAT)
+    finally:
+        stop.set()
+        heart.join()
+    time.sleep(lease.DEAD_AFTER * BEAT)
+    is_held(tmp_path)  # the last beat is seen
     assert not is_held(tmp_path)
 
 

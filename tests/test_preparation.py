@@ -126,6 +126,64 @@ def test_classes_are_the_folders_in_order(root):
     assert abs(float(ready[0, 0, 0, 0]) - expected) < 1e-2  # JPEG rounds to a grey level
 
 
+def folders(root, names, empty=()):
+    """A picture in each folder called `names`, and folders without one."""
+    for name in (*names, *empty):
+        (root / name).mkdir(parents=True)
+    for name in names:
+        Image.new("L", (20, 18)).save(root / name / "a.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("names", "empty", "classes", "count"),
+    [
+        ([str(n) for n in range(12)], [], range(12), 12),  # as ImageNet-V2
+        ([f"{n:03d}" for n in range(12)], [], range(12), 12),
+        ([str(n) for n in range(1, 13)], [], range(12), 12),
+        (["0", "2", "11"], [], [0, 2, 11], 12),
+        (["3", "5", "11"], [], [3, 5, 11], 12),
+        (["0", "10", "2"], ["11", "thumbnails"], [0, 10, 2], 12),
+        (["1", "01"], [], [1, 0], 2),  # no numbers: one of them twice
+        (["c0", "c1", "c10", "c2"], [], range(4), 4),  # text, as torchvision's ImageFolder
+        (["cat", "dog"], ["ant"], [1, 2], 3),
+        (["n1", "n2"], [".git", "__MACOSX", "@eaDir"], [0, 1], 2),
+    ],
+)
+def test_folders_called_by_numbers_are_these_classes(names, empty, classes, count, tmp_path):
+    found = image_folder.find(folders(tmp_path / "root", names, empty))
+    by_name = dict(zip([path.parent.name for path in found.files], found.labels, strict=True))
+    assert by_name == dict(zip(names, classes, strict=True))
+    assert found.classes == count
+
+
+def test_which_folder_is_which_class_is_said_where_numbers_give_another_order(tmp_path):
+    found = {
+        name: image_folder.find(folders(tmp_path / name, names))
+        for name, names in {
+            "numbers": [str(n) for n in range(12)],
+            "padded": [f"{n:02d}" for n in range(12)],
+            "one": ["1", "2"],
+            "text": ["c2", "c10"],
+            "words": ["cat", "dog"],
+        }.items()
+    }
+    assert {name: one.note for name, one in found.items()} == {
+        "numbers": "class folders: 0 is class 0, 1 is class 1, ..., 11 is class 11",
+        "padded": "",
+        "one": "class folders: 1 is class 0, 2 is class 1",
+        "text": "class folders: c10 is class 0, c2 is class 1",
+        "words": "",
+    }
+    prints = [image_folder.fingerprint(folder_config(tmp_path / name)) for name in found]
+    assert [text.endswith("classes by number") for text in prints] == [True, *[False] * 4]
+
+
+def test_hidden_files_are_no_pictures(root):
+    (root / "c1" / "._1.jpg").write_bytes(b"what macOS puts beside a file")
+    assert len(image_folder.find(root).files) == 8
+
+
 def test_fewer_are_the_first_of_more_and_another_seed_takes_others(root):
     few, many = (levels(image_folder.build(folder_config(root), count=n, seed=0)) for n in (3, 8))
     assert many[:3] == few

@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 import pickle
+import sys
 import zipfile
 
 import ml_dtypes
@@ -12,6 +13,7 @@ import pytest
 
 from cnnpool.importing import pth
 from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.stand_ins import is_stand_in
 
 FOLDER = Path(__file__).parent / "goldens" / "pth"
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)
@@ -88,7 +90,47 @@ def test_a_whole_module_is_refused_by_name():
         pth.read(FOLDER / "code.pth")
 
 
-def rebuilt(storage_count, offset, shape, strides):
+@pytest.mark.parametrize("name", ["marked_zip.pth", "marked_legacy.pth"])
+def test_signs_that_are_not_in_the_numbers_are_read(name):
+    found, base = pth.read(FOLDER / name), np.arange(12.0, dtype=np.float32).reshape(3, 4)
+    for key, expected in {"plain": base, "negative": base, "transposed": base.T[1:]}.items():
+        np.testing.assert_array_equal(found[key], expected, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["training_zip.pth", "training_legacy.pth"])
+def test_what_lies_beside_tensors_is_neither_needed_nor_looked_up(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "argparse", None)  # importing it would fail
+    found = pth.read(FOLDER / name)
+    np.testing.assert_array_equal(found["network"]["weight"], np.ones((2, 3)))
+    np.testing.assert_array_equal(found["average"]["bias"], [3, 3])
+    assert is_stand_in(found["args"])
+    assert found["module"].label == "torch.nn.modules.activation.ReLU"
+    assert found["optimizer"]["param_groups"][0]["betas"] == [0.9, 0.999]
+
+
+def test_no_code_beside_good_tensors_is_run(tmp_path):
+    bait, path = tmp_path / "ran", tmp_path / "evil.pth"
+    content = rebuilt(6, 0, (2, 3), (3, 1), beside=Evil(bait))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        archive.writestr("archive/data/0", np.arange(6, dtype=np.float32).tobytes())
+    found = pth.read(path)
+    assert found["w"].shape == (2, 3)
+    assert found["beside"].label == "posix.mkdir"
+    assert not bait.exists()
+
+
+def test_marks_of_a_tensor_that_are_not_known_are_refused(tmp_path):
+    path = tmp_path / "a.pth"
+    with zipfile.ZipFile(path, "w") as archive:
+        marked = rebuilt(6, 0, (2, 3), (3, 1), marks={"neg": False, "conj": True})
+        archive.writestr("archive/data.pkl", marked)
+        archive.writestr("archive/data/0", np.arange(6, dtype=np.float32).tobytes())
+    with pytest.raises(StateDictError, match=r"marked \['conj'\]"):
+        pth.read(path)
+
+
+def rebuilt(storage_count, offset, shape, strides, *, beside=None, marks=None):
     """A pickle of one tensor, written by hand, in a zip archive with its storage."""
     buffer = io.BytesIO()
 
@@ -107,22 +149,30 @@ def rebuilt(storage_count, offset, shape, strides):
     def save_named(pickler, obj):
         pickler.save_global(obj)
 
-    Pickler.dispatch = {**pickle._Pickler.dispatch, Named: save_named}
+    def save_evil(pickler, obj):
+        function, arguments = obj.__reduce__()
+        pickler.save(Named(f"{function.__module__}.{function.__name__}"))
+        pickler.save(arguments)
+        pickler.write(pickle.REDUCE)
+
+    own = {Named: save_named, Evil: save_evil}
+    Pickler.dispatch = {**pickle._Pickler.dispatch, **own}
 
     class Tensor:
         pass
 
     def save_tensor(pickler, _):
-        pickler.save(Named("torch._utils._rebuild_tensor"))
+        pickler.save(Named("torch._utils._rebuild_tensor_v2"))
         pickler.write(pickle.MARK)
         pickler.save(("storage", Named("torch.FloatStorage"), "0", "cpu", storage_count))
         pickler.write(pickle.BINPERSID)
-        for value in (offset, shape, strides):
+        rest = () if marks is None else (False, None, marks)
+        for value in (offset, shape, strides, *rest):
             pickler.save(value)
         pickler.write(pickle.TUPLE + pickle.REDUCE)
 
     Pickler.dispatch[Tensor] = save_tensor
-    Pickler(buffer, protocol=2).dump({"w": Tensor()})
+    Pickler(buffer, protocol=2).dump({"w": Tensor(), "beside": beside})
     return buffer.getvalue()
 
 

@@ -1,5 +1,7 @@
 """The results schema: written whole, read back by anyone, foreign files refused."""
 
+import fcntl
+from pathlib import Path
 import subprocess
 import sys
 
@@ -87,13 +89,37 @@ def test_plain_xarray_reads_it_without_cnnpool(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     results.write(tmp_path / "a.nc", dataset())
-    monkeypatch.setattr(
-        xr.DataTree, "to_netcdf", lambda self, path, **_: path.write_text("half") / 0
-    )
-    with pytest.raises(ZeroDivisionError):
+
+    def half(self, content):
+        self.write_text("half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="no space left"):
         results.write(tmp_path / "a.nc", dataset(offset=5.0))
     xr.testing.assert_identical(results.read(tmp_path / "a.nc"), dataset())
     assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
+
+
+def test_no_lock_of_a_file_is_needed(tmp_path):
+    """HDF5 asks for one; a network file system without them answers as one that is held."""
+    results.write(tmp_path / "a.nc", dataset())
+    with (tmp_path / "a.nc").open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="lock"):
+            xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf")
+        xr.testing.assert_identical(results.read(tmp_path / "a.nc"), dataset())
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    results.write(tmp_path / "a.nc", dataset())
+
+    def refuse(self):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(PermissionError, match=r"Permission denied: .*a\.nc"):
+        results.read(tmp_path / "a.nc")
 
 
 def test_an_incomplete_dataset_is_not_written(tmp_path):

@@ -1,5 +1,7 @@
 """Devices and meshes."""
 
+import pwd
+
 import jax
 import pytest
 
@@ -24,6 +26,34 @@ def test_the_mesh_takes_as_many_of_eight_devices_as_divide_the_seeds(seeds, devi
 def test_forced_host_devices_are_left_alone():
     runtime.one_cpu_device_per_core(2)
     assert len(jax.devices()) == 8
+
+
+@pytest.fixture
+def cache(monkeypatch):
+    """The folder of the compilation cache, as a user's process finds it."""
+    found = []
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setattr(jax.config, "update", lambda *setting: found.append(setting))
+
+    def folder():
+        runtime.use_compilation_cache()
+        return dict(found).get("jax_compilation_cache_dir")
+
+    return folder
+
+
+def test_compiled_programs_are_kept_at_home(cache, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache().startswith(f"{tmp_path}/.cache/cnnpool/xla-")
+
+
+def test_without_a_home_nothing_is_kept(cache, monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    assert cache() is None
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert cache() is None
 
 
 def mesh_shape(n_seeds, *, seed=None, data=1, batch_size=128, devices=8):

@@ -7,6 +7,7 @@ augmented.
 """
 
 from collections.abc import Iterator, Sequence
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -47,7 +48,7 @@ def build(config: ConfigDict) -> StandardizedImages:
     """
     if not config.data_dir:
         raise ValueError("data.data_dir must name the folder of images.npy and labels.npy")
-    folder = Path(config.data_dir).expanduser()
+    folder = storage.on_disk(config.data_dir)
     everything = load_part(folder / "images.npy", folder / "labels.npy")
     classes = number_of_classes(everything.labels, folder / "labels.npy")
     source = f"arrays (images.npy, sha256 {_digest(everything)})"
@@ -100,7 +101,8 @@ def read_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
     """
     try:
         if mapped and not storage.is_remote(path):
-            return np.lib.format.open_memmap(path, mode="r")
+            with contextlib.suppress(OSError):  # some network file systems map nothing
+                return np.lib.format.open_memmap(path, mode="r")
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
+from cnnpool import storage
 from cnnpool.data import arrays
 from cnnpool.data.images import DataError, MeasuredImages, Split
 
@@ -40,7 +41,7 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
             f"{config.data_dir} has {len(images)} images; expected at least --num_images={count}"
         )
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(images)))[:count]
-    chosen = arrays.check_images(images[order], Path(config.data_dir) / IMAGES)
+    chosen = arrays.check_images(images[order], storage.on_disk(config.data_dir) / IMAGES)
     return MeasuredImages(
         test=Split(jnp.asarray(as_rgb(chosen)), jnp.asarray(labels[order])),
         mean=tuple(config.mean),
@@ -99,7 +100,7 @@ class _Read(NamedTuple):
 def _read(config: ConfigDict) -> _Read:
     if not config.data_dir:
         raise ValueError(f"--data_dir must name the folder of {IMAGES}")
-    folder = Path(config.data_dir).expanduser()
+    folder = storage.on_disk(config.data_dir)
     files = [folder / name for name in (IMAGES, LABELS) if (folder / name).is_file()]
     return _once(folder, tuple((path, path.stat().st_mtime_ns) for path in files))
 

@@ -1,13 +1,17 @@
 """Pictures in a folder: class folders, or all in one.
 
-Only as many as are measured are read, chosen at random among all; what cannot be read is counted,
-named and passed over.
+Folders that are all called by numbers are the classes of these numbers, as ImageNet-V2 has them;
+other names are numbered in the order of their text, as torchvision does.
+
+Only as many pictures as are measured are read, chosen at random among all; what cannot be read is
+counted, named and passed over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import hashlib
 import os
 from pathlib import Path
+import re
 from typing import NamedTuple
 
 import jax
@@ -16,11 +20,15 @@ from ml_collections import ConfigDict
 import numpy as np
 from tqdm import tqdm
 
+from cnnpool import storage
 from cnnpool.data import preparation
 from cnnpool.data.images import DataError, MeasuredImages, Split
 from cnnpool.data.preparation import Sizes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# What systems put beside a user's folders and files.
+_HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
+_SHOWN = 3  # classes in a note
 
 
 def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
@@ -36,13 +44,15 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
       ValueError: if a field is impossible.
     """
     root = _root(config)
-    files, labels, classes, strays = find(root)
+    files, labels, classes, strays, _, note = find(root)
     outside = [(_shown(path, root), "in no class folder") for path in strays]
     if count > len(files):
         raise DataError(
             f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or in folders in it); "
             f"expected at least --num_images={count}{_named('. Not counted are', outside)}"
         )
+    if note:
+        tqdm.write(note)
     if outside:
         tqdm.write(f"{len(outside)} pictures are left out{_named('', outside)}")
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(files)))
@@ -70,21 +80,24 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """A checksum of the names and sizes of all pictures.
+    """A checksum of the names and sizes of all pictures, and whether numbers are their classes.
 
     Raises:
       DataError: if there is no such folder, or no picture in it.
       ValueError: if none is named.
     """
     root = _root(config)
-    listing = "\n".join(f"{p.relative_to(root)} {p.stat().st_size}" for p in find(root).files)
-    return f"names and sizes, sha256 {hashlib.sha256(os.fsencode(listing)).hexdigest()[:12]}"
+    found = find(root)
+    listing = "\n".join(f"{p.relative_to(root)} {p.stat().st_size}" for p in found.files)
+    digest = hashlib.sha256(os.fsencode(listing)).hexdigest()[:12]
+    by_number = ", classes by number" if found.by_number else ""
+    return f"names and sizes, sha256 {digest}{by_number}"
 
 
 def _root(config: ConfigDict) -> Path:
     if not config.data_dir:
         raise ValueError("--data_dir must name the folder of the images")
-    return Path(config.data_dir).expanduser()
+    return storage.on_disk(config.data_dir)
 
 
 def _shown(path: Path, root: Path) -> str:
@@ -101,21 +114,25 @@ class Pictures(NamedTuple):
 
     Attributes:
       files: sorted.
-      labels: numbers of their class folders in sorted order; -1 without.
-      classes: how many class folders there are; None without.
+      labels: the classes of their folders; -1 without.
+      classes: how many there are; None without.
       strays: pictures beside class folders, which are left out.
+      by_number: whether the folders' names are other classes than their places in sorted order.
+      note: which folder is which class, where another order could be meant; else empty.
     """
 
     files: list[Path]
     labels: list[int]
     classes: int | None
     strays: list[Path]
+    by_number: bool = False
+    note: str = ""
 
 
 def find(root: Path) -> Pictures:
     """All pictures of a folder: those of its class folders, or without any, those in it.
 
-    Hidden folders are no classes.
+    Hidden folders are no classes, hidden files no pictures.
 
     Raises:
       DataError: if there is no such folder, or no picture in it.
@@ -123,9 +140,9 @@ def find(root: Path) -> Pictures:
     if not root.is_dir():
         raise DataError(f"{root} is not there; expected a folder of images")
     flat = _pictures(root)
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    by_class = [_pictures(folder) for folder in folders]
-    files = [path for pictures in by_class for path in pictures]
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and not _is_hidden(p))
+    by_class = {folder.name: _pictures(folder) for folder in folders}
+    files = [path for pictures in by_class.values() for path in pictures]
     if flat and not files:
         return Pictures(flat, [-1] * len(flat), None, [])
     if not files:
@@ -133,12 +150,56 @@ def find(root: Path) -> Pictures:
             f"{root} has no pictures: expected {', '.join(SUFFIXES)} in it, or in folders in it, "
             "one a class"
         )
-    labels = [label for label, pictures in enumerate(by_class) for _ in pictures]
-    return Pictures(files, labels, len(folders), flat)
+    by_text = {name: place for place, name in enumerate(by_class)}
+    classes = _by_number(by_class) or by_text
+    labels = [classes[name] for name, pictures in by_class.items() for _ in pictures]
+    count = max(classes.values()) + 1
+    return Pictures(files, labels, count, flat, classes != by_text, _note(classes))
+
+
+def _by_number(by_class: Mapping[str, Sequence[Path]]) -> dict[str, int] | None:
+    """The class of each folder where all that hold pictures are called by different numbers.
+
+    Counted from 0, or from 1 where they are 1..C. Folders without pictures only say which classes
+    there are besides.
+    """
+    numbers = {name: int(name) for name in by_class if re.fullmatch("[0-9]+", name)}
+    if any(pictures and name not in numbers for name, pictures in by_class.items()):
+        return None
+    found = sorted(numbers.values())
+    if len(set(found)) < len(found):
+        return None
+    first = 1 if found == list(range(1, len(found) + 1)) else 0
+    return {name: number - first for name, number in numbers.items()}
+
+
+def _note(classes: Mapping[str, int]) -> str:
+    """Which folder is which class, where their numbers in the names give another order."""
+    names = sorted(classes, key=classes.__getitem__)
+    shifted = any(name.isdecimal() and int(name) != classes[name] for name in names)
+    if sorted(names) == sorted(names, key=_numbers_in) == names and not shifted:
+        return ""
+    told = [f"{name} is class {classes[name]}" for name in names]
+    shown = told if len(told) <= _SHOWN else [*told[: _SHOWN - 1], "...", told[-1]]
+    return f"class folders: {', '.join(shown)}"
+
+
+def _numbers_in(name: str) -> list[tuple[int, str]]:
+    """Sorts class_2 before class_10."""
+    parts = re.findall("[0-9]+|[^0-9]+", name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(_HIDDEN)
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(
+        p
+        for p in folder.iterdir()
+        if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_hidden(p)
+    )
 
 
 def measured(

@@ -32,7 +32,7 @@ from pathlib import Path
 import xarray as xr
 
 from cnnpool import command_line, results, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.figures import claims, deep_figures, fig4, networks, report, style, table1
 from cnnpool.figures.series import write_csv
 
@@ -56,7 +56,7 @@ def _claims(files: Sequence[Path], out: Path | None) -> str:
 
 def _written(text: str, out: Path | None) -> str:
     if out is not None:
-        write_atomically(out, lambda path: path.write_text(text))
+        write_text(out, text)
     return text
 
 

@@ -11,11 +11,10 @@ hold: `cnnpool.figures.report_items`, `cnnpool.figures.report_provenance`.
 
 import base64
 from collections.abc import Sequence
-import functools
 from html import escape
 from pathlib import Path
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.figures import report_page, report_pages
 from cnnpool.figures.report_folder import ResultsFolder
 from cnnpool.figures.report_items import VERDICTS, Item
@@ -48,16 +47,16 @@ def generated(items_file: Path, *, html_file: Path | None = None) -> dict[Path, 
     for item in folder.items:
         pages[root / report_pages.page_of(item)] = report_pages.item_page(folder, item)
     readme = root.resolve().parent / "README.md"
-    if readme.is_file() and report_pages.BLOCK_BEGIN in readme.read_text():
+    if readme.is_file() and report_pages.BLOCK_BEGIN in readme.read_text("utf-8"):
         block = report_pages.verdicts_block(folder, root.resolve().name)
-        pages[readme] = report_pages.with_block(readme.read_text(), block)
+        pages[readme] = report_pages.with_block(readme.read_text("utf-8"), block)
     return pages
 
 
 def write(items_file: Path, *, html_file: Path | None = None) -> str:
     """Writes every page; returns which item has which verdict, a line an item."""
     for path, text in generated(items_file, html_file=html_file).items():
-        write_atomically(path, functools.partial(Path.write_text, data=text))
+        write_text(path, text)
     return summary(ResultsFolder(items_file).items)
 
 

@@ -68,7 +68,7 @@ class ResultsFolder:
 
     def _sources(self, file: str) -> list[str]:
         if file.endswith(".json"):
-            return [json.loads((self.root / file).read_text())["data_source"]]
+            return [json.loads((self.root / file).read_text("utf-8"))["data_source"]]
         with h5py.File(self.root / file) as whole:  # attributes alone, of many files
             networks = [whole] if "config" in whole.attrs else list(whole.values())
             return [str(one.attrs.get("data_source", "")) for one in networks]

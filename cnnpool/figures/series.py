@@ -125,7 +125,7 @@ def write_csv(path: Path, figure: str, series: Iterable[Series]) -> None:
     """
 
     def write(beside: Path) -> None:
-        with beside.open("w", newline="") as file:
+        with beside.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
             for one in series:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+import matplotlib.style
 from matplotlib.ticker import (
     LogFormatterSciNotation,
     LogLocator,
@@ -140,7 +141,10 @@ def sequence(count: int) -> list[tuple[float, float, float, float]]:
 
 
 def save(draw: Callable[[], Figure], path: Path) -> None:
-    """Draws in the common style and writes PNG, PDF or SVG, by the path's ending."""
-    with mpl.rc_context(RC):  # type: ignore[arg-type]
+    """Draws in the common style and writes PNG, PDF or SVG, by the path's ending.
+
+    The user's matplotlibrc changes nothing: a figure looks the same wherever it is drawn.
+    """
+    with mpl.style.context(RC, after_reset=True):  # type: ignore[arg-type]
         figure = draw()
         write_atomically(path, lambda beside: figure.savefig(beside, bbox_inches="tight"))

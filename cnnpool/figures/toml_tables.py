@@ -15,7 +15,7 @@ def read_tables(path: Path, name: str) -> list[Any]:
       ValueError: if it is no TOML, or holds something else or nothing.
     """
     try:
-        found = tomllib.loads(path.read_text())
+        found = tomllib.loads(path.read_text("utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is no TOML: {error}") from error
     if set(found) != {name} or not isinstance(found[name], list):

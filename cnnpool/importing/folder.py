@@ -5,7 +5,6 @@ and the preparation of its images), `provenance.json` and `summary.json`, which 
 """
 
 from collections.abc import Mapping
-import functools
 import hashlib
 import json
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from cnnpool import run_config, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_atomically, write_text
 from cnnpool.errors import CnnpoolError
 from cnnpool.importing import conversion
 from cnnpool.training.image_step import Variables
@@ -76,7 +75,7 @@ def write(
         SUMMARY: f"{json.dumps(summary | {'weights_sha256': checksum}, indent=2)}\n",
     }
     for name, text in texts.items():
-        write_atomically(folder / name, functools.partial(Path.write_text, data=text))
+        write_text(folder / name, text)
 
 
 def file_checksum(path: Path) -> str:
@@ -93,7 +92,7 @@ def summary(folder: Path) -> dict[str, Any]:
     """
     path = folder / SUMMARY
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
         found["weights_sha256"], found["source"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ImportedError(

@@ -1,9 +1,10 @@
 """Reads what `torch.save` wrote, without torch and without running any code of the file.
 
 A .pth file is a pickle that may call any function. Here it may ask for tensors, their storages and
-plain containers; whatever else it names is refused before it is looked up. Tensors are described
-while the pickle is read, and built from the bytes behind it afterwards. Both formats are read:
-zip archives (since PyTorch 1.6) and the older sequence of pickles followed by the storages.
+plain containers; whatever else it names is never looked up, and an object that does nothing stands
+for it (`cnnpool.importing.stand_ins`). Tensors are described while the pickle is read, and built
+from the bytes behind it afterwards. Both formats are read: zip archives (since PyTorch 1.6) and the
+older sequence of pickles followed by the storages.
 """
 
 from collections import OrderedDict
@@ -21,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from cnnpool.errors import CnnpoolError
+from cnnpool.importing.stand_ins import is_stand_in, stand_in
 
 _ELEMENTS: dict[str, Any] = {
     "DoubleStorage": np.float64,
@@ -53,12 +55,13 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A view of a storage; sizes and strides count elements."""
+    """A view of a storage, or its numbers with the other sign; sizes and strides count elements."""
 
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    negative: bool = False
 
 
 def read(path: Path) -> Any:
@@ -68,7 +71,8 @@ def read(path: Path) -> Any:
       path: of the file.
 
     Raises:
-      StateDictError: if the file is absent, damaged, or asks for anything but tensors.
+      StateDictError: if the file is absent, damaged, or holds no tensors, but asks for something
+        else.
     """
     try:
         with path.open("rb") as file:
@@ -82,35 +86,84 @@ def read(path: Path) -> Any:
         ) from error
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds containers, and descriptions of tensors; refuses every other name."""
+def _unwanted(label: str) -> StateDictError:
+    return StateDictError(
+        f"its pickle asks for {label}; expected tensors, in dicts and lists. Save the state_dict: "
+        "torch.save(model.state_dict(), FILE)"
+    )
 
-    def __init__(self, file: Any):
+
+class _Unpickler(pickle.Unpickler):
+    """Builds containers, and descriptions of tensors; refuses every other name, or stands in."""
+
+    def __init__(self, file: Any, *, stand_ins: bool = False):
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, _Storage] = {}
+        self._stand_ins = stand_ins
+        self._asked: list[str] = []  # names that are stood in for
+
+    def described(self) -> Any:
+        """The object; StateDictError if it is none of tensors, in containers that are known."""
+        found = self.load()
+        if self._asked and (not self.storages or is_stand_in(found)):
+            raise _unwanted(self._asked[0])
+        return found
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if module in ("torch", "torch.storage") and name in _ELEMENTS:
             return np.dtype(_ELEMENTS[name])
-        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *rest: _checked(
-                _Tensor(storage, offset, tuple(shape), tuple(strides))
-            )
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *rest: tensor
-        raise StateDictError(
-            f"its pickle asks for {module}.{name}; expected nothing but tensors, in dicts and "
-            "lists. Save the state_dict alone: torch.save(model.state_dict(), FILE)"
-        )
+        if (rebuild := _REBUILD.get(f"{module}.{name}")) is not None:
+            return rebuild
+        if not self._stand_ins:
+            raise _unwanted(f"{module}.{name}")
+        self._asked.append(f"{module}.{name}")
+        return stand_in(module, name)
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: Any) -> Any:
+        if is_stand_in(pid[1]):  # numbers of a kind that is not read, or the class of a module
+            return pid[1] if pid[0] == "module" else pid[1]()
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or not isinstance(dtype, np.dtype) or any(v is not None for v in view):
             raise StateDictError(f"it refers to {pid!r}; expected a storage of numbers")
         storage = _Storage(str(key), dtype, int(count))
-        return self.storages.setdefault(storage.key, storage)
+        if self.storages.setdefault(storage.key, storage) != storage:
+            raise StateDictError(f"storage {key} is described twice, as {storage} and otherwise")
+        return storage
+
+
+def _rebuild_tensor(
+    storage: Any,
+    offset: Any,
+    shape: Any,
+    strides: Any,
+    _requires_grad: Any = None,
+    _hooks: Any = None,
+    metadata: Any = None,
+) -> Any:
+    """A tensor's description; `metadata` says what is not in its numbers."""
+    if is_stand_in(storage):  # numbers of a kind that is not read
+        return storage
+    marks = {name for name, value in (metadata or {}).items() if value}
+    if marks - {"neg"}:
+        raise StateDictError(f"a tensor is marked {sorted(marks)}; expected nothing, or 'neg'")
+    return _checked(_Tensor(storage, offset, tuple(shape), tuple(strides), "neg" in marks))
+
+
+def _rebuild_from_type(function: Any, kind: Any, arguments: Any, _attributes: Any) -> Any:
+    """A tensor with attributes of Python; of other types, a tensor is not known by its numbers."""
+    plain = is_stand_in(kind) and kind.label.rpartition(".")[2] in ("Tensor", "Parameter", "Buffer")
+    return function(*arguments) if plain else kind
+
+
+_REBUILD: dict[str, Callable[..., Any]] = {
+    "torch._utils._rebuild_tensor": _rebuild_tensor,
+    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
+    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
+    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
+    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
+}
 
 
 def _checked(tensor: _Tensor) -> _Tensor:
@@ -139,8 +192,8 @@ def _read_zip(file: Any) -> Any:
         order = f"{folder}byteorder"
         if order in archive.namelist() and archive.read(order) != b"little":
             raise StateDictError("it was saved on a big-endian machine; expected little-endian")
-        unpickler = _Unpickler(io.BytesIO(archive.read(names[0])))
-        described = unpickler.load()
+        unpickler = _Unpickler(io.BytesIO(archive.read(names[0])), stand_ins=True)
+        described = unpickler.described()
 
         def load(storage: _Storage) -> bytes:
             return archive.read(f"{folder}data/{storage.key}")
@@ -154,10 +207,12 @@ def _read_legacy(file: Any) -> Any:
     if (magic, protocol) != (_LEGACY_MAGIC, _LEGACY_PROTOCOL):
         raise StateDictError("neither a zip archive nor PyTorch's older format")
     _Unpickler(file).load()  # sizes of C's types on the machine that wrote it
-    unpickler = _Unpickler(file)
-    described = unpickler.load()
+    unpickler = _Unpickler(file, stand_ins=True)
+    described = unpickler.described()
     raw: dict[str, bytes] = {}
     for key in _Unpickler(file).load():
+        if str(key) not in unpickler.storages:
+            raise StateDictError(f"storage {key} is of a kind that is not read")
         storage = unpickler.storages[str(key)]
         (count,) = struct.unpack("<q", file.read(8))
         if count != storage.count:
@@ -192,7 +247,7 @@ def _built(
             if not math.prod(value.shape):
                 return np.empty(value.shape, start.dtype)
             view = np.lib.stride_tricks.as_strided(start, value.shape, strides, writeable=False)
-            return view
+            return -view if value.negative else view
         if isinstance(value, Mapping):
             return {name: build(item) for name, item in value.items()}
         if isinstance(value, Sequence) and not isinstance(value, str | bytes):

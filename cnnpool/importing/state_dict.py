@@ -1,8 +1,9 @@
 """A state_dict from a file: {PyTorch's name: numpy array}."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+import re
+from typing import Any, NamedTuple
 
 import ml_dtypes  # noqa: F401  makes numpy know bfloat16, which safetensors asks it for
 import numpy as np
@@ -10,6 +11,7 @@ import safetensors.numpy
 
 from cnnpool.importing import pth
 from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.stand_ins import is_stand_in
 
 StateDict = dict[str, np.ndarray]
 
@@ -19,27 +21,88 @@ _INNER = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "_orig_mod.", "model.")
 _AVERAGED = "n_averaged"  # a counter of torch.optim.swa_utils.AveragedModel
 _SUFFIXES = {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth", ".bin": "pth"}
+# What files begin with that come in place of others.
+_STRANGERS = {
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+    b"\x1f\x8b": "compressed; unpack it with gunzip",
+    b"BZh": "compressed; unpack it with bunzip2",
+    b"\xfd7zXZ": "compressed; unpack it with unxz",
+    b"<": "a page of the web, not what its link promised; download the file again",
+    b"\x89HDF": "HDF5, as Keras writes it",
+}
+
+
+class Found(NamedTuple):
+    """A state_dict in a file.
+
+    Attributes:
+      state: it.
+      key: where it stands in the file, "model.ema" of nested dicts; empty at its root.
+      others: where others stand.
+    """
+
+    state: StateDict
+    key: str
+    others: tuple[str, ...]
 
 
 def read(path: Path) -> StateDict:
-    """The state_dict in a file, as it stands there.
+    """The state_dict in a file; see `find`."""
+    return find(path).state
 
-    A dict of a training program is searched for one under `state_dict`, `model`, ...; the
-    prefixes `module.`, `_orig_mod.` and `model.` are taken off where all names have them.
+
+def find(path: Path, key: str | None = None) -> Found:
+    """The state_dict in a file, whatever the file is called.
+
+    A dict of a training program is searched for one under `state_dict`, `model`, ..., then for the
+    only one in it; what lies beside tensors is left out. The prefixes `module.`, `_orig_mod.` and
+    `model.` are taken off where all names have them.
 
     Args:
-      path: .pth, .pt or .bin as torch.save writes them, or .safetensors.
+      path: as torch.save writes it, or safetensors.
+      key: where it stands in the file; None searches.
 
     Raises:
-      StateDictError: if the file is absent, damaged, or holds something else.
+      StateDictError: if the file is absent, damaged, or holds something else, or several
+        state_dicts under names that say nothing.
     """
-    kind = _SUFFIXES.get(path.suffix)
-    if kind is None:
+    if _kind(path) == "safetensors":
+        value: Any = _read_safetensors(path)
+    else:
+        value = pth.read(path)
+    known = dict(_state_dicts(value))
+    if key is None:
+        key = _chosen(value, known, path)
+    if key not in known:
+        raise StateDictError(f"{path} has no state_dict {key!r}; {_listed(known)}")
+    _refuse_unread(known[key], path)
+    tensors = {name: array for name, array in known[key].items() if _is_tensor(name, array)}
+    kept = {name: a for name, a in tensors.items() if name.split(".")[-1] != _AVERAGED}
+    return Found(_without_prefixes(kept), key, tuple(name for name in known if name != key))
+
+
+def _kind(path: Path) -> str:
+    """What a file is by its first bytes; of a damaged one by its name."""
+    if not path.is_file():
+        what = "is a folder; expected the file in it" if path.is_dir() else "is not there"
+        raise StateDictError(f"{path} {what}")
+    with path.open("rb") as file:
+        head = file.read(512)
+    if head.startswith((b"PK", b"\x80")):
+        return "pth"
+    if head[8:9] == b"{":
+        return "safetensors"
+    for beginning, what in _STRANGERS.items():
+        if head.startswith(beginning):
+            raise StateDictError(f"{path} is {what}")
+    if head[257:262] == b"ustar":
+        raise StateDictError(f"{path} is a tar archive; unpack it and give the file in it")
+    if path.suffix not in _SUFFIXES:
         raise StateDictError(
-            f"{path} is called {path.suffix or 'nothing'}; expected one of {', '.join(_SUFFIXES)}"
+            f"{path} is neither what torch.save writes nor safetensors; expected one of "
+            f"{', '.join(_SUFFIXES)}, whatever it is called"
         )
-    found = _read_safetensors(path) if kind == "safetensors" else _innermost(pth.read(path), path)
-    return _without_prefixes({k: v for k, v in found.items() if k.split(".")[-1] != _AVERAGED})
+    return _SUFFIXES[path.suffix]
 
 
 def _without_prefixes(found: StateDict) -> StateDict:
@@ -51,35 +114,68 @@ def _without_prefixes(found: StateDict) -> StateDict:
 
 
 def _read_safetensors(path: Path) -> StateDict:
-    if not path.is_file():
-        raise StateDictError(f"{path} is not there")
     try:
-        found = safetensors.numpy.load_file(path)
+        return safetensors.numpy.load_file(path)
     except Exception as error:  # safetensors' own, OSError, KeyError or TypeError by the damage
         raise StateDictError(
             f"{path} cannot be read as safetensors ({type(error).__name__}: {error}); it is "
             "damaged, truncated or something else"
         ) from error
-    return _checked(found, path)
 
 
-def _innermost(value: Any, path: Path) -> StateDict:
+def _is_tensor(name: Any, value: Any) -> bool:
+    return isinstance(name, str) and isinstance(value, np.ndarray)
+
+
+def _state_dicts(value: Any, key: str = "") -> Iterator[tuple[str, Mapping]]:
+    """All dicts in a dict that hold more tensors than other things, by where they stand."""
+    if not isinstance(value, Mapping):
+        return
+    tensors = sum(_is_tensor(name, item) for name, item in value.items())
+    if 2 * tensors > len(value):
+        yield key, value
+    for name, item in value.items():
+        if isinstance(name, str):  # numbers count the parameters of an optimizer
+            yield from _state_dicts(item, f"{key}.{name}" if key else name)
+
+
+def _refuse_unread(found: Mapping, path: Path) -> None:
+    """Raises StateDictError where a tensor is stored in a way that is not read: not left out."""
+    for name, value in found.items():
+        if is_stand_in(value) and re.match(r"torch\._(utils|tensor)\.|.*Storage$", value.label):
+            raise StateDictError(
+                f"{path}: {name} is stored by {value.label}; expected a dense tensor of floating-"
+                "point numbers, neither quantized nor sparse nor complex"
+            )
+
+
+def _chosen(value: Any, known: Mapping[str, Mapping], path: Path) -> str:
+    """Where the state_dict stands that is meant: under a usual name, or the only one."""
+    inner, place = value, []
     for name in _INNER:
-        if isinstance(value, Mapping) and isinstance(value.get(name), Mapping):
-            value = value[name]
-    return _checked(value, path)
+        if isinstance(inner, Mapping) and isinstance(inner.get(name), Mapping):
+            inner = inner[name]
+            place.append(name)
+    if (usual := ".".join(place)) in known:
+        return usual
+    if len(known) == 1:
+        return next(iter(known))
+    raise StateDictError(f"{path} holds {_described(value)}; {_listed(known)}")
 
 
-def _checked(value: Any, path: Path) -> StateDict:
+def _listed(known: Mapping[str, Mapping]) -> str:
+    if not known:
+        return "expected a state_dict, names and their tensors"
+    names = ", ".join(f"--key={name}" for name in known if name)
+    return f"expected one of its state_dicts: {names or 'the one at its root'}"
+
+
+def _described(value: Any) -> str:
+    if is_stand_in(value):
+        return value.label
     if not isinstance(value, Mapping) or not value:
-        raise StateDictError(
-            f"{path} holds {type(value).__name__ if value else 'nothing'}; expected a state_dict, "
-            "names and their tensors"
-        )
-    others = [k for k, v in value.items() if not (isinstance(k, str) and isinstance(v, np.ndarray))]
-    if others:
-        raise StateDictError(
-            f"{path} holds {others[0]!r}, which is no name of a tensor; expected a state_dict. "
-            "Save that alone: torch.save(model.state_dict(), FILE)"
-        )
-    return dict(value)
+        return "nothing" if not value else f"a {type(value).__name__}"
+    return ", ".join(
+        f"{name!r}" + (f" ({item.label})" if is_stand_in(item) else "")
+        for name, item in value.items()
+    )

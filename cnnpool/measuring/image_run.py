@@ -226,7 +226,7 @@ def measure_run(
     """
     made_by = provenance.record()
     record = measurement_record(workdir, config, stages, transforms, settings)
-    trained_by = (workdir / "provenance.json").read_text()
+    trained_by = (workdir / "provenance.json").read_text("utf-8")
     training = open_training(config, image_noise=settings.image_noise)
     _refuse_other_data(workdir, training.data.source)
     image_inputs.check(training.data, settings)

@@ -6,7 +6,6 @@ What the names of the parts say may differ: other transforms, more shuffles, oth
 """
 
 from collections.abc import Callable
-import functools
 import json
 from pathlib import Path
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from cnnpool import distributed, run_config, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_atomically, write_text
 from cnnpool.moments import ImageMoments
 
 Moments = dict[str, ImageMoments]
@@ -86,15 +85,14 @@ class Journal:
     def _write(self, path: Path, name: str, moments: Moments) -> None:
         if not self._is_ours():
             self._begin_anew()
-            text = self._record
-            write_atomically(self._folder / _RECORD, functools.partial(Path.write_text, data=text))
+            write_text(self._folder / _RECORD, self._record)
         write_atomically(path, lambda beside: _write(beside, name, moments))
 
     def _begin_anew(self) -> None:
         """Deletes the parts of another measurement, and says which one's."""
         path = self._folder / _RECORD
         if path.is_file():
-            both = json.loads(path.read_text()), json.loads(self._record)
+            both = json.loads(path.read_text("utf-8")), json.loads(self._record)
             changed = "; ".join(run_config.differences(*both))
             tqdm.write(
                 f"unfinished parts of another measurement are deleted, this one begins anew: "
@@ -109,7 +107,7 @@ class Journal:
 
     def _is_ours(self) -> bool:
         path = self._folder / _RECORD
-        return path.is_file() and path.read_text() == self._record
+        return path.is_file() and path.read_text("utf-8") == self._record
 
 
 def _write(path: Path, name: str, moments: Moments) -> None:

@@ -80,7 +80,7 @@ def measure_run(
     """
     made_by = provenance.record()  # before the checkout may change under a long measurement
     record = measurement_record(workdir, config, stages, transforms)
-    trained_by = (workdir / "provenance.json").read_text()
+    trained_by = (workdir / "provenance.json").read_text("utf-8")
     net = setup.network(config)
     states = load_stages(workdir, config, stages)
     images = measuring.inputs(config, net)

@@ -6,7 +6,7 @@ import traceback
 import ml_collections
 from ml_collections import ConfigDict
 
-from cnnpool import run_config
+from cnnpool import numerics, run_config
 from cnnpool.running import Running
 from cnnpool.training import image_loop, loop
 
@@ -23,8 +23,10 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None):
       Their final state.
 
     Raises:
-      ValueError: also if the config lacks a field that its data or model need.
+      ValueError: also if the config lacks a field that its data or model need, or JAX is set so
+        that other numbers would come out.
     """
+    numerics.refuse_others()
     module = image_loop if run_config.is_deep(config) else loop
     try:
         return module.train(config, workdir, process=process)

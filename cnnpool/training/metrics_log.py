@@ -24,7 +24,7 @@ class MetricsLog:
         self._columns = (*KEYS, *columns)
         rows = []
         if path.exists():
-            table = csv.reader(path.read_text().splitlines())
+            table = csv.reader(path.read_text("utf-8").splitlines())
             complete = [row for row in table if len(row) == len(self._columns)]
             rows = [row for row in complete[1:] if int(row[0]) <= resume_epoch]
         write_atomically(path, lambda beside: self._write_all(beside, rows))
@@ -33,11 +33,11 @@ class MetricsLog:
             self._folder = tempfile.TemporaryDirectory()
             self._local = Path(self._folder.name) / path.name
             self._write_all(self._local, rows)
-        self._file = self._local.open("a", newline="")
+        self._file = self._local.open("a", encoding="utf-8", newline="")
         self._writer = csv.writer(self._file)
 
     def _write_all(self, path: Path, rows: Sequence[Sequence[str]]) -> None:
-        with path.open("w", newline="") as file:
+        with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([self._columns, *rows])
 
     def append(self, epoch: int, seed: int, **values: float | None) -> None:

@@ -217,7 +217,7 @@ def load(folder: Path, config: ConfigDict) -> RunState:
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
     try:
-        summary = json.loads(path.read_text())
+        summary = json.loads(path.read_text("utf-8"))
         for row in summary["seeds"]:
             _progress(row)
         for key in ("epoch", "training_seconds", "image_shape", "data_source", "networks_sha256"):

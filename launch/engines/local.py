@@ -136,10 +136,11 @@ class Local:
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
         """Jobs that a living launcher still has to start."""
+        living = lease.held({_launcher(record) for record in submissions.values()})
         return {
             name: Queued(WAITING, f"for the launcher{_on_host(_launcher(record))}")
             for name, record in submissions.items()
-            if lease.is_held(_launcher(record))
+            if _launcher(record) in living
         }
 
     def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:

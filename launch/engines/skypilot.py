@@ -7,7 +7,6 @@ are read from `sky jobs queue` (as SkyPilot 0.14.1 writes it).
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
-import functools
 import json
 from pathlib import Path
 import re
@@ -16,7 +15,7 @@ import shutil
 import subprocess
 from typing import Any
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED, refuse_unknown
 from launch.engines.engine import EngineError, nothing, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
@@ -221,8 +220,7 @@ class SkyPilot:
         tasks = [task(one, spec, self.options) for one, spec in zip(states, specs, strict=True)]
         print(f"{LABEL}; {check_with_sky(tasks)}")
         for one, fields in zip(states, tasks, strict=True):
-            write = functools.partial(Path.write_text, data=to_yaml(fields))
-            write_atomically(one.folder / "sky.yaml", write)
+            write_text(one.folder / "sky.yaml", to_yaml(fields))
         if shutil.which("sky") is None:
             raise EngineError(
                 f"wrote sky.yaml into {len(states)} folders in {root}; there is no `sky` on this "

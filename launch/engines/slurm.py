@@ -22,7 +22,8 @@ import time
 from typing import NamedTuple
 import uuid
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool import storage
+from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED
 from launch.engines.engine import EngineError, nothing, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
@@ -80,7 +81,7 @@ class Options:
     def __post_init__(self):
         """Raises EngineError where an option is impossible."""
         refuse_less(self, cpus=1, gpus=0, tasks=1, parallel=1, signal_seconds=1)
-        if self.setup is not None and not Path(self.setup).is_file():
+        if self.setup is not None and not storage.on_disk(self.setup).is_file():
             raise EngineError(
                 f"--setup={self.setup}: expected a file of shell code to source, and there is none"
             )
@@ -97,7 +98,9 @@ def script(jobs_list: Path, options: Options) -> str:
     command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue", "--list"]
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:
-        lines.append(f"source {shlex.quote(str(Path(options.setup).absolute()))} || exit 1")
+        lines.append(
+            f"source {shlex.quote(str(storage.on_disk(options.setup).absolute()))} || exit 1"
+        )
     words = " ".join(shlex.quote(word) for word in (*command, str(jobs_list)))
     trainer = f'{words} --index "$SLURM_ARRAY_TASK_ID"'
     if options.tasks == 1:
@@ -170,7 +173,7 @@ class Slurm:
         """
         specs = [str(one.job.write_spec(one.folder).absolute()) for one in states]
         jobs_list = _new_list(root)
-        write_atomically(jobs_list, lambda path: path.write_text(json.dumps(specs, indent=1)))
+        write_text(jobs_list, json.dumps(specs, indent=1))
         token, options = jobs_list.stem, dataclasses.asdict(self.options)
         records = [
             {"engine": "slurm", "token": token, "index": index, "options": options}
@@ -180,7 +183,7 @@ class Slurm:
             write_submission(one.folder, record)
         with tempfile.TemporaryDirectory() as scratch:
             file = Path(scratch) / "job.sh"
-            file.write_text(script(jobs_list, self.options))
+            write_text(file, script(jobs_list, self.options))
             command = [*sbatch_arguments(len(states), jobs_list, self.options), str(file)]
             array = _slurm(command, done=functools.partial(_array_of, token))
         array = array.strip().partition(";")[0]  # ID;CLUSTER where there are several
@@ -289,7 +292,13 @@ def _accounted(ids: Sequence[str]) -> dict[str, Queued]:
 
 def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=ANSWER_SECONDS,
+        )
     except FileNotFoundError as error:
         raise EngineError(
             f"there is no {command[0]} on this machine; run this where Slurm's commands are, or "

@@ -3,13 +3,22 @@
     python -m tests.oracles.make_pth_goldens
 
 from the repository root writes `tests/goldens/pth/`: `zip.pth` and `legacy.pth` (the two formats of
-PyTorch), both with `tensors`, and `code.pth`, which asks for a function of torch. `prepared.npz`
-holds what torchvision's ImageNet preparation makes of `pictures`; it needs torchvision.
+PyTorch), both with `tensors`, and `code.pth`, which asks for a function of torch; `marked_zip.pth`
+and `marked_legacy.pth` with `marked`, whose signs are not in their numbers; `training_zip.pth` and
+`training_legacy.pth` with `training`, as a program saves it; `quantized.pth`. `prepared.npz` holds
+what torchvision's ImageNet preparation makes of `pictures`; it needs torchvision.
 """
 
+import argparse
+import collections
 from collections import OrderedDict
+import datetime
+import functools
+import pathlib
 from pathlib import Path
+import random
 import sys
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -34,6 +43,54 @@ def tensors() -> "OrderedDict[str, torch.Tensor]":
         empty=torch.zeros(0, 3),
         parameter=torch.nn.Parameter(torch.tensor([-1.0])),
     )
+
+
+def marked() -> dict[str, torch.Tensor]:
+    """Views that torch negates when it reads them: what is stored has the other sign."""
+    base = torch.arange(12.0).reshape(3, 4)
+    negative = torch.complex(torch.zeros(3, 4), -base).conj().imag
+    assert negative.is_neg()
+    assert torch.equal(negative, base)
+    return {"plain": base, "negative": negative, "transposed": negative.T[1:]}
+
+
+def training() -> dict[str, Any]:
+    """A state_dict beside what training programs keep, and an averaged one."""
+    net = torch.nn.Linear(3, 2)
+    torch.nn.init.ones_(net.weight)
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.ones(3)).sum().backward()
+    optimizer.step()
+    torch.nn.init.ones_(net.weight)
+    parameters = OrderedDict(net.named_parameters())
+    parameters["weight"].decay = True
+    attributed = torch.full((2,), 3.0)
+    attributed.tag = "Python's"
+    return {
+        "network": parameters,
+        "average": {"weight": torch.zeros(2, 3), "bias": attributed, "calls": 3},
+        "optimizer": optimizer.state_dict(),
+        "scheduler": torch.optim.lr_scheduler.MultiStepLR(optimizer, [30, 60]).state_dict(),
+        "args": argparse.Namespace(lr=0.1, out=pathlib.PurePosixPath("runs")),
+        "best": np.float64(56.2),
+        "device": torch.device("cpu"),
+        "dtype": torch.float32,
+        "size": net.weight.shape,
+        "random": (torch.get_rng_state()[:8], random.getstate()[0], np.random.RandomState(0)),
+        "set": {1, 2},
+        "date": datetime.date(2026, 1, 2),
+        "loader": functools.partial(print, "x"),
+        "defaults": collections.defaultdict(list, a=[1]),
+        "module": torch.nn.ReLU(),
+    }
+
+
+def quantized() -> dict[str, torch.Tensor]:
+    """A tensor of eight-bit numbers with a scale."""
+    return {
+        "weight": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8),
+        "bias": torch.ones(2),
+    }
 
 
 def picture(height: int, width: int) -> np.ndarray:
@@ -66,6 +123,10 @@ def main() -> None:
     torch.save(tensors(), FOLDER / "zip.pth")
     torch.save(tensors(), FOLDER / "legacy.pth", _use_new_zipfile_serialization=False)
     torch.save(torch.nn.Linear(2, 2), FOLDER / "code.pth")
+    for name, made in {"marked": marked(), "training": training()}.items():
+        torch.save(made, FOLDER / f"{name}_zip.pth")
+        torch.save(made, FOLDER / f"{name}_legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save(quantized(), FOLDER / "quantized.pth")
     np.savez_compressed(FOLDER / "prepared.npz", **prepared())
     for path in sorted(FOLDER.iterdir()):
         print(f"{path.stat().st_size / 1000:6.1f} kB  {path.name}")

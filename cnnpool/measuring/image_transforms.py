@@ -24,6 +24,7 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 from jaxtyping import Key
 
+from cnnpool import errors
 from cnnpool.channels import (
     matching_paths,
     mean_channel_filters,
@@ -42,7 +43,7 @@ OWN_STATISTICS = "own_statistics"
 MEAN_FILTERS, MEAN_ACTIVATIONS = "mean_channel_filters", "mean_channel_activations"
 _PLAIN = (NONE, *SHUFFLES, WITH_IMAGE, OWN_STATISTICS, MEAN_FILTERS, MEAN_ACTIVATIONS)
 _EACH = {f"{kind}_each": kind for kind in SHUFFLES}
-NAMES = (*_PLAIN, *(f"{kind}:LAYER" for kind in SHUFFLES), *_EACH)
+NAMES = (*_PLAIN, *_EACH)  # and KIND:LAYER of `SHUFFLES`
 
 KERNELS = r"(?:.*/)?[^/]*conv[^/]*/kernel"
 DEPTHWISE = r"(?:.*/)?depthwise_conv/kernel"
@@ -79,8 +80,8 @@ def parse(text: str, params: Params) -> tuple[str, ...]:
 def refuse_unknown(name: str) -> None:
     """Raises ValueError for what is no name of a transform of any network."""
     kind, colon, layer = name.partition(":")
-    if not (name in _PLAIN or name in _EACH or (kind in SHUFFLES and colon and layer)):
-        raise ValueError(f"transform {name!r}: expected one of {', '.join(NAMES)}")
+    if not (kind in SHUFFLES and colon and layer):
+        errors.refuse_unknown(name, NAMES, "a transform")
 
 
 def _of_every_layer(kind: str, params: Params) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cnnpool.importing import pth
-from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.unpickling import StateDictError
 
 FOLDER = Path(__file__).parent / "goldens" / "pth"
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)

@@ -1,18 +1,17 @@
 """Reads what `torch.save` wrote, without torch and without running any code of the file.
 
-A .pth file is a pickle that may call any function. Here it may ask for tensors, their storages and
-plain containers; whatever else it names is refused before it is looked up. Tensors are described
-while the pickle is read, and built from the bytes behind it afterwards. Both formats are read:
-zip archives (since PyTorch 1.6) and the older sequence of pickles followed by the storages.
+A .pth file is a pickle that may ask for tensors, their storages and plain containers; see
+`cnnpool.importing.unpickling` for what is refused. Tensors are described while the pickle is read,
+and built from the bytes behind it afterwards. Both formats are read: zip archives (since PyTorch
+1.6) and the older sequence of pickles followed by the storages.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import io
 import math
 from pathlib import Path
-import pickle
 import struct
 from typing import Any
 import zipfile
@@ -20,7 +19,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-from cnnpool.errors import CnnpoolError
+from cnnpool.importing.unpickling import Known, StateDictError, Unpickler, replaced
 
 _ELEMENTS: dict[str, Any] = {
     "DoubleStorage": np.float64,
@@ -36,10 +35,6 @@ _ELEMENTS: dict[str, Any] = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-
-
-class StateDictError(CnnpoolError):
-    """A file of parameters cannot be read, or does not fit the network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,28 +77,16 @@ def read(path: Path) -> Any:
         ) from error
 
 
-class _Unpickler(pickle.Unpickler):
-    """Builds containers, and descriptions of tensors; refuses every other name."""
+class _Unpickler(Unpickler):
+    """Reads descriptions of tensors, and of the storages that they lie in."""
 
     def __init__(self, file: Any):
-        super().__init__(file, encoding="utf-8")
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module in ("torch", "torch.storage") and name in _ELEMENTS:
-            return np.dtype(_ELEMENTS[name])
-        if module == "torch._utils" and name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *rest: _checked(
-                _Tensor(storage, offset, tuple(shape), tuple(strides))
-            )
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *rest: tensor
-        raise StateDictError(
-            f"its pickle asks for {module}.{name}; expected nothing but tensors, in dicts and "
-            "lists. Save the state_dict alone: torch.save(model.state_dict(), FILE)"
+        expected = (
+            "nothing but tensors, in dicts and lists. Save the state_dict alone: "
+            "torch.save(model.state_dict(), FILE)"
         )
+        super().__init__(file, _known(), expected=expected)
+        self.storages: dict[str, _Storage] = {}
 
     def persistent_load(self, pid: Any) -> _Storage:
         kind, dtype, key, _, count, *view = pid
@@ -111,6 +94,23 @@ class _Unpickler(pickle.Unpickler):
             raise StateDictError(f"it refers to {pid!r}; expected a storage of numbers")
         storage = _Storage(str(key), dtype, int(count))
         return self.storages.setdefault(storage.key, storage)
+
+
+def _known() -> Known:
+    def rebuild(storage, offset, shape, strides, *rest):
+        return _checked(_Tensor(storage, offset, tuple(shape), tuple(strides)))
+
+    elements = {
+        (module, name): np.dtype(kind)
+        for module in ("torch", "torch.storage")
+        for name, kind in _ELEMENTS.items()
+    }
+    return elements | {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): rebuild,
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild,
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *rest: tensor,
+    }
 
 
 def _checked(tensor: _Tensor) -> _Tensor:
@@ -185,18 +185,11 @@ def _built(
             held[storage.key] = np.frombuffer(raw, storage.dtype)
         return held[storage.key]
 
-    def build(value: Any) -> Any:
-        if isinstance(value, _Tensor):
-            start = numbers(value.storage)[value.offset :]
-            strides = [s * start.itemsize for s in value.strides]
-            if not math.prod(value.shape):
-                return np.empty(value.shape, start.dtype)
-            view = np.lib.stride_tricks.as_strided(start, value.shape, strides, writeable=False)
-            return view
-        if isinstance(value, Mapping):
-            return {name: build(item) for name, item in value.items()}
-        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            return [build(item) for item in value]
-        return value
+    def build(tensor: _Tensor) -> np.ndarray:
+        start = numbers(tensor.storage)[tensor.offset :]
+        if not math.prod(tensor.shape):
+            return np.empty(tensor.shape, start.dtype)
+        strides = [s * start.itemsize for s in tensor.strides]
+        return np.lib.stride_tricks.as_strided(start, tensor.shape, strides, writeable=False)
 
-    return build(described)
+    return replaced(described, _Tensor, build)

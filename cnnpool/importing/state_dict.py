@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.numpy
 
 from cnnpool.importing import pth
-from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.unpickling import StateDictError
 
 StateDict = dict[str, np.ndarray]
 

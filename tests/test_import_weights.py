@@ -16,7 +16,7 @@ from cnnpool import export, import_weights, pack, predict, results, run_config
 from cnnpool.data.images import DataError
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.folder import ImportedError
-from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.unpickling import StateDictError
 from cnnpool.run_config import ConfigMismatchError
 from configs import cifar10
 from tests.oracles import torchvision_inputs

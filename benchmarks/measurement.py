@@ -51,7 +51,7 @@ def network(options: Options):
     import jax
 
     from cnnpool import models, runtime
-    from cnnpool.measuring.image_network import with_frozen_statistics
+    from cnnpool.measuring.batch_statistics import with_frozen_statistics
     from cnnpool.training.image_step import Variables
     from configs import cifar10
 

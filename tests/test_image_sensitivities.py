@@ -12,6 +12,7 @@ from cnnpool import eval as evaluation
 from cnnpool.data.images import Split, StandardizedImages, as_stored
 from cnnpool.errors import PreemptedError
 from cnnpool.measuring import (
+    batch_statistics,
     image_inputs,
     image_network,
     image_run,
@@ -194,7 +195,7 @@ def test_fewer_images_are_the_first_of_more():
 
 def test_frozen_statistics_are_those_of_the_clean_images(vgg):
     model, clean = vgg[1].recipe.model, image_inputs.clean_images(vgg[1].data, Settings(images=40))
-    frozen = image_network.with_frozen_statistics(model, network(vgg, "init"), clean)
+    frozen = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
     units = image_network.features(model, frozen)(clean)
     for k in range(1, 9):
         values = np.asarray(units[f"bn{k:02d}"], np.float64)
@@ -207,13 +208,37 @@ def test_frozen_statistics_are_those_of_the_clean_images(vgg):
     assert abs(float(running["bn01"].mean())) > 1e-2, "the running statistics would do: void"
 
 
+def test_statistics_batch_by_batch_are_those_of_all_images_at_once(vgg, monkeypatch):
+    """Exact moments of the same numbers, but for sums in another order and one difference.
+
+    At once, layers in front are normalized by biased variances, batch by batch by unbiased ones.
+    """
+    model, clean = vgg[1].recipe.model, image_inputs.clean_images(vgg[1].data, Settings(images=40))
+    at_once = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
+    monkeypatch.setattr(batch_statistics, "AT_ONCE", 9 * clean[0].size)  # five batches, one of four
+    found = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
+    for k in range(1, 9):
+        ours, theirs = (net.batch_stats[f"bn{k:02d}"] for net in (found, at_once))
+        spread = np.sqrt(theirs["var"])
+        np.testing.assert_allclose(ours["mean"] / spread, theirs["mean"] / spread, atol=0.02)
+        np.testing.assert_allclose(ours["var"], theirs["var"], rtol=1e-5 if k == 1 else 0.03)
+    units = run(image_network.features(model, found), clean)
+    for k in range(1, 9):
+        values = np.asarray(units[f"bn{k:02d}"], np.float64).reshape(
+            -1, found.batch_stats[f"bn{k:02d}"]["mean"].size
+        )
+        np.testing.assert_allclose(values.mean(0), 0, atol=1e-4)
+        # Unbiased variances of 160 values at least, and eps beside small ones.
+        np.testing.assert_allclose(values.std(0), 1, rtol=0.005)
+
+
 def test_after_recalibration_every_norm_fits_the_shuffled_network(vgg):
     """Before gain and offset it has mean 0 and variance 1 over the clean images."""
     model, trained = vgg[1].recipe.model, network(vgg, "trained")
     [(_, inputs)] = image_inputs.perturbations(vgg[1].data, Settings(images=40))
     key = jax.random.key(0)
     shuffled = image_transforms.transform_variables("channel_shuffle", trained, key)
-    fits = image_network.with_frozen_statistics(model, shuffled, inputs.clean)
+    fits = batch_statistics.with_frozen_statistics(model, shuffled, inputs.clean)
     units = run(image_network.features(model, fits), inputs.clean)
     stale = run(image_network.features(model, shuffled), inputs.clean)
     for k in range(1, 9):
@@ -306,7 +331,7 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
     [(_, inputs)] = image_inputs.perturbations(vgg[1].data, settings)
 
     def alone(images):
-        net = image_network.with_frozen_statistics(model, start, images)
+        net = batch_statistics.with_frozen_statistics(model, start, images)
         return np.asarray(image_network.features(model, net)(images)[unit], np.float64)
 
     clean, deformed, noisy = (

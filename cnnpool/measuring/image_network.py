@@ -15,7 +15,7 @@ from jaxtyping import Float
 import numpy as np
 
 from cnnpool import runtime
-from cnnpool.measuring import image_transforms
+from cnnpool.measuring import batch_statistics, image_transforms
 from cnnpool.models import layers
 from cnnpool.moments import Features, ImageMoments, Rescaled, image_moments
 from cnnpool.perturbation import Inputs
@@ -129,53 +129,6 @@ def _apply_by_copy(model: Any, left_out: frozenset[str]):
     return apply
 
 
-def with_frozen_statistics(
-    model: Any, variables: Variables, clean: Float[Array, "images height width channels"]
-) -> Variables:
-    """The network with the clean images' batch statistics, computed once and frozen.
-
-    At initialization running averages mean nothing, and after a shuffle they are those of another
-    network (protocol, section 3). Every layer is normalized by its statistics over all images, and
-    keeps them, the variance unbiased.
-
-    Args:
-      model: of the network.
-      variables: of one network; nothing changes where it has no batch normalization.
-      clean: the P images.
-    """
-    if not variables.batch_stats:
-        return variables
-    return variables._replace(batch_stats=_statistics(variables, clean, model=model))
-
-
-def with_own_statistics(model: Any, variables: Variables, inputs: Inputs) -> Variables:
-    """The network with a set of batch statistics for x, each tau(x) and each x + eta.
-
-    As the authors' program normalizes in training mode.
-
-    Args:
-      model: of the network.
-      variables: of one network with batch normalization.
-      inputs: clean, deformed and noisy images.
-    """
-    copies = [inputs.clean, *inputs.deformed, *inputs.noisy]
-    found = [_statistics(variables, images, model=model) for images in copies]
-    return variables._replace(batch_stats=jax.tree.map(lambda *sets: jnp.stack(sets), *found))
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def _statistics(variables: Variables, clean: Array, *, model: Any):
-    nothing = jax.tree.map(jnp.zeros_like, variables.batch_stats)
-    _, changed = model.apply(
-        {"params": variables.params, "batch_stats": nothing},
-        clean,
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(0)},  # behind all batch normalization
-    )
-    return jax.tree.map(lambda a: a / layers.MOMENTUM, changed["batch_stats"])
-
-
 def moments(
     model: Any,
     variables: Variables,
@@ -209,11 +162,11 @@ def moments(
         same = {name: original[name] for name in _unchanged(variables, changed, list(original))}
     left_out = frozenset(same)
     if transform == image_transforms.OWN_STATISTICS and changed.batch_stats:
-        with_statistics = with_own_statistics(model, changed, inputs)
+        with_statistics = batch_statistics.with_own_statistics(model, changed, inputs)
         plain = features_by_copy(model, with_statistics, left_out=left_out)
     else:
         if untrained or image_transforms.recalibrates(transform):
-            changed = with_frozen_statistics(model, changed, inputs.clean)
+            changed = batch_statistics.with_frozen_statistics(model, changed, inputs.clean)
         plain = features(model, changed, left_out=left_out, rescaled=True)
     shown = image_transforms.transform_features(transform, plain)
     mesh = runtime.image_mesh(sum(leaf.nbytes for leaf in jax.tree.leaves(changed)))

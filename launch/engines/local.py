@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cnnpool import lease, run_status
 from cnnpool.errors import EXIT_PREEMPTED
-from launch.engines.engine import EngineError, nothing, refuse_less
+from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
 from launch.job_states import WAITING, JobState, Queued, write_submission
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -184,7 +184,7 @@ def _command(spec: Path) -> list[str]:
 
 
 def _start(task: _Task, slot: Slot) -> subprocess.Popen:
-    environment = dict(os.environ)
+    environment = outside_of_slurm(os.environ)
     if slot.device is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot.device
     process = subprocess.Popen(

@@ -99,13 +99,14 @@ def script(jobs_list: Path, options: Options) -> str:
     128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
     end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
     """
-    command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue", "--list"]
+    command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue"]
+    command += ["--accelerator"] if options.gpus else []
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:
         lines.append(
             f"source {shlex.quote(str(storage.on_disk(options.setup).absolute()))} || exit 1"
         )
-    words = " ".join(shlex.quote(word) for word in (*command, str(jobs_list)))
+    words = " ".join(shlex.quote(word) for word in (*command, "--list", str(jobs_list)))
     trainer = f'{words} --index "$SLURM_ARRAY_TASK_ID"'
     if options.tasks == 1:
         lines.append(f"exec {trainer}")

@@ -153,8 +153,10 @@ def _rebuild_tensor(
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, _attributes: Any) -> Any:
     """A tensor with attributes of Python; of other types, a tensor is not known by its numbers."""
-    plain = is_stand_in(kind) and kind.label.rpartition(".")[2] in ("Tensor", "Parameter", "Buffer")
-    return function(*arguments) if plain else kind
+    label = kind.label if is_stand_in(kind) else ""
+    if label.rpartition(".")[2] in ("Tensor", "Parameter", "Buffer"):
+        return function(*arguments)
+    return stand_in("torch._tensor", f"_rebuild_from_type_v2 as {label}")()
 
 
 _REBUILD: dict[str, Callable[..., Any]] = {
@@ -247,7 +249,7 @@ def _built(
             if not math.prod(value.shape):
                 return np.empty(value.shape, start.dtype)
             view = np.lib.stride_tricks.as_strided(start, value.shape, strides, writeable=False)
-            return -view if value.negative else view
+            return np.asarray(-view) if value.negative else view  # numpy makes a scalar of none
         if isinstance(value, Mapping):
             return {name: build(item) for name, item in value.items()}
         if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -66,6 +66,19 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+    except Exception:
+        refuse_missing_devices()
+        raise
+
+
+def refuse_missing_devices() -> None:
+    """Ends this process with one line where an error is that JAX has no device."""
+    if "jax" not in sys.modules:
+        return
+    from cnnpool import runtime
+
+    if (missing := runtime.device_error()) is not None:
+        sys.exit(f"error: {missing}")
 
 
 def leave(error: PreemptedError, *, at_last: Callable[[], None] = lambda: None) -> NoReturn:

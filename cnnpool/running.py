@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from cnnpool import distributed, lease, run_status
+from cnnpool import distributed, lease, run_status, runtime
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.run_status import Status
 
@@ -120,6 +120,8 @@ class Running:
             failure = run_status.read_failure(self.workdir)
             if failure is not None:
                 error = distributed.OtherProcessError(str(failure.error))
+        if isinstance(error, RuntimeError | AssertionError):
+            error = runtime.device_error() or error
         restart = isinstance(error, KeyboardInterrupt) or (
             distributed.exit_status(error) == EXIT_PREEMPTED
         )

@@ -12,10 +12,48 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cnnpool.batch_sharding import DATA_AXIS
 from cnnpool.divisors import largest_divisor
+from cnnpool.errors import CnnpoolError
 
 SEED_AXIS = "seed"
+_ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES")
 
 _COPIES_BYTES = 2**29  # of a network's parameters, one copy a CPU device
+
+
+class DeviceError(CnnpoolError):
+    """A kind of device is asked for that is not there."""
+
+
+def device_error() -> DeviceError | None:
+    """What is wrong where JAX has no device at all; None where it has one.
+
+    To be asked when something else went wrong: JAX says it at its first computation, wherever that
+    is, with a RuntimeError or a bare AssertionError.
+    """
+    try:
+        jax.devices()
+    except Exception as error:  # JAX lets those of its plugins through
+        line = next(iter(str(error).splitlines()), "no reason given")
+        return DeviceError(
+            f"JAX has no device{_asked()}: {line}. Is JAX installed for it, pip install "
+            "'jax[cuda12]', and is this a machine that has one? Leave the variable unset, or "
+            "JAX_PLATFORMS=cpu, to compute on CPUs"
+        )
+    return None
+
+
+def refuse_cpu() -> None:
+    """Raises DeviceError where JAX computes on CPUs alone."""
+    if jax.default_backend() == "cpu":
+        raise DeviceError(
+            f"a GPU is asked for, and JAX sees CPUs alone{_asked()}. Is it installed for GPUs, pip "
+            "install 'jax[cuda12]', and is this a machine that has one?"
+        )
+
+
+def _asked() -> str:
+    found = [f"{name}={os.environ[name]}" for name in _ASKING if name in os.environ]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def cores() -> int:

@@ -76,6 +76,9 @@ def main(argv: Sequence[str]) -> None:
         command_line.leave(error)
     except command_line.EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+    except Exception:
+        command_line.refuse_missing_devices()
+        raise
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:

@@ -10,6 +10,7 @@ status.json, log.txt (with --log) and the result files measurement-*.nc.
 import argparse
 from collections.abc import Sequence
 import ctypes
+import functools
 import json
 import os
 from pathlib import Path
@@ -28,10 +29,15 @@ RESTARTS = 20  # of a job with killed processes
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def run(spec: Path) -> None:
+def run(spec: Path, *, accelerator: bool = False) -> None:
     """Trains and measures what a spec asks for and is not there yet.
 
+    Args:
+      spec: of the job.
+      accelerator: whether it was given to run on one.
+
     Raises:
+      DeviceError: if there is no accelerator, and it was.
       SweepError: if the spec is damaged.
       WorkdirBusyError: if another process works on this job.
       PreemptedError: if a signal asked to stop; what was computed is saved.
@@ -46,6 +52,8 @@ def run(spec: Path) -> None:
         len(job.config.seeds), devices_per_network=devices, processes=processes
     )
     with running(folder) as process, distributed.ending_together(process.record):
+        if accelerator:
+            runtime.refuse_cpu()
         any_network.train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")
@@ -108,6 +116,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--index", type=int, help="which of the list, from 0")
     parser.add_argument("--log", action="store_true", help="print into log.txt in the job's folder")
     parser.add_argument("--parent", type=int, help="process id; stop when it dies (Linux)")
+    parser.add_argument("--accelerator", action="store_true", help="refuse to run on CPUs alone")
     parser.add_argument(
         "--requeue", action="store_true", help="a signal puts the Slurm job back into the queue"
     )
@@ -128,8 +137,9 @@ def main(argv: Sequence[str]) -> None:
         _log_into(spec.parent / "log.txt")
     if args.after is not None:
         sys.exit(_after_several(spec.parent, args.after))
+    start = functools.partial(run, accelerator=True) if args.accelerator else run
     try:
-        run(spec)
+        start(spec)
     except PreemptedError as error:
         if args.requeue:  # with it Slurm may end this process, before it says another word
             command_line.leave(error, at_last=slurm.requeue_this_job)

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from cnnpool import command_line
 from launch import engine_choice, sweep_file
+from launch.engines.engine import refuse_less
 from launch.giving import giving
 from launch.job_states import FAILED, JobState
 from launch.jobs import Job
@@ -31,6 +32,7 @@ def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:
         f"{sum(one.state == state for one in states)} {state}"
         for state in dict.fromkeys(one.state for one in states)
     )
+    given = given[: args.give]
     print(f"{len(states)} jobs in {args.root}: {counts}; {len(given)} to start")
     return given
 
@@ -41,8 +43,12 @@ def main(argv: Sequence[str]) -> None:
     sweep_file.add_arguments(parser)
     parser.add_argument("--dry_run", action="store_true", help="print what would be started")
     parser.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
+    parser.add_argument(
+        "--give", type=int, metavar="N", help="start N jobs at most; the same command later others"
+    )
     engine_choice.add_arguments(parser)
     args = parser.parse_args(argv)
+    refuse_less(args, give=1)
     engine = engine_choice.of_arguments(args)
     jobs = sweep_file.of_arguments(args)
     for job in jobs:

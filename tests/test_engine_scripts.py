@@ -62,7 +62,10 @@ def test_options_are_arguments_and_logs_have_the_jobs_name(tmp_path):
 def test_several_processes_start_under_srun_and_end_together(tmp_path):
     options = slurm.Options(tasks=2)
     text = slurm.script(tmp_path / "list.json", options)
-    assert "\nsrun --kill-on-bad-exit=1 " in text
+    assert f"\nsrun --kill-on-bad-exit=1 {sys.executable}" in text
+    with_cores = slurm.script(tmp_path / "list.json", slurm.Options(tasks=2, cpus=8))
+    assert "\nsrun --kill-on-bad-exit=1 --cpus-per-task=8 " in with_cores
+    assert "cpus-per-task" not in slurm.script(tmp_path / "list.json", slurm.Options(cpus=8))
     words = slurm.sbatch_arguments(1, tmp_path / "list.json", options)
     assert "--signal=USR1@60" in words, "not to the shell"
 
@@ -169,6 +172,32 @@ def test_a_controller_that_restarts_is_waited_for(tmp_path, monkeypatch):
     answers = iter(["invalid partition specified: x"])
     with pytest.raises(EngineError, match="invalid partition specified: x"):
         slurm._slurm(["sbatch"])
+
+
+def test_commands_of_slurm_are_called_as_outside_of_any_job(monkeypatch):
+    inside = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_MEM_PER_CPU": "4000",
+        "SLURM_CPU_BIND": "mask_cpu:0x1",
+        "SQUEUE_PARTITION": "debug",
+        "SBATCH_WAIT": "1",
+    }
+    kept = {"SLURM_CONF": "/etc/here.conf", "SLURM_CLUSTERS": "c", "SBATCH_ACCOUNT": "mine"}
+    for name, value in (inside | kept).items():
+        monkeypatch.setenv(name, value)
+    seen = dict(line.partition("=")[::2] for line in slurm._once(["env"]).stdout.splitlines())
+    assert not inside.keys() & seen.keys()
+    assert kept.items() <= seen.items()
+
+
+@pytest.mark.parametrize(
+    ("printed", "array"),
+    [("17\n", "17"), ("17;cluster\n", "17"), ("sbatch: welcome\n 3 jobs left\n17\n", "17")],
+)
+def test_the_number_of_an_array_is_found_among_what_a_site_says(printed, array):
+    assert slurm._array_in(printed) == array
+    with pytest.raises(EngineError, match="no number of a job: 'hello'"):
+        slurm._array_in("hello\n")
 
 
 def test_without_slurm_the_error_says_what_to_do(monkeypatch):

@@ -30,6 +30,8 @@ class Cluster:
     def __init__(self):
         self.arrays: dict[int, str] = {}
         self.cancelled: list[str] = []
+        self.config = ""
+        self.commands: list[list[str]] = []
         self.slow = threading.Event()
         self.after_sbatch = lambda: ""  # returns an error that hides the answer, or raises
 
@@ -39,6 +41,7 @@ class Cluster:
         out = error = ""
         if name == "sbatch":
             self.slow.wait(0.5)
+            self.commands.append(words)
             (comment,) = [word for word in words if word.startswith("--comment=")]
             number = 10 + len(self.arrays)
             self.arrays[number] = comment.partition("=")[2]
@@ -48,6 +51,8 @@ class Cluster:
             out = "\n".join(rows)
         elif name == "scancel":
             self.cancelled += words
+        elif name == "scontrol":
+            out = self.config
         return subprocess.CompletedProcess(command, 1 if error else 0, out, error)
 
 
@@ -121,6 +126,35 @@ def test_an_array_that_slurm_never_got_is_given_again(cluster, words):
         sweep.main([*words, "--engine=slurm"])
     cluster.arrays.clear()
     assert "2 to start" in printed(sweep, *words, "--engine=slurm", "--dry_run")
+
+
+def test_more_jobs_than_an_array_takes_are_several_arrays(cluster, words, tmp_path):
+    cluster.config = "MaxArraySize            = 1\nMaxJobCount = 10000\n"
+    with pytest.raises(
+        EngineError, match=r"2 jobs are 2 arrays .* expected at least 2, or --give=1"
+    ):
+        sweep.main([*words, "--engine=slurm", "--parallel=1"])
+    said = printed(sweep, *words, "--engine=slurm", "--parallel=4")
+    assert said.endswith("submitted array 10 of 1 jobs\nsubmitted array 11 of 1 jobs\n")
+    arrays = [[word for word in command if "--array" in word] for command in cluster.commands]
+    assert arrays == [["--array=0-0%2"], ["--array=0-0%2"]]
+    assert [one["id"] for one in records(words, tmp_path)] == ["10_0", "11_0"]
+    assert [one["options"]["parallel"] for one in records(words, tmp_path)] == [4, 4]
+    assert "2 waiting; 0 to start" in printed(sweep, *words, "--engine=slurm")
+
+
+def test_what_a_cluster_does_not_take_is_given_later(cluster, words, tmp_path):
+    answers = iter(["", "sbatch: error: QOSMaxSubmitJobPerUserLimit"])
+    cluster.after_sbatch = lambda: next(answers)
+    cluster.config = "MaxArraySize = 1"
+    message = r"only so many jobs .*--give=N .*; 1 of 2 jobs are submitted$"
+    with pytest.raises(EngineError, match=message):
+        sweep.main([*words, "--engine=slurm"])
+    cluster.arrays.pop(11)
+    cluster.after_sbatch = lambda: ""
+    assert "; 1 to start" in printed(sweep, *words, "--engine=slurm", "--dry_run")
+    assert "; 1 to start" in printed(sweep, *words, "--engine=slurm", "--give=1")
+    assert "2 waiting; 0 to start" in printed(sweep, *words, "--engine=slurm")
 
 
 def test_the_next_launcher_comes_in_once_the_first_has_noted(tmp_path, monkeypatch):

@@ -93,7 +93,9 @@ def test_a_whole_module_is_refused_by_name():
 @pytest.mark.parametrize("name", ["marked_zip.pth", "marked_legacy.pth"])
 def test_signs_that_are_not_in_the_numbers_are_read(name):
     found, base = pth.read(FOLDER / name), np.arange(12.0, dtype=np.float32).reshape(3, 4)
-    for key, expected in {"plain": base, "negative": base, "transposed": base.T[1:]}.items():
+    views = {"plain": base, "negative": base, "transposed": base.T[1:], "scalar": base[0, 3]}
+    for key, expected in views.items():
+        assert isinstance(found[key], np.ndarray)
         np.testing.assert_array_equal(found[key], expected, err_msg=key)
 
 

@@ -1,12 +1,17 @@
 """Devices and meshes."""
 
 import pwd
+import sys
 
 import jax
 import pytest
 
-from cnnpool import runtime
+from cnnpool import command_line, run_status, running, runtime
 from cnnpool.divisors import largest_divisor
+from configs import scale2d
+from launch import job_states, run_job
+from launch.engines import local, slurm
+from launch.jobs import Job
 
 
 @pytest.mark.parametrize(
@@ -149,3 +154,48 @@ def test_a_cpu_of_one_process_spreads_images_over_a_device_a_core(monkeypatch):
     assert runtime.image_mesh() is None
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     assert runtime.image_mesh(2**30).size == len(jax.devices())
+
+
+@pytest.mark.parametrize("error", [AssertionError(), RuntimeError("Backend 'cuda' is not there")])
+def test_a_device_that_is_not_there_is_an_error_of_one_line(error, monkeypatch, tmp_path):
+    def devices(*_):
+        raise error
+
+    def main(argv):
+        jax.devices()
+
+    assert runtime.device_error() is None
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(jax, "devices", devices)
+    monkeypatch.setattr(sys, "argv", ["command"])
+    message = rf"^error: JAX has no device \(JAX_PLATFORMS=cuda.*{error or 'no reason given'}"
+    with pytest.raises(SystemExit, match=message):
+        command_line.run(main)
+    with pytest.raises(type(error)), running.running(tmp_path):
+        main([])
+    status = run_status.read(tmp_path)
+    assert status.error.startswith("JAX has no device (JAX_PLATFORMS=cuda")
+
+
+def test_another_error_keeps_its_traceback(monkeypatch):
+    def main(argv):
+        raise AssertionError("ours")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(AssertionError, match="ours"):
+        command_line.run(main)
+
+
+def test_a_job_for_a_gpu_does_not_run_on_a_cpu(tmp_path):
+    spec = Job(scale2d.get_config()).write_spec(tmp_path)
+    with pytest.raises(runtime.DeviceError, match="a GPU is asked for, and JAX sees CPUs alone"):
+        run_job.main([str(spec), "--accelerator"])
+    assert run_status.read(tmp_path).state == run_status.FAILED
+    assert not (tmp_path / "checkpoints").exists()
+    asking = "launch.run_job --log --requeue --accelerator --list"
+    assert asking in slurm.script(tmp_path, slurm.Options(gpus=1))
+    assert "--accelerator" not in slurm.script(tmp_path, slurm.Options(gpus=0))
+    for devices in ((), ("0",)):
+        state = job_states.of(Job(scale2d.get_config()), tmp_path, {})
+        told = local.Local(local.Options(devices=devices)).describe([state], tmp_path)
+        assert ("--accelerator" in told) == bool(devices)

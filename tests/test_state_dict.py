@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent / "goldens" / "pth"
 NET = {"features.0.weight": np.ones(3, np.float32), "features.0.bias": np.zeros(1, np.float32)}
 AVERAGE = {name: array + 1 for name, array in NET.items()}
 OPTIMIZER = {"state": {0: {"exp_avg": np.ones(3), "step": np.array(1.0)}}, "param_groups": []}
+SCORES = {"best_model_score": np.array(0.5), "kth_value": np.array(1.0)}
 
 
 def holding(value, tmp_path, monkeypatch):
@@ -32,10 +33,12 @@ def holding(value, tmp_path, monkeypatch):
     [
         lambda net: net,
         lambda net: {"state_dict": net, "epoch": 3, "optimizer": OPTIMIZER},
-        lambda net: {"epoch": 3, "model_ema": net, "optimizer": OPTIMIZER},
+        lambda net: {"epoch": 3, "model_ema": net, "optimizer": OPTIMIZER, "best": SCORES},
         lambda net: {"network": net, "args": stand_in("argparse", "Namespace")()},
         lambda net: {"ema": {"state_dict": net, "decay": 0.9}},
         lambda net: {"model": {"state_dict": net}},
+        lambda net: [net, 3],
+        lambda net: [3, {"net_g": net}, OPTIMIZER],
         lambda net: net | {"_extra_state": None},
         lambda net: {"model": stand_in("yolo", "Model")(), "weights": net, "step": np.array(3)},
     ],

@@ -19,7 +19,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-from cnnpool.importing.stand_ins import is_stand_in
+from cnnpool.importing.stand_ins import is_stand_in, stand_in
 from cnnpool.importing.unpickling import Known, StateDictError, Unpickler, replaced
 
 _ELEMENTS: dict[str, Any] = {
@@ -129,8 +129,10 @@ def _rebuild_tensor(
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, _attributes: Any) -> Any:
     """A tensor with attributes of Python; of other types, a tensor is not known by its numbers."""
-    plain = is_stand_in(kind) and kind.label.rpartition(".")[2] in ("Tensor", "Parameter", "Buffer")
-    return function(*arguments) if plain else kind
+    label = kind.label if is_stand_in(kind) else ""
+    if label.rpartition(".")[2] in ("Tensor", "Parameter", "Buffer"):
+        return function(*arguments)
+    return stand_in("torch._tensor", f"_rebuild_from_type_v2 as {label}")()
 
 
 def _known() -> Known:
@@ -229,6 +231,6 @@ def _built(
         if not math.prod(tensor.shape):
             return np.empty(tensor.shape, start.dtype)
         view = np.lib.stride_tricks.as_strided(start, tensor.shape, strides, writeable=False)
-        return -view if tensor.negative else view
+        return np.asarray(-view) if tensor.negative else view  # numpy makes a scalar of none
 
     return replaced(described, _Tensor, build)

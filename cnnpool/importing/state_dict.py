@@ -19,6 +19,7 @@ StateDict = dict[str, np.ndarray]
 _INNER = ("state_dict", "model", "model_state_dict", "net")
 # What parallel training, torch.compile, Lightning and averaging put in front of all names.
 _PREFIXES = ("module.", "_orig_mod.", "model.")
+_OF_LAYERS = ("weight", "bias", "running_")  # and not scores, steps and states of generators
 _AVERAGED = "n_averaged"  # a counter of torch.optim.swa_utils.AveragedModel
 _SUFFIXES = {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth", ".bin": "pth"}
 # What files begin with that come in place of others.
@@ -128,11 +129,15 @@ def _is_tensor(name: Any, value: Any) -> bool:
 
 
 def _state_dicts(value: Any, key: str = "") -> Iterator[tuple[str, Mapping]]:
-    """All dicts in a dict that hold more tensors than other things, by where they stand."""
+    """All dicts in an object that hold more tensors than other things, by where they stand."""
+    if isinstance(value, list):
+        value = {str(place): item for place, item in enumerate(value)}
+        value = {place: item for place, item in value.items() if not isinstance(item, np.ndarray)}
     if not isinstance(value, Mapping):
         return
-    tensors = sum(_is_tensor(name, item) for name, item in value.items())
-    if 2 * tensors > len(value):
+    tensors = [name for name, item in value.items() if _is_tensor(name, item)]
+    of_layers = [name for name in tensors if name.rpartition(".")[2].startswith(_OF_LAYERS)]
+    if 2 * len(tensors) > len(value) and (of_layers or not key):
         yield key, value
     for name, item in value.items():
         if isinstance(name, str):  # numbers count the parameters of an optimizer

@@ -20,6 +20,26 @@ def refuse_less(options: Any, **least: int) -> None:
             raise EngineError(f"--{name} must be at least {limit}, got {value}")
 
 
+# Of Slurm's variables, those that say where the cluster is and not which job this process is in.
+_OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
+_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_WAIT")
+
+
+def outside_of_slurm(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for jobs of their own, and for asking about them.
+
+    Without what describes the job that this process runs in, as in an interactive session: a new
+    job would wait for the processes of that one's step, and take its memory and binding over.
+    Without what a user's profile makes Slurm's commands leave out, or wait for.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(_FILTERS)
+        and (not name.startswith("SLURM_") or name.startswith(_OF_THE_CLUSTER))
+    }
+
+
 def nothing() -> None:
     """Does nothing."""
 

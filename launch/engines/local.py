@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cnnpool import lease, run_status
 from cnnpool.errors import EXIT_PREEMPTED
-from launch.engines.engine import EngineError, nothing, refuse_less
+from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
 from launch.job_states import WAITING, JobState, Queued, write_submission
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -100,7 +100,8 @@ class Local:
     def describe(self, states: Sequence[JobState], root: Path) -> str:
         """Which commands `start` would run, on which cores; writes nothing."""
         places = slots(self.options, len(states))
-        commands = [shlex.join(_command(one.folder / "SPEC")) for one in states]
+        words = _on_device(places[0].device)
+        commands = [shlex.join([*_command(one.folder / "SPEC"), *words]) for one in states]
         where = "; ".join(
             f"cores {','.join(map(str, slot.cores))}"
             + ("" if slot.device is None else f" and device {slot.device}")
@@ -183,12 +184,17 @@ def _command(spec: Path) -> list[str]:
     return [sys.executable, "-m", "launch.run_job", "--log", *parent, str(spec)]
 
 
+def _on_device(device: str | None) -> list[str]:
+    """What is added to the command of a job that gets a device: not to run without one."""
+    return [] if device is None else ["--accelerator"]
+
+
 def _start(task: _Task, slot: Slot) -> subprocess.Popen:
-    environment = dict(os.environ)
+    environment = outside_of_slurm(os.environ)
     if slot.device is not None:
         environment["CUDA_VISIBLE_DEVICES"] = slot.device
     process = subprocess.Popen(
-        _command(task.spec.absolute()),
+        [*_command(task.spec.absolute()), *_on_device(slot.device)],
         env=environment,
         stdin=subprocess.DEVNULL,
         start_new_session=True,

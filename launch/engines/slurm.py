@@ -1,5 +1,6 @@
 """Slurm: one array of jobs a sweep, given to `sbatch`; no string of a user's becomes shell code.
 
+A sweep of more jobs than the cluster takes in an array (its MaxArraySize) is several arrays.
 Options are arguments of `sbatch`, not lines of the script, and paths in the script are quoted. A
 job that a signal stops is requeued, with an administrator's RequeueExit=75 or without.
 
@@ -7,7 +8,7 @@ An array carries a token as its comment, which is noted before `sbatch` is calle
 of the launcher or of the answer, `squeue` says whether the array is there.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import json
@@ -25,7 +26,7 @@ import uuid
 from cnnpool import storage
 from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED
-from launch.engines.engine import EngineError, nothing, refuse_less
+from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
 _WAITING = {
@@ -40,8 +41,11 @@ _WAITING = {
 }
 _RUNNING = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 _FATAL = {"OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"}
+_ARRAY_SIZE = 1001  # Slurm's default
+_ASKED_AT_ONCE = 500  # jobs in a question to sacct
 ATTEMPTS, PAUSE_SECONDS = 15, 4.0  # while the controller does not answer
 ANSWER_SECONDS = 120.0
+_TOO_MANY = re.compile(r"MaxSubmit|MaxJobs|submit limit|violates accounting/QOS", re.I)
 _UNREACHABLE = re.compile(
     r"Unable to contact slurm controller|Socket timed out|Connection (refused|timed out)"
     r"|connect failure|Transport endpoint|Zero Bytes were transmitted|try again|backup mode",
@@ -95,20 +99,23 @@ def script(jobs_list: Path, options: Options) -> str:
     128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
     end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
     """
-    command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue", "--list"]
+    command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue"]
+    command += ["--accelerator"] if options.gpus else []
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:
         lines.append(
             f"source {shlex.quote(str(storage.on_disk(options.setup).absolute()))} || exit 1"
         )
-    words = " ".join(shlex.quote(word) for word in (*command, str(jobs_list)))
+    words = " ".join(shlex.quote(word) for word in (*command, "--list", str(jobs_list)))
     trainer = f'{words} --index "$SLURM_ARRAY_TASK_ID"'
     if options.tasks == 1:
         lines.append(f"exec {trainer}")
     else:
+        # Since Slurm 22.05 srun no longer takes the cores of a task over from sbatch.
+        cores = "" if options.cpus is None else f" --cpus-per-task={options.cpus}"
         lines += [
             "trap : TERM USR1  # the step saves first",
-            f"srun --kill-on-bad-exit=1 {trainer}",
+            f"srun --kill-on-bad-exit=1{cores} {trainer}",
             f"code=$?; [ $code = {EXIT_PREEMPTED} ] || [ $code -gt 128 ] && "
             f"exec {trainer} --after=$code",
             "exit $code",
@@ -156,41 +163,50 @@ class Slurm:
         self.options = options
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
-        """The command and the script of `start`; writes nothing."""
-        jobs_list = _new_list(root)
-        command = shlex.join(sbatch_arguments(len(states), jobs_list, self.options))
-        jobs = "\n".join(f"  {index}: {one.job.name}" for index, one in enumerate(states))
-        batch = script(jobs_list, self.options)
-        return f"{command} SCRIPT\n\nSCRIPT:\n{batch}\njobs by index:\n{jobs}"
+        """The commands and the script of `start`; writes nothing."""
+        told = []
+        for part, options in self._arrays(states):
+            jobs_list = _new_list(root)
+            command = shlex.join(sbatch_arguments(len(part), jobs_list, options))
+            jobs = "\n".join(f"  {index}: {one.job.name}" for index, one in enumerate(part))
+            batch = script(jobs_list, options)
+            told.append(f"{command} SCRIPT\n\nSCRIPT:\n{batch}\njobs by index:\n{jobs}")
+        return "\n\n".join(told)
 
     def start(
         self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
     ) -> None:
-        """Submits one array of all jobs, once.
+        """Submits arrays of all jobs, each job once.
 
         Raises:
-          EngineError: if there is no Slurm, or it refuses.
+          EngineError: if there is no Slurm, or it refuses; what it took before is noted.
         """
-        specs = [str(one.job.write_spec(one.folder).absolute()) for one in states]
-        jobs_list = _new_list(root)
-        write_text(jobs_list, json.dumps(specs, indent=1))
-        token, options = jobs_list.stem, dataclasses.asdict(self.options)
-        records = [
-            {"engine": "slurm", "token": token, "index": index, "options": options}
-            for index in range(len(states))
-        ]
-        for one, record in zip(states, records, strict=True):
-            write_submission(one.folder, record)
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / "job.sh"
-            write_text(file, script(jobs_list, self.options))
-            command = [*sbatch_arguments(len(states), jobs_list, self.options), str(file)]
-            array = _slurm(command, done=functools.partial(_array_of, token))
-        array = array.strip().partition(";")[0]  # ID;CLUSTER where there are several
-        for one, record in zip(states, records, strict=True):
-            write_submission(one.folder, record | {"id": f"{array}_{record['index']}"})
-        print(f"submitted array {array} of {len(states)} jobs")
+        submitted = 0
+        for part, options in self._arrays(states):
+            try:
+                array = _submit(part, root, options, noted=self.options)
+            except EngineError as error:
+                raise EngineError(_refused(str(error), submitted, len(states))) from error
+            submitted += len(part)
+            print(f"submitted array {array} of {len(part)} jobs")
         noted()
+
+    def _arrays(self, states: Sequence[JobState]) -> Iterator[tuple[Sequence[JobState], Options]]:
+        """Jobs in arrays as large as the cluster takes, which share out how many run at once."""
+        size = _array_size()
+        parts = [states[start : start + size] for start in range(0, len(states), size)]
+        if self.options.parallel is not None and self.options.parallel < len(parts):
+            raise EngineError(
+                f"{len(states)} jobs are {len(parts)} arrays of at most {size} here, which cannot "
+                f"share --parallel={self.options.parallel}; expected at least {len(parts)}, or "
+                f"--give={size}"
+            )
+        for place, part in enumerate(parts):
+            options = self.options
+            if options.parallel is not None:
+                share = (options.parallel + place) // len(parts)
+                options = dataclasses.replace(options, parallel=share)
+            yield part, options
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
         """What squeue says of jobs and, of those that it forgot, sacct where there is accounting.
@@ -233,6 +249,55 @@ def requeue_this_job() -> None:
             _once(["scontrol", "requeue", job])
     except (EngineError, subprocess.TimeoutExpired) as error:
         print(f"not requeued by this process: {error}", file=sys.stderr)
+
+
+def _submit(states: Sequence[JobState], root: Path, options: Options, *, noted: Options) -> str:
+    """Submits one array, once; returns its number. A job is given again as `noted` says."""
+    specs = [str(one.job.write_spec(one.folder).absolute()) for one in states]
+    jobs_list = _new_list(root)
+    write_text(jobs_list, json.dumps(specs, indent=1))
+    token, again = jobs_list.stem, dataclasses.asdict(noted)
+    records = [
+        {"engine": "slurm", "token": token, "index": index, "options": again}
+        for index in range(len(states))
+    ]
+    for one, record in zip(states, records, strict=True):
+        write_submission(one.folder, record)
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "job.sh"
+        write_text(file, script(jobs_list, options))
+        command = [*sbatch_arguments(len(states), jobs_list, options), str(file)]
+        array = _array_in(_slurm(command, done=functools.partial(_array_of, token)))
+    for one, record in zip(states, records, strict=True):
+        write_submission(one.folder, record | {"id": f"{array}_{record['index']}"})
+    return array
+
+
+def _array_in(printed: str) -> str:
+    """The number in what sbatch prints: ID or ID;CLUSTER, among what a site says besides."""
+    numbers = re.findall(r"^(\d+)(?:;\S+)?\s*$", printed, re.M)
+    if not numbers:
+        raise EngineError(f"sbatch printed no number of a job: {printed.strip()!r}")
+    return numbers[-1]
+
+
+def _refused(error: str, submitted: int, count: int) -> str:
+    if _TOO_MANY.search(error):
+        error += (
+            ". The cluster takes only so many jobs of one user at a time: --give=N submits N of "
+            "them, the same command later the others"
+        )
+    return f"{error}; {submitted} of {count} jobs are submitted" if submitted else error
+
+
+def _array_size() -> int:
+    """How many jobs the cluster takes in one array."""
+    try:
+        done = _once(["scontrol", "show", "config"])
+    except (EngineError, subprocess.TimeoutExpired):
+        return _ARRAY_SIZE
+    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.M)
+    return max(1, int(found.group(1))) if found else _ARRAY_SIZE
 
 
 def _new_list(root: Path) -> Path:
@@ -282,18 +347,23 @@ def _queued(state: str, reason: str = "") -> Queued:
 
 def _accounted(ids: Sequence[str]) -> dict[str, Queued]:
     """What sacct says; nothing where there is no accounting."""
-    try:
-        done = _once(["sacct", "-X", "-n", "-P", "-j", ",".join(ids), "-o", "JobID,State"])
-    except (EngineError, subprocess.TimeoutExpired):
-        return {}
-    rows = [line.split("|") for line in done.stdout.splitlines() if done.returncode == 0]
-    return {row[0]: _queued(row[1]) for row in rows if len(row) == 2}
+    known: dict[str, Queued] = {}
+    for start in range(0, len(ids), _ASKED_AT_ONCE):
+        some = ",".join(ids[start : start + _ASKED_AT_ONCE])
+        try:
+            done = _once(["sacct", "-X", "-n", "-P", "-j", some, "-o", "JobID,State"])
+        except (EngineError, subprocess.TimeoutExpired):
+            return known
+        rows = [line.split("|") for line in done.stdout.splitlines() if done.returncode == 0]
+        known |= {row[0]: _queued(row[1]) for row in rows if len(row) == 2}
+    return known
 
 
 def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
     try:
         return subprocess.run(
             command,
+            env=outside_of_slurm(os.environ),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
@@ -313,7 +383,7 @@ def _slurm(command: Sequence[str], *, done: Callable[[], str | None] = nothing) 
       command: and its arguments.
       done: is asked before the command is repeated; what it would print, if it worked unheard.
     """
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         try:
             tried = _once(command)
         except subprocess.TimeoutExpired:
@@ -323,6 +393,8 @@ def _slurm(command: Sequence[str], *, done: Callable[[], str | None] = nothing) 
             return tried.stdout
         if not _UNREACHABLE.search(tried.stderr):
             break
+        if attempt == 0:
+            print(f"waiting for Slurm's controller: {tried.stderr.strip()}", file=sys.stderr)
         time.sleep(PAUSE_SECONDS)
         if (printed := done()) is not None:
             return printed

@@ -51,7 +51,8 @@ def marked() -> dict[str, torch.Tensor]:
     negative = torch.complex(torch.zeros(3, 4), -base).conj().imag
     assert negative.is_neg()
     assert torch.equal(negative, base)
-    return {"plain": base, "negative": negative, "transposed": negative.T[1:]}
+    views = {"negative": negative, "transposed": negative.T[1:], "scalar": negative[0, 3]}
+    return {"plain": base, **views}
 
 
 def training() -> dict[str, Any]:

@@ -36,6 +36,7 @@ def of_parts(record: str) -> str:
     fields = json.loads(record)
     if "settings" in fields:  # of deep networks
         del fields["transforms"]
+        fields.pop("stages", None)  # of imported networks
         for name in ("shuffles", "deltas", "cutoffs"):
             del fields["settings"][name]
     return json.dumps(fields, sort_keys=True)

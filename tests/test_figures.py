@@ -181,20 +181,23 @@ def test_every_deep_figure_is_made_from_all_files(item, deep_files, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.png"]
 
 
-def test_figure_9_shows_imported_deep_networks_without_an_initialization(tmp_path):
+@pytest.mark.parametrize("stages", [["trained"], ["init", "trained"]])
+def test_figure_9_shows_imported_deep_networks_and_an_initialization_if_measured(stages, tmp_path):
     """Figures import no models, so that the names' beginning is written twice."""
     assert measured.IMPORTED == torchvision.PREFIX
-    run = deep_results.network("vgg13_bn", "image_folder", stages=["trained"])
+    run = deep_results.network("vgg13_bn", "image_folder", stages=stages)
     config = json.loads(run.attrs["config"])
     config["model"]["name"] = "torchvision_vgg13_bn"
     del config["training"]
     run.attrs["config"] = json.dumps(config)
     results.write(tmp_path / "vgg13_bn.nc", run)
-    text = figures.make("fig9", [tmp_path / "vgg13_bn.nc"], tmp_path / "fig9.png")
-    assert text.startswith("drawn: VGG13-bn, pictures, 3 networks, imported; data: made-up")
-    rows = rows_of(tmp_path / "fig9.csv")
-    assert {row["curve"] for row in rows} == {"trained", "random filters"}
-    assert {row["epochs"] for row in rows} == {""}
+    drawn = {"initialization", "trained"} if "init" in stages else {"trained"}
+    for item, curves in (("fig9", {*drawn, "random filters"}), ("fig8", drawn)):
+        text = figures.make(item, [tmp_path / "vgg13_bn.nc"], tmp_path / f"{item}.png")
+        assert text.startswith("drawn: VGG13-bn, pictures, 3 networks, imported; data: made-up")
+        rows = rows_of(tmp_path / f"{item}.csv")
+        assert {row["curve"] for row in rows} == curves
+        assert {row["epochs"] for row in rows} == {""}
 
 
 def test_every_deep_figure_is_tried():

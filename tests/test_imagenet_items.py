@@ -30,13 +30,14 @@ def test_a_figure_is_made_from_weights_and_pictures(tmp_path, capsys):
     command += [f"--measurements={tmp_path / 'networks'}"]
     reproduce.main(["fig7", *command, f"--out={tmp_path / 'fig7'}"])
     rows = (tmp_path / "fig7" / "fig7.csv").read_text().splitlines()
-    assert len(rows) == 1 + 2 * 8, "8 layers, channels shuffled or not"
+    assert len(rows) == 1 + 3 * 8, "8 layers at initialization, trained, and shuffled"
     assert (tmp_path / "fig7" / "fig7.png").stat().st_size > 0
 
     before = (tmp_path / "networks" / "imagenet-alexnet.nc").stat().st_mtime_ns
     reproduce.main(["fig10", *command, f"--out={tmp_path / 'fig10'}"])
     assert (tmp_path / "networks" / "imagenet-alexnet.nc").stat().st_mtime_ns == before
-    assert set(pd.read_csv(tmp_path / "fig10" / "fig10.csv").curve) == {"random filters", "trained"}
+    curves = set(pd.read_csv(tmp_path / "fig10" / "fig10.csv").curve)
+    assert curves == {"random filters", "initialization", "trained"}
     assert "drawn: AlexNet, pictures, 1 network, imported" in capsys.readouterr().out
     measured = results.read(tmp_path / "networks" / "imagenet-alexnet.nc")
     fan_in = 11 * 11 * 3

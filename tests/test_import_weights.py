@@ -14,13 +14,17 @@ import safetensors.numpy
 from cnnpool import eval as evaluation
 from cnnpool import export, import_weights, pack, predict, results, run_config
 from cnnpool.data.images import DataError
+from cnnpool.filter_spectrum import spectrum
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.folder import ImportedError
 from cnnpool.importing.unpickling import StateDictError
+from cnnpool.measuring import imported_run
+from cnnpool.models.torchvision import initialization
 from cnnpool.run_config import ConfigMismatchError
 from configs import cifar10
 from tests.oracles import torchvision_inputs
 
+TWO = ("none", "channel_shuffle")
 GOLDEN = Path(__file__).parent / "goldens" / "torchvision" / "resnet18.npz"
 
 
@@ -155,10 +159,53 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
         evaluation.evaluate(imported, out, **given | {"settings": {"images": 5}})
 
 
+@pytest.mark.filterwarnings("ignore:outside T_min:UserWarning")
+def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp_path, monkeypatch):
+    """What was measured of the trained network alone is kept when the stage init is added."""
+    save_pictures(tmp_path / "pictures", 3)
+    given = {
+        "transforms": ("none",),
+        "settings": {"images": 3},
+        "data": "image_folder",
+        "data_dir": str(tmp_path / "pictures"),
+    }
+    moments, untrained = evaluation.image_run.image_sensitivities.image_network.moments, []
+
+    def watched(model, variables, *args, **options):
+        untrained.append(options["untrained"])
+        if len(untrained) == 2:
+            raise KeyboardInterrupt
+        return moments(model, variables, *args, **options)
+
+    monkeypatch.setattr("cnnpool.measuring.image_network.moments", watched)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(
+            imported, tmp_path / "a.nc", stages=("trained",), **given | {"transforms": TWO}
+        )
+    found = evaluation.evaluate(imported, tmp_path / "a.nc", stages=("init", "trained"), **given)
+    assert untrained == [False, False, True]
+    assert list(found.stage.values) == ["init", "trained"]
+    assert np.isnan(found.test_error).all()
+    np.testing.assert_array_equal(found.epoch, [0, np.nan])
+
+    config = run_config.load(imported)
+    model, trained = imported_run.load(imported, config)
+    first = initialization.initialize(model, "torchvision_resnet18", jax.random.key(0), size=64)
+    for stage, params in (("init", first["params"]), ("trained", trained.params)):
+        power = spectrum(np.asarray(params["block03"]["conv1"]["kernel"], np.float64)).power
+        gamma = found.gamma.sel(stage=stage, layer="block03/conv1")[0]
+        np.testing.assert_allclose(gamma[:9], power, rtol=1e-6)
+    layer = found.sel(stage="init", layer="block03/conv1").isel(seed=0, frequency=slice(9))
+    assert (abs(layer.gamma - layer.gamma_random) < 5 * layer.gamma_se).all()
+    assert float(abs(found.R.diff("stage")).sel(layer="block03/conv1").max()) > 1e-3
+    with pytest.raises(FileExistsError, match="with another measurement"):
+        evaluation.evaluate(imported, tmp_path / "a.nc", stages=("trained",), **given)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": ("init",)}, "has the stage 'trained' alone"),
+        ({"stages": ("last",)}, "has the stages 'init', drawn anew, and 'trained'; got last"),
         ({"data": "image_foldr"}, "did you mean 'image_folder'"),
         ({"transforms": ("channel_shuffle:conv99",)}, "expected a convolution, one of"),
         ({"settings": {"images": 7}}, "has 6 pictures .* at least --num_images=7"),

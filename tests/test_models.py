@@ -329,3 +329,9 @@ def test_an_impossible_config_is_refused(name, changes, message):
 def test_every_name_of_the_protocol_builds():
     for name in NETWORKS:
         models.build(make_config(name))
+
+
+def test_a_config_that_does_not_say_where_the_network_ends_is_refused():
+    for name in ("alexnet", "vgg11", "resnet18", "efficientnet_b0"):
+        with pytest.raises(ValueError, match=r"features_only is not there.*not trained"):
+            models.build(ConfigDict({"name": f"torchvision_{name}", "outputs": 10}))

@@ -3,7 +3,8 @@
 The paper's: as Figure 3, of the deeper VGGs of torchvision.
 
 Ours: VGG13, 16 and 19, with and without batch norm, that cnnpool.import_weights made, a row each.
-Of the weights that they started from nothing is known but their variance: the horizontal line.
+Of the weights that they started from nothing is known but the rule: the horizontal line is its
+expectation, the dotted line, where it was measured, weights drawn anew by it.
 """
 
 from collections.abc import Sequence

@@ -3,9 +3,10 @@
 A row is a network on a data set, a panel one of its convolutions k, all of a row with the same
 y axis. Dotted: initialization; solid: trained; the thin horizontal line is what random filters
 have in expectation, the same at every l: by PyTorch's default 1 / (3 fan-in), by that of
-torchvision's VGGs 2 / fan-out. An imported network has no other initialization. Bands are one
-standard error. The x axis goes from low to high frequencies; equal eigenvalues lambda of the
-Laplacian, which have no unique eigenvectors, share one tick.
+torchvision's VGGs 2 / fan-out. The initialization of an imported network is drawn anew by these
+rules, where it was measured. Bands are one standard error. The x axis goes from low to high
+frequencies; equal eigenvalues lambda of the Laplacian, which have no unique eigenvectors, share one
+tick.
 """
 
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ def series(networks: Sequence[Network], *, item: str) -> list[Series]:
 
 
 def require(networks: Sequence[Network], *, item: str, variables: Sequence[str]) -> None:
-    """Refuses networks that lack a stage or variable; imported ones have no initialization.
+    """Refuses networks that lack a stage or variable; imported ones need no initialization.
 
     Args:
       networks: of a figure.

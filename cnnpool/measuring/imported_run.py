@@ -1,6 +1,10 @@
-"""Measurements of one imported network on images of the user's choice."""
+"""Measurements of one imported network on images of the user's choice.
 
-from collections.abc import Sequence
+At the stage "init" it is torchvision's initialization of its architecture, drawn anew from the seed
+in its config. What the network was trained from nobody knows.
+"""
+
+from collections.abc import Mapping, Sequence
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import xarray as xr
 
 from cnnpool import models, provenance, results, run_config
 from cnnpool.data.images import MeasuredImages
+from cnnpool.importing import conversion
 from cnnpool.importing import folder as imported
 from cnnpool.measuring import (
     image_inputs,
@@ -25,8 +30,9 @@ from cnnpool.measuring.image_sensitivities import Network
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.measured_data import source
-from cnnpool.measuring.stages import TRAINED
+from cnnpool.measuring.stages import INIT, TRAINED
 from cnnpool.models import torchvision
+from cnnpool.models.torchvision import initialization
 from cnnpool.training.image_step import Variables
 
 VERSION = 2  # of what is measured: raised where the same settings give other numbers
@@ -42,6 +48,13 @@ def load(workdir: Path, config: ConfigDict) -> tuple[Any, Variables]:
     return models.build(config.model), imported.load(workdir, config)
 
 
+def initial(model: Any, config: ConfigDict) -> Variables:
+    """The variables of an imported network's architecture before training, from its seed."""
+    key = jax.random.key(config.seeds[0])
+    found = initialization.initialize(model, config.model.name, key, size=conversion.SIZE)
+    return Variables(found["params"], found.get("batch_stats", {}))
+
+
 def measurement_record(
     workdir: Path,
     config: ConfigDict,
@@ -49,7 +62,7 @@ def measurement_record(
     transforms: Sequence[str],
     settings: Settings,
 ) -> str:
-    """What makes two measurements the same, as JSON: network, images, transforms, settings.
+    """What makes two measurements the same, as JSON: network, stages, images, transforms, settings.
 
     Raises:
       ValueError: if something is asked for that an imported network does not have.
@@ -61,6 +74,8 @@ def measurement_record(
     record = {
         "version": VERSION,
         "weights": imported.summary(workdir)["weights_sha256"],
+        "stages": list(dict.fromkeys(stages)),
+        "seeds": list(config.seeds),
         "data": data | {"images": source(config.data.name).fingerprint(config.data)},
         "transforms": list(transforms),
         "settings": settings.record(),
@@ -69,9 +84,10 @@ def measurement_record(
 
 
 def _refuse_impossible(stages: Sequence[str]) -> None:
-    if list(stages) != [TRAINED]:
+    if not set(stages) <= {INIT, TRAINED}:
         raise ValueError(
-            f"an imported network has the stage {TRAINED!r} alone, got {', '.join(stages)}"
+            f"an imported network has the stages {INIT!r}, drawn anew, and {TRAINED!r}; got "
+            f"{', '.join(stages)}"
         )
 
 
@@ -91,7 +107,7 @@ def measure_run(
     Args:
       workdir: that cnnpool.import_weights made.
       config: its own, `data.name` and `data.data_dir` as the user wants them.
-      stages: "trained" alone.
+      stages: "init", "trained" or both.
       transforms: names of `cnnpool.measuring.image_transforms`.
       settings: of the measurement.
       journal: keeps what is finished, where it is to outlive an interruption.
@@ -103,16 +119,20 @@ def measure_run(
     """
     made_by = provenance.record()
     record = measurement_record(workdir, config, stages, transforms, settings)
-    model, variables = load(workdir, config)
-    names = image_transforms.parse(",".join(transforms), variables.params)
+    model, trained = load(workdir, config)
+    variables = {stage: trained if stage == TRAINED else initial(model, config) for stage in stages}
+    names = image_transforms.parse(",".join(transforms), trained.params)
     images = source(config.data.name).build(config.data, count=settings.images, seed=settings.seed)
     image_inputs.check(images, settings)
-    network = Network(config.seeds[0], TRAINED, untrained=False, variables=variables)
+    networks = [
+        Network(config.seeds[0], stage, untrained=stage == INIT, variables=variables[stage])
+        for stage in variables
+    ]
     default = config.model.name == f"{torchvision.PREFIX}alexnet"
     arrays = image_sensitivities.measure(
         model,
         images,
-        [network],
+        networks,
         names,
         settings,
         journal=journal,
@@ -131,30 +151,35 @@ def measure_run(
 
 
 def _errors(
-    model: Any, variables: Variables, config: ConfigDict, images: MeasuredImages
+    model: Any, variables: Mapping[str, Variables], config: ConfigDict, images: MeasuredImages
 ) -> xr.Dataset:
+    """Test error and loss of the trained network; NaN at initialization, and of other classes."""
     error = loss = float("nan")
     outputs, features_only = config.model.outputs, config.model.features_only
-    if images.classes == outputs and not features_only:
+    if TRAINED in variables and images.classes == outputs and not features_only:
         logits = prediction.predict(
             model,
-            variables,
+            variables[TRAINED],
             images.test.images,
             batch_size=_PREDICTED,
             normalize=lambda batch: images.normalize(jax.random.key(0), jnp.asarray(batch)),
         )
         error, loss = _error_and_loss(logits.astype(np.float64), np.asarray(images.test.labels))
     per_network = ("seed", "stage")
-    unknown = np.full((1, 1), np.nan)
+    unknown = [np.nan for _ in variables]
+
+    def of_trained(value: float) -> list[float]:
+        return [value if stage == TRAINED else np.nan for stage in variables]
+
     return xr.Dataset(
         {
-            "test_error": (per_network, np.array([[error]])),
-            "test_loss": (per_network, np.array([[loss]])),
-            "best_epoch": (per_network, unknown),
-            "dead_epoch": (per_network, unknown),
-            "epoch": ("stage", [np.nan]),
+            "test_error": (per_network, [of_trained(error)]),
+            "test_loss": (per_network, [of_trained(loss)]),
+            "best_epoch": (per_network, [unknown]),
+            "dead_epoch": (per_network, [unknown]),
+            "epoch": ("stage", [0.0 if stage == INIT else np.nan for stage in variables]),
         },
-        {"seed": list(config.seeds), "stage": [TRAINED]},
+        {"seed": list(config.seeds), "stage": list(variables)},
     )
 
 

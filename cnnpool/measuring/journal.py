@@ -35,6 +35,7 @@ def of_parts(record: str) -> str:
     fields = json.loads(record)
     if "settings" in fields:  # of deep networks
         del fields["transforms"]
+        fields.pop("stages", None)  # of imported networks
         for name in ("shuffles", "deltas", "cutoffs", "noise"):
             fields["settings"].pop(name, None)
     return json.dumps(fields, sort_keys=True)

@@ -35,6 +35,17 @@ def refuse_width_factor(config: ConfigDict) -> None:
         )
 
 
+def features_only(config: ConfigDict) -> bool:
+    """Whether a network of torchvision ends with its features; ValueError if nothing says so."""
+    if "features_only" not in config:
+        raise ValueError(
+            f"model.features_only is not there, which {config.name} needs: such networks are "
+            "imported (cnnpool.import_weights), not trained; expected one without torchvision_ in "
+            "front"
+        )
+    return config.features_only
+
+
 def scaled(channels: int, factor: float) -> int:
     """max(1, round(factor channels))."""
     return max(1, round(factor * channels))

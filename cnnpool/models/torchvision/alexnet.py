@@ -57,6 +57,6 @@ def build(config: ConfigDict) -> AlexNet:
     """The network of a config's `model` section.
 
     Raises:
-      ValueError: if outputs is out of range.
+      ValueError: if outputs is out of range, or features_only is not there.
     """
-    return AlexNet(fields.at_least_one(config, "outputs"), config.get("features_only", False))
+    return AlexNet(fields.at_least_one(config, "outputs"), fields.features_only(config))

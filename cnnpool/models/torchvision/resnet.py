@@ -46,7 +46,7 @@ def build(config: ConfigDict) -> ResNet:
     """The network of a config's `model` section.
 
     Raises:
-      ValueError: if outputs is out of range.
+      ValueError: if outputs is out of range, or features_only is not there.
     """
     outputs = fields.at_least_one(config, "outputs")
-    return ResNet(outputs, config.get("features_only", False), *NETWORKS[config.name])
+    return ResNet(outputs, fields.features_only(config), *NETWORKS[config.name])

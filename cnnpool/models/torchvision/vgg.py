@@ -50,7 +50,7 @@ def build(config: ConfigDict) -> VGG:
     """The network of a config's `model` section.
 
     Raises:
-      ValueError: if outputs is out of range.
+      ValueError: if outputs is out of range, or features_only is not there.
     """
     outputs = fields.at_least_one(config, "outputs")
-    return VGG(outputs, config.get("features_only", False), *NETWORKS[config.name])
+    return VGG(outputs, fields.features_only(config), *NETWORKS[config.name])

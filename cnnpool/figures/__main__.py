@@ -16,6 +16,8 @@ r"""Draws a figure, prints a table or writes the report, from result files.
 | noise | test error against D, G, R | CIFAR-10 with and without noise in training |
 | delta_cutoff | R against displacement and cut-off | natural images |
 | dynamics | D, G, R against the epoch | networks measured at several epochs |
+| shuffles | what each kind of shuffle does to D, G, R | deep networks |
+| paired | what differs between networks of the same seeds | two files |
 | claims | each claim as a statistic with a verdict | convolutional networks |
 | report | all results as pages | items.toml, provenance.toml; see cnnpool.figures.report |
 
@@ -33,7 +35,7 @@ import xarray as xr
 
 from cnnpool import command_line, results, storage
 from cnnpool.atomic_write import write_text
-from cnnpool.figures import claims, deep_figures, fig4, networks, report, style, table1
+from cnnpool.figures import claims, deep_figures, fig4, networks, paired, report, style, table1
 from cnnpool.figures.series import write_csv
 
 FORMATS = ("png", "pdf", "svg")
@@ -52,6 +54,10 @@ def _table1(files: Sequence[Path], out: Path | None) -> str:
 
 def _claims(files: Sequence[Path], out: Path | None) -> str:
     return _written(claims.markdown(networks.read(files)), out)
+
+
+def _paired(files: Sequence[Path], out: Path | None) -> str:
+    return _written(paired.markdown(networks.read(files)), out)
 
 
 def _written(text: str, out: Path | None) -> str:
@@ -83,6 +89,7 @@ PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {
 TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
     "table1": _table1,
     "claims": _claims,
+    "paired": _paired,
     "report": _report,
 }
 ITEMS = (*PICTURES, *TEXTS)

@@ -39,6 +39,8 @@ class Interval(NamedTuple):
     def __str__(self) -> str:
         if math.isnan(self.mean):
             return "undefined"
+        if math.isnan(self.low):
+            return f"{self.mean:+.2f}"
         return f"{self.mean:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
     def __neg__(self) -> "Interval":

@@ -15,6 +15,7 @@ from cnnpool.atomic_write import refuse_unwritable_beside
 from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
+NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, the usual one first
 
 
 def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
@@ -109,6 +110,21 @@ def refuse_existing(path: Path, *, overwrite: bool, because: str) -> None:
     """Raises FileExistsError if `path` is there and may not be overwritten."""
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists, {because}; give --overwrite to replace it")
+
+
+def netcdf_path(text: str) -> Path:
+    """The name of a result file, for an argument parser.
+
+    Raises:
+      argparse.ArgumentTypeError: if it ends as files of another format do.
+    """
+    path = storage.path(text)
+    if path.suffix not in ("", *NETCDF):
+        raise argparse.ArgumentTypeError(
+            f"{text} ends in {path.suffix}, and netCDF is written: expected a name that ends in "
+            f"{NETCDF[0]}; `python -m cnnpool.export FILE.nc --to=csv` (npz, parquet) converts it"
+        )
+    return path
 
 
 def refuse_unwritable(path: Path) -> None:

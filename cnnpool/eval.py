@@ -225,7 +225,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
-    parser.add_argument("--out", type=storage.path, required=True, help="the netCDF file to write")
+    parser.add_argument(
+        "--out", type=command_line.netcdf_path, required=True, help="the netCDF file to write"
+    )
     parser.add_argument(
         "--data", help=f"images of an imported network: {', '.join(SOURCES)} (image_folder)"
     )

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from cnnpool import command_line, results, storage
+from cnnpool import command_line, results
 from launch import sweep_file
 from launch.jobs import Job, SweepError
 from launch.measurement import Measurement
@@ -122,7 +122,9 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.collect")
     sweep_file.add_arguments(parser)
-    parser.add_argument("--out", type=storage.path, required=True, help="the netCDF file to write")
+    parser.add_argument(
+        "--out", type=command_line.netcdf_path, required=True, help="the netCDF file to write"
+    )
     args = parser.parse_args(argv)
     jobs = sweep_file.of_arguments(args)
     networks, missing, damaged = collected(jobs, args.root)

@@ -181,6 +181,29 @@ def test_the_printed_table_has_a_line_a_layer(measured):
     assert [sum(line.startswith(layer) for line in lines) for layer in LAYERS] == [8] * len(LAYERS)
 
 
+def test_the_mean_is_of_the_networks_that_are_not_dead(measured):
+    dead = measured[1].sel(transform=["none"]).copy(deep=True)
+    layer = LAYERS[-1]
+    where = {"stage": dead["stage"][-1], "transform": "none", "layer": layer}
+    dead["R"].loc[where | {"seed": dead["seed"][0]}] = np.nan
+    seeds, alive = dead.sizes["seed"], dead["R"].loc[where].values[1:]
+    text = tables.layer_table(dead)
+    assert f"{alive.mean():12.4g} ± " in text
+    assert text.count(f"({seeds - 1} of {seeds})") == 1
+    dead["R"].loc[where] = np.nan
+    text = tables.layer_table(dead)
+    assert text.count("undefined") == 1
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.npz", "a.png"])
+def test_a_result_file_is_not_called_what_it_is_not(name, capsys):
+    with pytest.raises(SystemExit):
+        evaluation.main(["--workdir=run", f"--out={name}"])
+    said = capsys.readouterr().err
+    assert "netCDF is written: expected a name that ends in .nc" in said
+
+
 @pytest.mark.parametrize(
     ("parse", "text", "message"),
     [

@@ -14,8 +14,9 @@ def layer_table(dataset: xr.Dataset) -> str:
 
     Of several random shuffles it is the mean of the logarithms.
 
-    The error is the standard error over seeds, or the mean one over images for a
-    single seed. Of deep networks one unit a layer is listed, as figures plot them.
+    The error is the standard error over seeds, or the one over images for a single seed.
+    Networks in which a layer is dead, so that a number is not finite, are left out of its mean, and
+    how many are left is said. Of deep networks one unit a layer is listed, as figures plot them.
     """
     lines = []
     seeds = dataset.sizes["seed"]
@@ -56,12 +57,15 @@ def _perturbations(dataset: xr.Dataset):
 
 
 def _mean_and_error(row: xr.Dataset, name: str) -> str:
-    values = row[name].values
-    if len(values) > 1:
-        error = values.std(ddof=1) / np.sqrt(len(values))
-    else:
-        error = float(row[f"{name}_se"].mean())
-    return f"{values.mean():12.4g} ± {error:<7.2g}"
+    values, errors = row[name].values, row[f"{name}_se"].values
+    alive = np.isfinite(values)
+    count = int(alive.sum())
+    if not count:
+        return f"{'undefined':>12s}{'':10s}"
+    several = count > 1
+    error = values[alive].std(ddof=1) / np.sqrt(count) if several else float(errors[alive][0])
+    left = "" if count == len(values) else f" ({count} of {len(values)})"
+    return f"{values[alive].mean():12.4g} ± {error:<7.2g}{left}"
 
 
 def budget_table(dataset: xr.Dataset) -> str:

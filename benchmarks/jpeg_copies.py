@@ -2,12 +2,11 @@
 
     python -m benchmarks.jpeg_copies --quality=20 --out=FOLDER
     TFDS_DATA_DIR=FOLDER python -m cnnpool.train --config=configs/cifar10.py:cpu --workdir=...
-    python -m benchmarks.jpeg_copies --measure --photos=IMAGES --out=benchmarks/jpeg_copies.md
+    python -m benchmarks.jpeg_copies --measure --out=benchmarks/jpeg_copies.md
 
 Trained on such copies, networks answer whether their sensitivities hang on the compression. With
---measure: the norm of what JPEG changes, in the units of normalized images, so that it can be held
-against `data.image_noise`. Of photos that are reduced to 32 x 32, which JPEG has not touched at
-that size, the change is all there is; of stored copies, it is what a second compression adds.
+--measure: the norm of what JPEG changes in the original images (TFDS_DATA_DIR), in the units of
+normalized images, so that it can be held against `data.image_noise`.
 """
 
 import argparse
@@ -26,7 +25,8 @@ from tqdm import tqdm
 from benchmarks import machine
 from cnnpool import command_line
 from cnnpool.atomic_write import write_atomically
-from cnnpool.data import cifar10, image_folder, tfds_files
+from cnnpool.data import cifar10, tfds_files
+from cnnpool.data.images import DataError
 
 QUALITIES = (95, 90, 75, 50, 20, 10, 5)
 COUNT = 1000  # images measured
@@ -119,32 +119,28 @@ def write_copy(quality: int, out: Path) -> Path:
     return folder
 
 
-def reduced_photos(folder: Path, count: int) -> list[np.ndarray]:
-    """Photos of a folder, their central squares averaged down to 32 x 32."""
-    found = []
-    for path in image_folder.find(folder).files[:count]:
-        with Image.open(path) as photo:
-            side = min(photo.size)
-            left, top = ((length - side) // 2 for length in photo.size)
-            square = photo.convert("RGB").crop((left, top, left + side, top + side))
-            found.append(np.asarray(square.resize(cifar10.SHAPE[:2], Image.Resampling.BOX)))
-    return found
+def table() -> str:
+    """The norms at all qualities, as Markdown.
 
-
-def table(photos: Path) -> str:
-    """The norms at all qualities, as Markdown."""
-    reduced = reduced_photos(photos, COUNT)
-    stored = [opened(image) for image, _ in itertools.islice(encoded_images("test"), COUNT)]
+    Raises:
+      DataError: if CIFAR-10 is not there, or as JPEG copies.
+    """
+    stored = [image for image, _ in itertools.islice(encoded_images("test"), COUNT)]
+    if stored[0].startswith(cifar10.JPEG_MAGIC):
+        raise DataError(
+            "the images in TFDS_DATA_DIR are JPEG copies already; name a folder of the originals"
+        )
+    images = [opened(image) for image in stored]
+    own = [np.linalg.norm((x / 255 - cifar10.MEAN) / cifar10.STD) for x in images]
     lines = [
-        f"# What JPEG changes\n\n{machine.describe()}. Norm of the change of an image normalized "
-        f"as CIFAR-10 is, mean (standard deviation) over {len(reduced)} photos and {len(stored)} "
-        "test images. An image itself has a norm of about 55.\n",
-        "| quality | photos reduced to 32 x 32 | CIFAR-10 as it is stored here |",
-        "|---|---|---|",
+        f"# What JPEG changes\n\n{machine.describe()}. Norm of the change of an image of CIFAR-10, "
+        f"normalized, mean (standard deviation) over {len(images)} test images. An image itself "
+        f"has a norm of {np.mean(own):.1f} ({np.std(own):.1f}).\n",
+        "| quality | norm of the change |",
+        "|---|---|",
     ]
     for quality in QUALITIES:
-        cells = ["{:.2f} ({:.2f})".format(*norm_of_change(x, quality)) for x in (reduced, stored)]
-        lines.append(f"| {quality} | {' | '.join(cells)} |")
+        lines.append("| {} | {:.2f} ({:.2f}) |".format(quality, *norm_of_change(images, quality)))
     return "\n".join(lines)
 
 
@@ -153,13 +149,12 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "benchmarks.jpeg_copies")
     parser.add_argument("--quality", type=int, choices=range(1, 96), metavar="1..95")
     parser.add_argument("--measure", action="store_true", help="the table instead")
-    parser.add_argument("--photos", type=Path, help="folder of pictures, for --measure")
     parser.add_argument("--out", type=Path, required=True, help="folder; with --measure .md file")
     args: argparse.Namespace = parser.parse_args(argv)
-    if args.measure == (args.quality is not None) or (args.measure and args.photos is None):
-        parser.error("give either --quality or --measure with --photos")
+    if args.measure == (args.quality is not None):
+        parser.error("give either --quality or --measure")
     if args.measure:
-        text = table(args.photos)
+        text = table()
         write_atomically(args.out, lambda path: path.write_text(f"{text}\n"))
         print(text)
     else:

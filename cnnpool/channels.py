@@ -1,4 +1,4 @@
-"""Transforms of filters, pytree -> pytree: channel shuffle and mean channel.
+"""Transforms of filters, pytree -> pytree: channel shuffles and mean channel.
 
 Any pytree of parameters will do: nested dicts of Flax, the state of an NNX model, an Equinox
 module. Parameters are chosen by a regular expression on their '/'-joined path (`paths` lists
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float, Key
 
 Params = Any
+_OUTPUTS = 1  # folded into a kernel's key for the permutation of its output channels
 
 
 def paths(params: Params) -> list[str]:
@@ -70,20 +71,70 @@ def shuffle_channels(
     by_channel = [] if depthwise is None else matching_paths(params, depthwise)
 
     def permuted(path: str, kernel: Array) -> Array:
-        own_key = jax.random.fold_in(key, zlib.crc32(path.encode()))
         axis = output_axis if path in by_channel else input_axis
-        if jnp.ndim(kernel) < 2:
-            raise ValueError(
-                f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
-            )
+        _refuse_no_kernel(path, kernel, pattern)
         if kernel.shape[axis] == 1:
             raise ValueError(
                 f"{path} has shape {kernel.shape}, one channel on axis {axis}: nothing to permute; "
                 "match it with depthwise= too if it is depthwise, else leave it out of pattern="
             )
-        return jnp.take(kernel, jax.random.permutation(own_key, kernel.shape[axis]), axis=axis)
+        return _permuted(kernel, _key_of(path, key), axis)
 
     return _changed(params, matching_paths(params, pattern), permuted)
+
+
+def shuffle_both_axes(
+    params: Params,
+    key: Key[Array, ""],
+    *,
+    pattern: str,
+    input_axis: int = -2,
+    output_axis: int = -1,
+) -> Params:
+    """Permutes the input and the output channels of every matching kernel at random.
+
+    Two independent permutations a kernel. Biases and the vectors of batch normalization stay
+    where they are, so every filter also gets the bias and the statistics of another one: that
+    of the authors' first published program (protocol, section 3, ii). With the biases and
+    statistics moved along with the outputs this would be a shuffle of input channels alone, for
+    the names of a layer's channels mean nothing.
+
+    Args:
+      params: a pytree.
+      key: randomness of the permutations. A kernel's own depend on this and its path alone; its
+        input permutation is that of `shuffle_channels` with the same key.
+      pattern: of the kernels' paths, e.g. "conv.*/kernel". An axis of length 1, as the inputs of
+        a depthwise kernel or of gray images, stays as it is.
+      input_axis: of the kernels.
+      output_axis: of the kernels.
+
+    Raises:
+      ValueError: if the pattern matches nothing, or something that is no kernel.
+    """
+
+    def permuted(path: str, kernel: Array) -> Array:
+        _refuse_no_kernel(path, kernel, pattern)
+        inputs = _key_of(path, key)
+        outputs = jax.random.fold_in(inputs, _OUTPUTS)
+        return _permuted(_permuted(kernel, inputs, input_axis), outputs, output_axis)
+
+    return _changed(params, matching_paths(params, pattern), permuted)
+
+
+def _key_of(path: str, key: Key[Array, ""]) -> Key[Array, ""]:
+    """A kernel's own randomness, whichever other kernels are shuffled with it."""
+    return jax.random.fold_in(key, zlib.crc32(path.encode()))
+
+
+def _permuted(kernel: Array, key: Key[Array, ""], axis: int) -> Array:
+    return jnp.take(kernel, jax.random.permutation(key, kernel.shape[axis]), axis=axis)
+
+
+def _refuse_no_kernel(path: str, kernel: Array, pattern: str) -> None:
+    if jnp.ndim(kernel) < 2:
+        raise ValueError(
+            f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
+        )
 
 
 def mean_channel_filters(

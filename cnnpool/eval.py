@@ -13,9 +13,19 @@ measurement, there is nothing to do.
 
 Transforms: none, channel_shuffle, mean_channel_activations, mean_channel_filters; of deep networks
 (runs of configs/cifar10.py, configs/scale2d.py, configs/arrays.py, and folders of cnnpool.pack)
-also channel_shuffle:LAYER (one convolution alone), channel_shuffle_each (every one alone) and
-channel_shuffle_image (the image's channels too). With none and channel_shuffle, the pooling budget
-is measured: the share of the fall of R that is left when channels are shuffled.
+also own_statistics (batch norm takes x, tau(x) and x + eta each with its own batch's statistics)
+and other shuffles:
+channel_shuffle               input channels of all convolutions but the first
+channel_shuffle_image         those of the first one, the image's, too
+channel_shuffle_both          input and output channels of all convolutions
+channel_shuffle_recalibrated  channel_shuffle, then batch norm's averages from the clean images
+channel_shuffle:LAYER         one convolution alone; channel_shuffle_each: every one in turn; both
+                              also of channel_shuffle_both and channel_shuffle_recalibrated
+With none and a shuffle of all layers, the pooling budget is measured: the share of the fall of R
+that is left when channels are shuffled, where R falls by more than half a decade.
+
+--noise=white,luma,chroma measures G and R under white noise and under its two parts, the one that
+is the same in all channels of a pixel and the one that is zero in their sum.
 
 A network that cnnpool.import_weights made is measured on images of the user's choice: a folder of
 pictures (image_folder; classes in folders of their own, or all in one), ImageNet's validation
@@ -24,8 +34,8 @@ images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folde
 (of cnnpool.predict floats are): the network's mean and std are applied.
 
 Interrupted, the same command goes on with what is not yet measured; so does one with other
---transforms, --shuffles, --deltas or --cutoffs. With anything else changed it begins anew, and says
-so.
+--transforms, --shuffles, --deltas, --cutoffs or --noise. With anything else changed it begins anew,
+and says so.
 
 In several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
 --coordinator, --num_processes and --process_id: images are spread over all devices.
@@ -170,16 +180,17 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
             "type": integers,
             "help": "cut-offs c of diffeomorphisms, 3,10",
         },
+        "noise": {
+            "type": lambda text: tuple(part.strip() for part in text.split(",")),
+            "metavar": "NOISE",
+            "help": "kinds of noise, white,luma,chroma",
+        },
         "interpolation": {"choices": sorted(INTERPOLATIONS), "help": "of deformed images"},
         "image_noise": {
             "action": argparse.BooleanOptionalAction,
             "help": "measure, errors too, under the noise of the training set, if it has some",
         },
         "shuffles": {"type": int, "help": "random channel shuffles a network"},
-        "own_statistics": {
-            "action": argparse.BooleanOptionalAction,
-            "help": "at initialization, batch statistics of x, tau(x), x + eta each for its own",
-        },
         "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
         "batch_size": {
             "type": int,
@@ -189,7 +200,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     }
     for name, options in flags.items():
         value = getattr(default, name)
-        shown = ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else value
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         options["help"] += f" ({shown})"
         aliases = ["--num_images"] if name == "images" else []
         group.add_argument(f"--{name}", *aliases, **options)

@@ -22,7 +22,7 @@ from cnnpool import command_line, provenance, storage
 from cnnpool.data import image_folder, preparation
 from cnnpool.errors import refuse_unknown
 from cnnpool.importing import conversion, folder, state_dict
-from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.unpickling import StateDictError
 from cnnpool.models import torchvision
 
 

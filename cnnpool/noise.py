@@ -1,9 +1,13 @@
 """Noise that diffeomorphisms are compared with (protocol, section 2)."""
 
+import functools
+
 import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Key
+
+KINDS = WHITE, LUMA, CHROMA = "white", "luma", "chroma"
 
 
 def rectified_noise(
@@ -24,35 +28,63 @@ def rectified_noise(
     return jax.nn.relu(sigma * jax.random.normal(key, shape))
 
 
+def refuse_impossible_kind(kind: str, channels: int) -> None:
+    """Raises ValueError for an unknown kind of noise, or chroma where images have no color.
+
+    Args:
+      kind: of `KINDS`.
+      channels: of the images.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"noise {kind!r}: expected one of {', '.join(KINDS)}")
+    if kind == CHROMA and channels == 1:
+        raise ValueError(
+            "chroma noise changes colors and leaves the brightness alone; these images are gray "
+            "(one channel), so there is none: leave out chroma"
+        )
+
+
 def matched_noise(
-    key: Key[Array, ""], difference: Float[Array, "*image"]
-) -> Float[Array, "*image"]:
-    """White Gaussian noise of the norm of tau(x) - x, for one image.
+    key: Key[Array, ""], difference: Float[Array, "*space channels"], kind: str = WHITE
+) -> Float[Array, "*space channels"]:
+    """Gaussian noise of the norm of tau(x) - x, for one image.
 
     eta = g ||tau(x) - x||_2 / ||g||_2 with g ~ N(0, 1) at each pixel, so that the norms
     agree exactly and not on average only (protocol, section 2). An image that did not
-    change gets none.
+    change gets none. Luma and chroma are the two orthogonal parts of white noise: with m the mean
+    of g over the channels of a pixel, g becomes m in every channel, or g - m.
 
     Args:
       key: randomness.
-      difference: tau(x) - x of one image, in units of the pixel values.
+      difference: tau(x) - x of one normalized image.
+      kind: "white", "luma" (the same in all channels) or "chroma" (zero summed over channels).
+
+    Raises:
+      ValueError: if there is no such kind, or no chroma.
     """
+    refuse_impossible_kind(kind, difference.shape[-1])
     direction = jax.random.normal(key, difference.shape, difference.dtype)
+    if kind != WHITE:
+        luma = jnp.broadcast_to(direction.mean(-1, keepdims=True), direction.shape)
+        direction = luma if kind == LUMA else direction - luma
     return direction * (jnp.linalg.norm(difference) / jnp.linalg.norm(direction))
 
 
-@jax.jit
+@functools.partial(jax.jit, static_argnames="kind")
 def noisy_images(
     key: Key[Array, ""],
     clean: Float[Array, "images *shape"],
     deformed: Float[Array, "draws images *shape"],
+    kind: str = WHITE,
 ) -> Float[Array, "draws images *shape"]:
     """x + eta with ||eta|| = ||tau(x) - x||, image by image and draw by draw.
 
     Args:
       key: randomness.
-      clean: x.
+      clean: x, channels last.
       deformed: tau(x).
+      kind: of noise, see `matched_noise`.
     """
     keys = jax.random.split(key, deformed.shape[:2])
-    return clean[None] + jax.vmap(jax.vmap(matched_noise))(keys, deformed - clean[None])
+    noise = functools.partial(matched_noise, kind=kind)
+    return clean[None] + jax.vmap(jax.vmap(noise))(keys, deformed - clean[None])

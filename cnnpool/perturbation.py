@@ -9,7 +9,7 @@ from jaxtyping import Float, Key
 import numpy as np
 
 from cnnpool.diffeomorphisms import deform
-from cnnpool.noise import noisy_images
+from cnnpool.noise import WHITE, noisy_images
 
 
 class Inputs(NamedTuple):
@@ -35,11 +35,13 @@ def perturb(
     cutoff: int = 3,
     interpolation: str = "bilinear",
     draws: int = 1,
+    noise: str = WHITE,
 ) -> Inputs:
     """Images with max-entropy diffeomorphisms and noise of the same norm.
 
     With the same keys, an image's fields at different delta are the same up to their size, and so
-    is the direction of its noise: what differs between two deltas is their size alone.
+    is the direction of its noise: what differs between two deltas is their size alone. The kind of
+    noise leaves the diffeomorphisms alone.
 
     Args:
       images: x, (images, rows, columns, channels), square, normalized.
@@ -49,10 +51,11 @@ def perturb(
       cutoff: c.
       interpolation: a name in `cnnpool.diffeomorphisms.INTERPOLATIONS`.
       draws: diffeomorphisms and noises of each image.
+      noise: a name in `cnnpool.noise.KINDS`.
 
     Raises:
       ValueError: if images are not square, fewer than two or all the same, if a pixel is not
-        finite, or a diffeomorphism is impossible.
+        finite, or a diffeomorphism or noise is impossible.
       TypeError: if pixels are not floats.
     """
     if images.ndim != 4:
@@ -70,7 +73,7 @@ def perturb(
         deform(row, images, delta=delta, cutoff=cutoff, interpolation=interpolation) for row in keys
     ]
     stacked = jnp.stack(deformed)
-    return Inputs(images, stacked, noisy_images(noise_key, images, stacked))
+    return Inputs(images, stacked, noisy_images(noise_key, images, stacked, noise))
 
 
 def refuse_same(images: Array) -> None:

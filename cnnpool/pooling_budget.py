@@ -5,6 +5,9 @@ from one layer to another, the share that is left under shuffling is the spatial
 the channels':
 
     spatial share = (log R_1^shuffled - log R_K^shuffled) / (log R_1 - log R_K)
+
+A share of a small fall says nothing: of a whole network it is taken where R falls by more than half
+a decade (`cnnpool.results.LEAST_FALL`).
 """
 
 from collections.abc import Sequence
@@ -18,7 +21,7 @@ from cnnpool.sensitivity import R_without, jackknife_error
 
 
 class Share(NamedTuple):
-    """A share and its standard error; both NaN where R does not fall by more than two errors."""
+    """A share and its standard error; both NaN where R falls too little to be shared out."""
 
     value: float
     se: float
@@ -40,8 +43,12 @@ def log_fall(first: ImageMoments, last: ImageMoments) -> tuple[float, Float[np.n
 def spatial_share(
     original: tuple[ImageMoments, ImageMoments],
     shuffled: Sequence[tuple[ImageMoments, ImageMoments]],
+    *,
+    least_decades: float = 0.0,
 ) -> Share:
     """The spatial share of the fall of log R between two layers.
+
+    Undefined (NaN) unless R falls by more than two standard errors, and by `least_decades`.
 
     Its error is the jackknife's over images, which all networks share, and the standard error of
     the mean over shuffles, added in squares.
@@ -49,6 +56,7 @@ def spatial_share(
     Args:
       original: (first, last) of the network as it is.
       shuffled: (first, last) of it under each random shuffle; at least one.
+      least_decades: the smallest fall of log10 R that is shared out.
 
     Raises:
       ValueError: if there is no shuffled network.
@@ -56,7 +64,8 @@ def spatial_share(
     if not shuffled:
         raise ValueError("a pooling budget needs at least one shuffled network, got none")
     fall, fall_without = log_fall(*original)
-    if not fall > 2 * jackknife_error(fall_without):
+    least = max(2 * jackknife_error(fall_without), least_decades * np.log(10))
+    if not fall > least:
         return Share(float("nan"), float("nan"))
     falls, falls_without = zip(*(log_fall(*pair) for pair in shuffled), strict=True)
     over_images = jackknife_error(np.mean(falls_without, axis=0) / fall_without)

@@ -4,21 +4,28 @@ Every network is an xarray Dataset with
 - dimensions `seed`, `stage`, `transform`, `layer` (named coordinates, layers in
   forward order) and further ones where a measurement has them;
 - variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
-  all over (seed, stage, transform, layer);
+  all over (seed, stage, transform, layer), of deep networks also `shuffle`;
 - attributes `schema_version`, `config` and `versions` (JSON), `commit`,
   `host_platform`, `measurement` (JSON), and `environment` (JSON) where variables were set that
   change how numbers are rounded.
-Deep networks on natural images have two more dimensions there, `delta` and `cutoff` of the
-max-entropy diffeomorphisms, and `natural` over them; every deep network has
+The dimension `shuffle` counts the random shuffles, each kept as it was measured; a transform that
+is not random has number 0 alone, and NaN behind it. `over_shuffles` takes the mean of the
+logarithms over them. Deep networks on natural images have three more dimensions there, `delta` and
+`cutoff` of the max-entropy diffeomorphisms and `noise`, its kind; and `natural` over the first
+two; every deep network has
 - `depth` on `layer`: k of the units that figures plot, one a convolution or linear layer;
-- `D_shuffle_sd`, `G_shuffle_sd`, `R_shuffle_sd`, the spread over random shuffles;
-- `spatial_share` over (seed, stage), the pooling budget (`cnnpool.pooling_budget`), and
-  `layer_spatial_share`, both with `_se`; NaN where R does not fall. Only where networks were
-  measured both as they are and with shuffled channels;
+- `spatial_share` over (seed, stage, transform), the pooling budget (`cnnpool.pooling_budget`), and
+  `layer_spatial_share`, both with `_se`, of shuffles of all layers; the first is NaN where R falls
+  by less than `LEAST_FALL`. Only where networks were measured both as they are and with shuffled
+  channels;
 - `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
   `filter_frequency`: the spectra of its filters (`cnnpool.filter_spectrum`);
 - `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
 A file holds one network at its root, or several, one a netCDF group.
+
+Files of schema 1 held means over shuffles in `D`, `G`, `R`, their spread in `D_shuffle_sd`,
+`G_shuffle_sd`, `R_shuffle_sd`, and spatial shares of one kind of shuffle without the dimension
+`transform`. They are read as they are, but for the latter, which get it.
 """
 
 from collections.abc import Mapping
@@ -27,6 +34,7 @@ import json
 from pathlib import Path
 
 import h5netcdf
+import numpy as np
 import xarray as xr
 
 from cnnpool import storage
@@ -36,9 +44,12 @@ from cnnpool.errors import CnnpoolError
 # Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was never set.
 h5netcdf.File._writable = False
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+LEAST_FALL = 0.5  # decades from the first layer to the output, of which spatial shares are taken
 DIMENSIONS = ("seed", "stage", "transform", "layer")
 SENSITIVITIES = ("D", "G", "R", "D_se", "G_se", "R_se")
+_SHUFFLE = "channel_shuffle"  # the only one of schema 1
+_SHARES = tuple(f"{of}spatial_share{part}" for of in ("", "layer_") for part in ("", "_se"))
 ATTRIBUTES = ("config", "versions", "commit", "host_platform", "measurement")
 
 
@@ -125,7 +136,47 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
         raise ResultsError(f"{path} holds no network")
     for name, dataset in nodes.items():
         check(dataset, f"{path}, network {name}")
-    return {name if name == "/" else name.removeprefix("/"): ds for name, ds in nodes.items()}
+    return {
+        name if name == "/" else name.removeprefix("/"): _with_transform_of_shares(dataset)
+        for name, dataset in nodes.items()
+    }
+
+
+def _with_transform_of_shares(dataset: xr.Dataset) -> xr.Dataset:
+    """Spatial shares over `transform`, as schema 2 has them."""
+    shares = [name for name in _SHARES if name in dataset and "transform" not in dataset[name].dims]
+    place = dataset["transform"] == _SHUFFLE
+    return dataset.assign({name: dataset[name].where(place) for name in shares})
+
+
+def over_shuffles(dataset: xr.Dataset) -> xr.Dataset:
+    """Means over random shuffles: D, G, R by the mean of their logarithms.
+
+    Single shuffles differ by 20 to 45 %, so that a mean of R itself would be one of its largest
+    values (protocol, section 3). The standard errors over images keep their mean ratio to D, G, R:
+    all shuffles are measured on the same images, so that it does not shrink with their number.
+
+    Args:
+      dataset: with a dimension `shuffle`, or without, as schema 1 and simple CNNs.
+
+    Returns:
+      The dataset without that dimension, and with `D_shuffle_sd`, `G_shuffle_sd` and
+      `R_shuffle_sd`: the standard deviation of the logarithms times the mean; NaN for fewer than
+      two shuffles. A dataset without the dimension is returned as it is.
+    """
+    if "shuffle" not in dataset.dims:
+        return dataset
+    found = {}
+    count = dataset["D"].notnull().sum("shuffle")
+    for name in "DGR":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs: xr.DataArray = xr.ufuncs.log(dataset[name])
+            mean = np.exp(logs.mean("shuffle"))
+            relative = (dataset[f"{name}_se"] / dataset[name]).mean("shuffle")
+            spread = logs.std("shuffle", ddof=1).where(count > 1)
+        found[name] = mean
+        found |= {f"{name}_se": mean * relative, f"{name}_shuffle_sd": mean * spread}
+    return dataset.drop_dims("shuffle").assign(found)
 
 
 def read(path: Path) -> xr.Dataset:

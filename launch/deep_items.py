@@ -19,7 +19,7 @@ from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
 from launch.deep_runs import CIFAR10, ITEMS, Run
-from launch.measurement import BOTH, Measurement
+from launch.measurement import THREE_SHUFFLES, Measurement
 
 LEAST_EPOCHS = 5  # kept by a run, where all that are kept are to be measured
 LEFT_OUT = (DataError, TrainingDivergedError)
@@ -47,7 +47,7 @@ def measured(
     presets: Sequence[str],
     places: Places,
     *,
-    measurement: Measurement = BOTH,
+    measurement: Measurement = THREE_SHUFFLES,
     overwrite: bool,
 ) -> Path:
     """The file of a network's measurement; trains and measures what is missing.

@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import cifar10, scale2d
-from launch.measurement import BOTH, Measurement
+from launch.measurement import THREE_SHUFFLES, Measurement
 
 CIFAR10, SCALE2D = "cifar10", "scale2d"
 SCALE2D_NETWORKS = (
@@ -108,7 +108,7 @@ class Item:
 
     runs: Sequence[Run]
     cpu_runs: Sequence[Run] | None = None
-    measurement: Measurement = BOTH
+    measurement: Measurement = THREE_SHUFFLES
     noisy_measurement: Measurement | None = None
     any_protocol: bool = True
 

@@ -31,7 +31,7 @@ ITEMS: dict[str, tuple[str, ...]] = {
     "fig9": DEEP_VGGS,
     "fig10": ("alexnet",),
 }
-TRANSFORMS = ("none", "channel_shuffle")
+TRANSFORMS = ("none", "channel_shuffle", "channel_shuffle_both", "channel_shuffle_recalibrated")
 ENDINGS = (".pth", ".pt", ".safetensors")
 
 

@@ -11,6 +11,12 @@ from cnnpool import run_config
 from cnnpool.errors import refuse_unknown
 from cnnpool.measuring.image_settings import Settings
 
+ALL_SHUFFLES = (
+    "none",
+    "own_statistics",
+    *("channel_shuffle", "channel_shuffle_both", "channel_shuffle_recalibrated"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -73,15 +79,20 @@ class Measurement:
         # They import JAX, which takes a second: only where jobs are given, never for their states.
         from cnnpool.diffeomorphisms import INTERPOLATIONS
         from cnnpool.measuring import image_transforms, stages, transforms
+        from cnnpool.noise import KINDS
 
         stages.parse_stages(",".join(self.stages))
         deep = run_config.is_deep(config)
-        known = image_transforms.NAMES if deep else tuple(transforms.TRANSFORMS)
         for name in self.transforms:
-            if not (deep and name.startswith(f"{image_transforms.SHUFFLE}:")):
-                refuse_unknown(name, known, "a transform")
+            if deep:
+                image_transforms.refuse_unknown(name)
+            else:
+                refuse_unknown(name, tuple(transforms.TRANSFORMS), "a transform")
         settings = Settings(**dict(self.settings))
+        for kind in settings.noise:
+            refuse_unknown(kind, KINDS, "a kind of noise")
         refuse_unknown(settings.interpolation, INTERPOLATIONS, "interpolation")
 
 
 BOTH = Measurement()
+THREE_SHUFFLES = Measurement(transforms=ALL_SHUFFLES)

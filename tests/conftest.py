@@ -40,6 +40,24 @@ def data_dir() -> Path:
 
 
 @pytest.fixture
+def cifar10_dir(data_dir) -> Path:
+    """TFDS's folder of CIFAR-10 as it was published."""
+    return _there(data_dir / "cifar10_original")
+
+
+@pytest.fixture
+def jpeg_dir(data_dir) -> Path:
+    """TFDS's folder of the same images as JPEG copies."""
+    return _there(data_dir / "tfds")
+
+
+def _there(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"{DATA_VARIABLE} has no folder {folder.name}")
+    return folder
+
+
+@pytest.fixture
 def failing_restores():
     """Collects what Orbax leaves behind when a restore fails, before other tests see it.
 

@@ -14,7 +14,8 @@ from cnnpool import results
 from cnnpool.filter_spectrum import laplacian_modes
 
 WRONG = 7.0
-IMAGE_ERROR, SHUFFLE_SPREAD = 0.05, 0.1  # of a value: its _se over images, its _shuffle_sd
+IMAGE_ERROR, SHUFFLE_SPREAD = 0.05, 0.1  # of a value: its _se over images, its sd over shuffles
+SHUFFLES = 4  # of random transforms; the mean of their logarithms is the stated value's
 SLOPE = {"none": 1.5, "channel_shuffle": 0.5}  # decades that R falls over the whole depth
 _POOLED = {
     "lenet": (True, True),
@@ -56,7 +57,7 @@ def learned(stage: str, epochs: int) -> float:
 
 def relative_sensitivity(share: np.ndarray, stage: str, transform: str, epochs: int) -> np.ndarray:
     """R at relative depth k/K."""
-    slope = SLOPE["none" if transform == "none" else "channel_shuffle"]
+    slope = SLOPE["channel_shuffle" if is_random(transform) else "none"]
     return 10 ** (-slope * share * learned(stage, epochs))
 
 
@@ -77,6 +78,7 @@ def network(
     factor: float = 1.0,
     deltas: Sequence[float] = (1.0,),
     cutoffs: Sequence[int] = (3,),
+    noises: Sequence[str] = ("white",),
     image_noise: float = 0.0,
     width_factor: float = 1.0,
     epochs: int = 100,
@@ -93,6 +95,7 @@ def network(
       factor: on R; G is divided by its root, so that D, too, is multiplied by its root.
       deltas: R is multiplied by delta^0.1 (cutoff / 3)^0.2.
       cutoffs: see deltas.
+      noises: kinds of noise, all with the same values.
       image_noise: of the config.
       width_factor: of the config.
       epochs: of the config.
@@ -100,21 +103,23 @@ def network(
     names, depth, sizes = units(model)
     spread = 1 + 0.1 * (np.arange(seeds) - (seeds - 1) / 2)
     share = np.array(depth) / np.nanmax(depth)
-    inner = () if data == "scale2d" else ("delta", "cutoff")
+    inner = () if data == "scale2d" else ("delta", "cutoff", "noise")
     coordinates: dict = {
         "seed": np.arange(seeds),
         "stage": list(stages),
         "transform": list(transforms),
+        "shuffle": np.arange(SHUFFLES),
         "layer": names,
         "depth": ("layer", np.array(depth)),
     }
     variables = _errors(stages, spread, test_error, epochs)
     fields = np.ones(())
     if inner:
-        coordinates |= {"delta": list(deltas), "cutoff": list(cutoffs)}
+        coordinates |= {"delta": list(deltas), "cutoff": list(cutoffs), "noise": list(noises)}
         natural = [[0.5 <= d <= 32 / (np.pi * c) for c in cutoffs] for d in deltas]
-        variables["natural"] = (inner, np.array(natural))
+        variables["natural"] = (inner[:2], np.array(natural))
         fields = np.multiply.outer(np.power(deltas, 0.1), (np.array(cutoffs) / 3) ** 0.2)
+        fields = np.multiply.outer(fields, np.ones(len(noises)))
     g, r = (
         [[one(share, stage, transform, epochs) for transform in transforms] for stage in stages]
         for one in (noise_sensitivity, relative_sensitivity)
@@ -131,13 +136,31 @@ def network(
 
 
 def _with_errors(name, values, inner, transforms) -> dict:
-    dims = (*results.DIMENSIONS, *inner)
-    sd = np.array([np.nan if transform == "none" else SHUFFLE_SPREAD for transform in transforms])
-    return {
-        name: (dims, values),
-        f"{name}_se": (dims, values * IMAGE_ERROR),
-        f"{name}_shuffle_sd": (dims, values * sd.reshape(-1, *(1,) * (1 + len(inner)))),
-    }
+    """With the shuffles of random transforms, whose logarithms have the mean and spread stated."""
+    dims = ("seed", "stage", "transform", "shuffle", "layer", *inner)
+    signs = np.resize([1.0, -1.0], SHUFFLES)
+    shuffled = np.exp(signs / signs.std(ddof=1) * SHUFFLE_SPREAD)
+    alone = np.where(np.arange(SHUFFLES) == 0, 1.0, np.nan)
+    factors = np.array([shuffled if is_random(transform) else alone for transform in transforms])
+    each = values[:, :, :, None] * factors.reshape(*factors.shape, *(1,) * (1 + len(inner)))
+    return {name: (dims, each), f"{name}_se": (dims, each * IMAGE_ERROR)}
+
+
+def is_random(transform: str) -> bool:
+    """Whether a transform is drawn several times."""
+    return transform.startswith("channel_shuffle")
+
+
+def of_schema_1(dataset: xr.Dataset) -> xr.Dataset:
+    """What an older version would have written of the same networks: means and spreads."""
+    kept = dataset.drop_vars("noise").isel(noise=0) if "noise" in dataset.dims else dataset
+    found = {}
+    for name in "DGR":
+        random = xr.DataArray([is_random(t) for t in kept["transform"].values], dims="transform")
+        found[name] = kept[name].mean("shuffle")
+        found[f"{name}_se"] = kept[f"{name}_se"].mean("shuffle")
+        found[f"{name}_shuffle_sd"] = kept[name].std("shuffle", ddof=1).where(random)
+    return kept.drop_dims("shuffle").assign(found).assign_attrs(schema_version=1)
 
 
 def trained_frequency(k: int) -> float:

@@ -185,3 +185,57 @@ def test_channels_first_are_averaged_as_channels_last():
 def test_a_bias_cannot_be_shuffled(params):
     with pytest.raises(ValueError, match=r"conv02/bias matches .* no kernel"):
         channels.shuffle_channels(params, jax.random.key(0), pattern="conv02/.*")
+
+
+def both_shuffled(params, seed=0):
+    return channels.shuffle_both_axes(params, jax.random.key(seed), pattern=r"conv\d+/kernel")
+
+
+def orders(old, new):
+    """(inputs, outputs) of a kernel of different numbers: new[..., i, o] = old[..., p[i], q[o]]."""
+    place = {value: index for index, value in np.ndenumerate(np.asarray(old)[0])}
+    found = np.array([[place[value] for value in row] for row in np.asarray(new)[0]])
+    np.testing.assert_array_equal(found[..., 0], found[:, :1, 0].repeat(found.shape[1], 1))
+    return found[:, 0, 0], found[0, :, 1]
+
+
+def test_both_axes_are_permuted_by_orders_of_their_own_and_filters_are_kept(params):
+    new = both_shuffled(params)
+    for name in ("conv01", "conv02", "conv03", "conv04"):
+        old = params[name]["kernel"]
+        inputs, outputs = orders(old, new[name]["kernel"])
+        expected = np.asarray(old)[:, inputs][..., outputs]
+        np.testing.assert_array_equal(new[name]["kernel"], expected)
+        taps = (sorted(map(tuple, np.asarray(k).reshape(3, -1).T)) for k in (old, expected))
+        assert next(taps) == next(taps), "the multiset of filters"
+        np.testing.assert_array_equal(new[name]["bias"], params[name]["bias"])
+        plain = shuffled(params)[name]["kernel"]
+        if name != "conv01":  # its one input channel has nothing to permute
+            np.testing.assert_array_equal(inputs, orders(old, plain)[0])
+            assert inputs.tolist() != outputs.tolist()
+    np.testing.assert_array_equal(new["linear"]["kernel"], params["linear"]["kernel"])
+
+
+def test_both_axes_and_the_biases_are_a_shuffle_of_inputs_alone(params):
+    """Names of channels mean nothing: K[p(i), q(o)], b[q(o)] is K[p(r^-1(i)), o] renamed."""
+    new, plain = both_shuffled(params), jax.tree.map(lambda leaf: leaf, params)
+    moved = jax.tree.map(lambda leaf: leaf, new)
+    before = np.arange(1)
+    for name in ("conv01", "conv02", "conv03", "conv04"):
+        inputs, outputs = orders(params[name]["kernel"], new[name]["kernel"])
+        moved[name]["bias"] = params[name]["bias"][outputs]
+        plain[name]["kernel"] = params[name]["kernel"][:, inputs[np.argsort(before)]]
+        before = outputs
+    moved["linear"]["kernel"] = params["linear"]["kernel"][before]
+    np.testing.assert_allclose(output(moved), output(plain), rtol=1e-5)
+    assert not np.allclose(output(new), output(plain), rtol=1e-3), "the biases did not move"
+
+
+def test_no_filter_of_both_axes_is_lost_where_one_has_length_one():
+    kernel = jax.random.normal(jax.random.key(0), (3, 3, 1, 40))
+    new = channels.shuffle_both_axes({"dw": kernel}, jax.random.key(1), pattern="dw")["dw"]
+    assert (new != kernel).any()
+    before, after = (sorted(map(tuple, np.asarray(k).reshape(9, 40).T)) for k in (kernel, new))
+    assert before == after
+    with pytest.raises(ValueError, match=r"bias matches .* no kernel"):
+        channels.shuffle_both_axes({"bias": kernel[0, 0, 0]}, jax.random.key(1), pattern="bias")

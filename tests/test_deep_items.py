@@ -40,7 +40,9 @@ def work(monkeypatch):
 BOTH_PROTOCOLS, PAPER = ("paper", "cpu"), ("paper",)
 
 
-def put_measurement(places, run, preset, *, measurement=deep_runs.BOTH, transforms=None, **changes):
+def put_measurement(
+    places, run, preset, *, measurement=deep_runs.THREE_SHUFFLES, transforms=None, **changes
+):
     config = run.config(preset).unlock()
     for name, value in changes.items():
         config[name] = value

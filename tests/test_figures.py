@@ -148,6 +148,7 @@ SHOWN = {
     "noise": ["vgg11-cifar10", "vgg11, noise 10-cifar10", "lenet-cifar10"],
     "delta_cutoff": ["vgg11-cifar10"],
     "dynamics": ["vgg11-cifar10"],
+    "shuffles": ["vgg11-cifar10", "lenet-scale2d", "lenet-cifar10", "vgg11-scale2d"],
 }
 
 

@@ -150,3 +150,22 @@ def test_layers_without_a_value_leave_a_gap():
     assert list(np.flatnonzero(np.isnan(curves[0].y))) == [4]
     assert list(curves[0].seeds) == [1, 1, 1, 1, 0, 1, 1, 1, 1]
     fig2.draw(curves)
+
+
+def test_batch_norm_has_two_curves_at_initialization():
+    """With own statistics, where they were measured, and with frozen ones beside."""
+    both = network("vgg11_bn", transforms=("none", "channel_shuffle", "own_statistics"))
+    both.dataset["R"].loc[{"stage": "init", "transform": "own_statistics"}] *= 2
+    found = {one.curve: one.y for one in fig2.series([both])}
+    own, frozen = found["initialization"], found["initialization, frozen statistics"]
+    np.testing.assert_allclose(own, 2 * frozen)
+    without = {one.curve for one in fig2.series([network("vgg11")])}
+    assert without == {"original", "channels shuffled", "initialization"}
+
+
+def test_all_three_shuffles_are_drawn_where_they_were_measured():
+    kinds = ("channel_shuffle", "channel_shuffle_both", "channel_shuffle_recalibrated")
+    found = {one.curve for one in fig2.series([network("vgg11_bn", transforms=("none", *kinds))])}
+    assert {"channels shuffled", "both axes shuffled", "shuffled, recalibrated"} <= found
+    found = {one.curve for one in fig2.series([network("vgg11", transforms=("none", *kinds))])}
+    assert "shuffled, recalibrated" not in found, "without batch norm it is the plain shuffle"

@@ -149,8 +149,8 @@ def test_killed_with_batch_normalization(tmp_path):
 
 
 @pytest.mark.slow
-def test_killed_with_crops_and_dropout(tmp_path, data_dir):
+def test_killed_with_crops_and_dropout(tmp_path, cifar10_dir):
     fields = FIELDS | {"model.name": "alexnet", "data.train_size": 256, "data.test_size": 100}
-    fields["data.data_dir"] = str(data_dir / "tfds")
+    fields["data.data_dir"] = str(cifar10_dir)
     config = cifar10.get_config("paper")
     check_killed_run(tmp_path, "configs/cifar10.py:paper", config, fields, epochs=(2, 6))

@@ -213,11 +213,13 @@ def test_the_command_prints_layers_errors_and_budget(lenet, tmp_path, capsys):
     assert rows.count(["trained", "1"]) == 2, "a line of errors and one of the budget"
     dataset = results.read(out)
     assert "delta" not in dataset.dims, "the data's own diffeomorphism has no delta"
-    assert dataset["R_shuffle_sd"].sel(transform="none").isnull().all()
-    assert (dataset["R_shuffle_sd"].sel(transform="channel_shuffle", layer="conv02") > 0).all()
-    first = dataset["R"].sel(layer="relu01")
+    assert dataset["R"].dims == ("seed", "stage", "transform", "shuffle", "layer")
+    plain, shuffled = (dataset["R"].sel(transform=t) for t in ("none", "channel_shuffle"))
+    assert plain.sel(shuffle=1).isnull().all(), "there is one network without a shuffle"
+    np.testing.assert_array_equal(*(shuffled.sel(layer="relu01", shuffle=n) for n in (0, 1)))
+    assert (shuffled.sel(layer="conv02").diff("shuffle") != 0).all()
     np.testing.assert_array_equal(
-        first.sel(transform="none"), first.sel(transform="channel_shuffle")
+        plain.sel(layer="relu01", shuffle=0), shuffled.sel(layer="relu01", shuffle=0)
     )
     export.main([str(out), "--to=npz"])
     assert np.load(tmp_path / "a.npz")["D"].shape == dataset["D"].shape

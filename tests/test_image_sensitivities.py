@@ -9,9 +9,15 @@ import pytest
 
 from cnnpool import distributed, models, moments, results, run_config, runtime
 from cnnpool import eval as evaluation
-from cnnpool.data.images import Split
+from cnnpool.data.images import Split, StandardizedImages, as_stored
 from cnnpool.errors import PreemptedError
-from cnnpool.measuring import image_inputs, image_network, image_run
+from cnnpool.measuring import (
+    image_inputs,
+    image_network,
+    image_run,
+    image_sensitivities,
+    image_transforms,
+)
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.sensitivity import sensitivities
 from cnnpool.training.image_step import Variables
@@ -138,8 +144,8 @@ def told_and_computed(name, dtype):
 
 def test_noise_has_the_length_of_the_deformation_image_by_image(vgg):
     settings = Settings(images=20, draws=2)
-    for delta, cutoff, inputs in image_inputs.deformations(vgg[1].data, settings):
-        assert (delta, cutoff) == (1.0, 3)
+    for kind, inputs in image_inputs.perturbations(vgg[1].data, settings):
+        assert kind == (1.0, 3, "white")
         lengths = [
             np.linalg.norm((changed - inputs.clean[None]).reshape(2, 20, -1), axis=-1)
             for changed in (inputs.deformed, inputs.noisy)
@@ -201,12 +207,103 @@ def test_frozen_statistics_are_those_of_the_clean_images(vgg):
     assert abs(float(running["bn01"].mean())) > 1e-2, "the running statistics would do: void"
 
 
+def test_after_recalibration_every_norm_fits_the_shuffled_network(vgg):
+    """Before gain and offset it has mean 0 and variance 1 over the clean images."""
+    model, trained = vgg[1].recipe.model, network(vgg, "trained")
+    [(_, inputs)] = image_inputs.perturbations(vgg[1].data, Settings(images=40))
+    key = jax.random.key(0)
+    shuffled = image_transforms.transform_variables("channel_shuffle", trained, key)
+    fits = image_network.with_frozen_statistics(model, shuffled, inputs.clean)
+    units = run(image_network.features(model, fits), inputs.clean)
+    stale = run(image_network.features(model, shuffled), inputs.clean)
+    for k in range(1, 9):
+        own, old = (plain_norm(fits, found, k) for found in (units, stale))
+        # As for frozen statistics; where all inputs of a channel are dead its variance is that
+        # of nothing, and eps shows in the others.
+        alive = own.std(0) > 0.5
+        assert alive.mean() > 0.5
+        np.testing.assert_allclose(own.mean(0), 0, atol=0.01)
+        np.testing.assert_allclose(own.std(0)[alive], 1, rtol=0.02)
+        assert k == 1 or abs(old.mean(0)).max() > 0.03, "the old averages would do: void"
+    options = {"untrained": False, "batch_size": 25}
+    found = image_network.moments(
+        *(model, trained, "channel_shuffle_recalibrated", key, inputs), **options
+    )
+    expected = image_network.moments(*(model, fits, "none", key, inputs), **options)
+    for name, layer in expected.items():
+        jax.tree.map(np.testing.assert_array_equal, found[name], layer)
+
+
+def plain_norm(variables, units, k):
+    """Batch norm k before its gain and offset, (entries, channels) in float64."""
+    affine = jax.tree.map(np.asarray, variables.params[f"bn{k:02d}"])
+    values = (np.asarray(units[f"bn{k:02d}"], np.float64) - affine["bias"]) / affine["scale"]
+    return values.reshape(-1, values.shape[-1])
+
+
+def test_without_batch_norm_a_recalibrated_shuffle_is_not_measured_again(monkeypatch, capsys):
+    """It is the plain one, which is said."""
+    config = cifar10.get_config("paper").unlock()
+    config.model.name = "lenet"
+    model = models.build(config.model)
+    made = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
+    net = image_sensitivities.Network(0, "trained", False, Variables(made["params"], {}))
+    calls = []
+    measured = image_network.moments
+    monkeypatch.setattr(
+        image_network, "moments", lambda *a, **k: calls.append(a[2]) or measured(*a, **k)
+    )
+    arrays = image_sensitivities.measure(
+        model,
+        color_images(9),
+        [net],
+        ("none", "channel_shuffle_recalibrated", "channel_shuffle", "own_statistics"),
+        Settings(images=9, shuffles=2),
+    )
+    assert calls == ["none", "channel_shuffle", "channel_shuffle"]
+    _, r = arrays["R"]
+    np.testing.assert_array_equal(r[0, 0, 1], r[0, 0, 2])
+    np.testing.assert_array_equal(r[0, 0, 0], r[0, 0, 3])
+    said = capsys.readouterr().err
+    assert "channel_shuffle_recalibrated: the network has no batch normalization" in said
+
+
+def color_images(count):
+    """Random images of 32 x 32 pixels and three channels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3))
+    split = Split(jnp.asarray(pixels, jnp.uint8), jnp.zeros(count, jnp.int32))
+    return StandardizedImages(
+        train=split,
+        test=split,
+        classes=10,
+        source="random",
+        mean=(0.5,) * 3,
+        std=(0.2,) * 3,
+        image_noise=0.0,
+        random_view=as_stored,
+    )
+
+
+def test_kinds_of_noise_share_their_diffeomorphisms(vgg):
+    settings = Settings(images=9, noise=("white", "luma", "chroma"))
+    found = dict(image_inputs.perturbations(color_images(9), settings))
+    assert [kind.noise for kind in found] == ["white", "luma", "chroma"]
+    white, luma, chroma = found.values()
+    np.testing.assert_array_equal(white.deformed, chroma.deformed)
+    eta = np.asarray(luma.noisy - luma.clean[None], np.float64)
+    np.testing.assert_allclose(eta, eta[..., :1].repeat(3, -1), atol=1e-5)
+    with pytest.raises(ValueError, match="these images are gray"):
+        image_inputs.check(vgg[1].data, settings)
+    with pytest.raises(ValueError, match="images are gray, without chroma: leave out --noise"):
+        settings.refuse_unused()
+
+
 @pytest.mark.parametrize("unit", ["bn01", "relu04"])
 def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, unit):
-    """At initialization, as the authors' program; a trained network has its running ones."""
+    """As the authors' program does in training mode, at initialization for example."""
     model, start = vgg[1].recipe.model, network(vgg, "init")
-    settings = Settings(images=20, draws=2, deltas=(3.0,), own_statistics=True)
-    [(_, _, inputs)] = image_inputs.deformations(vgg[1].data, settings)
+    settings = Settings(images=20, draws=2, deltas=(3.0,))
+    [(_, inputs)] = image_inputs.perturbations(vgg[1].data, settings)
 
     def alone(images):
         net = image_network.with_frozen_statistics(model, start, images)
@@ -217,28 +314,20 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
         *(np.stack([alone(copy) for copy in copies]) for copies in (inputs.deformed, inputs.noisy)),
     )
 
-    def measured(variables, *, untrained, own):
+    def measured(transform, *, untrained):
         found = image_network.moments(
-            model,
-            variables,
-            "none",
-            jax.random.key(0),
-            inputs,
+            *(model, start, transform, jax.random.key(0), inputs),
             untrained=untrained,
-            own_statistics=own,
             batch_size=25,
         )
-        assert list(found) == list(image_network.features(model, variables)(inputs.clean[:1]))
+        assert list(found) == list(image_network.features(model, start)(inputs.clean[:1]))
         return sensitivities(found)[unit][:3]
 
-    own = measured(start, untrained=True, own=True)
+    own = measured("own_statistics", untrained=True)
     np.testing.assert_allclose(own, oracle.all_pairs_sensitivity(clean, deformed, noisy), rtol=1e-4)
-    frozen = measured(start, untrained=True, own=False)
+    frozen = measured("none", untrained=True)
     assert min(abs(np.array(own) / frozen - 1)[:2]) > 1e-3
-    trained = network(vgg, "trained")
-    assert measured(trained, untrained=False, own=True) == measured(
-        trained, untrained=False, own=False
-    )
+    assert measured("own_statistics", untrained=False) == own, "whatever the running averages are"
 
 
 @pytest.mark.parametrize("unit", ["relu01", "bn04", "linear09"])
@@ -246,7 +335,7 @@ def test_sensitivities_are_those_of_all_pairs(vgg, measured, unit):
     dataset, settings = measured
     model, variables = vgg[1].recipe.model, network(vgg, "trained", row=1)
     features = jax.jit(image_network.features(model, variables))
-    delta, cutoff, inputs = list(image_inputs.deformations(vgg[1].data, settings))[2]
+    (delta, cutoff, _), inputs = list(image_inputs.perturbations(vgg[1].data, settings))[2]
 
     def run(images):
         return np.asarray(features(images)[unit], np.float64)
@@ -254,9 +343,8 @@ def test_sensitivities_are_those_of_all_pairs(vgg, measured, unit):
     clean = run(inputs.clean)
     deformed, noisy = (np.stack([run(d) for d in a]) for a in (inputs.deformed, inputs.noisy))
     expected = oracle.all_pairs_sensitivity(clean, deformed, noisy)
-    cell = dataset.sel(
-        seed=3, stage="trained", transform="none", layer=unit, delta=delta, cutoff=cutoff
-    )
+    cell = dataset.sel(seed=3, stage="trained", transform="none", shuffle=0, noise="white")
+    cell = cell.sel(layer=unit, delta=delta, cutoff=cutoff)
     np.testing.assert_allclose([cell[name] for name in "DGR"], expected, rtol=1e-4)
     errors = oracle.jackknife_errors(clean, deformed, noisy)
     found = [cell[f"{name}_se"] for name in "DGR"]
@@ -266,7 +354,8 @@ def test_sensitivities_are_those_of_all_pairs(vgg, measured, unit):
 
 def test_what_a_file_holds(measured):
     dataset, _ = measured
-    assert dataset["R"].dims == ("seed", "stage", "transform", "layer", "delta", "cutoff")
+    inner = ("delta", "cutoff", "noise")
+    assert dataset["R"].dims == ("seed", "stage", "transform", "shuffle", "layer", *inner)
     assert dataset["natural"].values.tolist() == [[True, True], [True, False]]
     assert dataset["depth"].sel(layer=["pool01", "linear09"]).values.tolist() == [1, 9]
     assert dataset["depth"].sel(layer=["conv01", "bn01", "relu01"]).isnull().all()
@@ -275,12 +364,12 @@ def test_what_a_file_holds(measured):
     assert dataset["gamma"].sel(layer="relu05").isnull().all()
     init = dataset["gamma"].sel(stage="init", layer="conv05").mean(("seed", "frequency"))
     np.testing.assert_allclose(init, dataset["gamma_random"].sel(layer="conv05"), rtol=0.1)
-    alone = dataset["R"].sel(transform="channel_shuffle:conv03")
-    whole = dataset["R"].sel(transform="none")
-    same = (alone == whole).all(("seed", "stage", "delta", "cutoff"))
+    alone = dataset["R"].sel(transform="channel_shuffle:conv03", shuffle=0)
+    whole = dataset["R"].sel(transform="none", shuffle=0)
+    same = (alone == whole).all(("seed", "stage", *inner))
     assert bool(same.sel(layer="pool02"))
     assert not bool(same.sel(layer="relu03"))
-    assert dataset["spatial_share"].dims == ("seed", "stage", "delta", "cutoff")
+    assert dataset["spatial_share"].dims == ("seed", "stage", "transform", *inner)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +385,7 @@ def test_units_in_front_of_a_transform_are_taken_from_the_original(
     vgg, monkeypatch, transform, kept, untrained
 ):
     model, variables = vgg[1].recipe.model, network(vgg, "init" if untrained else "trained")
-    *_, inputs = next(image_inputs.deformations(vgg[1].data, Settings(images=9)))
+    _, inputs = next(image_inputs.perturbations(vgg[1].data, Settings(images=9)))
     key = jax.random.key(0)
     options = {"untrained": untrained, "batch_size": 9}
     original = image_network.moments(model, variables, "none", key, inputs, **options)

@@ -9,7 +9,7 @@ import pytest
 import safetensors.numpy
 
 from cnnpool.importing import state_dict
-from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.unpickling import StateDictError
 
 FOLDER = Path(__file__).parent / "goldens" / "pth"
 MANY = settings(

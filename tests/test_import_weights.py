@@ -16,7 +16,7 @@ from cnnpool import export, import_weights, pack, predict, results, run_config
 from cnnpool.data.images import DataError
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.folder import ImportedError
-from cnnpool.importing.pth import StateDictError
+from cnnpool.importing.unpickling import StateDictError
 from cnnpool.run_config import ConfigMismatchError
 from configs import cifar10
 from tests.oracles import torchvision_inputs
@@ -162,7 +162,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
         ({"data": "image_foldr"}, "did you mean 'image_folder'"),
         ({"transforms": ("channel_shuffle:conv99",)}, "expected a convolution, one of"),
         ({"settings": {"images": 7}}, "has 6 pictures .* at least --num_images=7"),
-        ({"settings": {"images": 6, "own_statistics": True}}, "own_statistics"),
+        ({"settings": {"images": 6, "noise": ("pink",)}}, "noise 'pink': expected one of white"),
         ({"data_dir": "nowhere"}, "nowhere is not there"),
     ],
 )

@@ -17,8 +17,8 @@ def made_up(count):
     ]
 
 
-def test_tfds_reads_the_copy(data_dir, tmp_path, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir / "tfds"))
+def test_tfds_reads_the_copy(cifar10_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(cifar10_dir))
     pictures = made_up(5)
     encoded = [(jpeg_copies.compressed(x, 95), label) for label, x in enumerate(pictures)]
     monkeypatch.setattr(jpeg_copies, "encoded_images", lambda _: iter(encoded))
@@ -36,8 +36,8 @@ def test_tfds_reads_the_copy(data_dir, tmp_path, monkeypatch):
     assert folder.parent.parent == tmp_path
 
 
-def test_all_images_and_labels_are_passed_on(data_dir, monkeypatch):
-    monkeypatch.setenv("TFDS_DATA_DIR", str(data_dir / "tfds"))
+def test_all_images_and_labels_are_passed_on(cifar10_dir, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(cifar10_dir))
     found = list(jpeg_copies.encoded_images("test"))
     assert np.bincount([label for _, label in found]).tolist() == [1000] * 10
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from cnnpool.importing import pth
-from cnnpool.importing.pth import StateDictError
 from cnnpool.importing.stand_ins import is_stand_in
+from cnnpool.importing.unpickling import StateDictError
 
 FOLDER = Path(__file__).parent / "goldens" / "pth"
 BASE = np.arange(24, dtype=np.float32).reshape(4, 6)

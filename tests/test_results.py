@@ -34,6 +34,29 @@ def test_what_is_read_is_what_was_written(tmp_path):
     xr.testing.assert_identical(results.read(tmp_path / "new" / "a.nc"), dataset())
 
 
+def test_shuffles_are_averaged_as_logarithms():
+    """Of R = 1, 4 in two shuffles; a transform that is not random has one number."""
+    values = np.array([[2.0, np.nan], [1.0, 4.0]])[None, None, ..., None]
+    dims = ("seed", "stage", "transform", "shuffle", "layer")
+    variables = {name: (dims, values) for name in "DGR"}
+    variables |= {f"{name}_se": (dims, values / 10) for name in "DGR"}
+    found = results.over_shuffles(xr.Dataset(variables, {"shuffle": [0, 1]}))
+    np.testing.assert_allclose(found["R"].squeeze(), [2, 2])
+    np.testing.assert_allclose(found["R_se"].squeeze(), [0.2, 0.2])
+    spread = 2 * np.std(np.log([1, 4]), ddof=1)
+    np.testing.assert_allclose(found["R_shuffle_sd"].squeeze(), [np.nan, spread])
+    assert "shuffle" not in found.dims
+    assert results.over_shuffles(found) is found
+
+
+def test_shares_of_schema_1_are_of_its_one_kind_of_shuffle(tmp_path):
+    old = dataset().assign(spatial_share=(("seed", "stage"), np.full((2, 2), 0.5)))
+    results.write(tmp_path / "a.nc", old)
+    share = results.read(tmp_path / "a.nc")["spatial_share"]
+    assert share.sel(transform="none").isnull().all()
+    assert (share.sel(transform="channel_shuffle") == 0.5).all()
+
+
 def test_several_networks_are_groups(tmp_path):
     networks = {"vgg": dataset(), "lenet": dataset(offset=1.0)}
     results.write(tmp_path / "a.nc", networks)
@@ -131,7 +154,7 @@ def newer(path):
         (foreign, "no cnnpool result: it has no attribute schema_version"),
         (truncated, "cannot be read as netCDF"),
         (lambda path: path.write_text("hello"), "cannot be read as netCDF"),
-        (newer, "schema version 99, newer than 1: update cnnpool"),
+        (newer, f"schema version 99, newer than {results.SCHEMA_VERSION}: update cnnpool"),
     ],
 )
 def test_malformed_and_foreign_files_are_refused(tmp_path, make, message):

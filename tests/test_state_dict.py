@@ -10,8 +10,8 @@ import pytest
 import safetensors.numpy
 
 from cnnpool.importing import pth, state_dict
-from cnnpool.importing.pth import StateDictError
 from cnnpool.importing.stand_ins import stand_in
+from cnnpool.importing.unpickling import StateDictError
 
 FOLDER = Path(__file__).parent / "goldens" / "pth"
 NET = {"features.0.weight": np.ones(3, np.float32), "features.0.bias": np.zeros(1, np.float32)}

@@ -34,7 +34,7 @@ PADDING = 4
 SHAPE = (32, 32, 3)
 
 _CHUNK = 1000  # records read at once: fewer calls, and a bar that moves
-_JPEG_MAGIC = b"\xff\xd8"
+JPEG_MAGIC = b"\xff\xd8"
 
 
 def build(config: ConfigDict) -> StandardizedImages:
@@ -103,7 +103,7 @@ def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool
             rows = chosen[start : start + _CHUNK].tolist()
             for row, record in enumerate(records.__getitems__(rows), start):
                 images[row], labels[row] = _decode(record["image"]), record["label"]
-                jpeg |= record["image"].startswith(_JPEG_MAGIC)
+                jpeg |= record["image"].startswith(JPEG_MAGIC)
             bar.update(len(rows))
     return Split(jnp.asarray(images), jnp.asarray(labels)), jpeg
 

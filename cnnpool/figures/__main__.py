@@ -3,7 +3,7 @@ r"""Draws a figure, prints a table or writes the report, from result files.
     python -m cnnpool.figures fig4 --results a.nc b.nc --out fig4.png
     python -m cnnpool.figures table1 --results a.nc b.nc --out table1.md
     python -m cnnpool.figures fig2 --results vgg11.nc vgg11_bn.nc --out fig2 --format=svg
-    python -m cnnpool.figures report --results results/verdicts.json --out report.html
+    python -m cnnpool.figures report --results results/items.toml
 
 | item | shows | of |
 |---|---|---|
@@ -17,7 +17,7 @@ r"""Draws a figure, prints a table or writes the report, from result files.
 | delta_cutoff | R against displacement and cut-off | natural images |
 | dynamics | D, G, R against the epoch | networks measured at several epochs |
 | claims | each claim as a statistic with a verdict | convolutional networks |
-| report | one page of all results | verdicts.json, see cnnpool.figures.report |
+| report | all results as pages | items.toml, provenance.toml; see cnnpool.figures.report |
 
 fig4 and table1 take the files of one run, at stages init and trained. The others take one file a
 run and choose from all that are given those that they show; what was not used is said. Beside a
@@ -61,11 +61,9 @@ def _written(text: str, out: Path | None) -> str:
 
 
 def _report(files: Sequence[Path], out: Path | None) -> str:
-    if len(files) != 1 or out is None:
-        raise ValueError("report needs one file, --results verdicts.json, and --out")
-    entries = report.read_entries(files[0])
-    report.write_report(entries, out)
-    return report.summary(entries)
+    if len(files) != 1:
+        raise ValueError("report needs one file, --results items.toml")
+    return report.write(files[0], html_file=out)
 
 
 def _one_run(files: Sequence[Path]) -> xr.Dataset:
@@ -95,8 +93,9 @@ def make(item: str, files: Sequence[Path], out: Path | None) -> str:
 
     Args:
       item: of `ITEMS`.
-      files: result files; of the report its verdicts.json.
-      out: where to, a picture's with its ending; a table may be printed only.
+      files: result files; of the report its items.toml.
+      out: where to, a picture's with its ending; a table may be printed only, and of the report
+        this is its HTML page, without it report.html beside items.toml.
 
     Returns:
       Text to print: which networks were drawn, slopes, correlations, the table.

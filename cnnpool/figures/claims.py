@@ -1,42 +1,46 @@
 """What the paper claims of pooling, as one statistic a claim and network, with a verdict.
 
 Ratios are in decades: log10(R_1 / R_K) = 1 is a fall by a factor of ten from the first layer to the
-output. The mean and standard error are over the networks of a file; of a single network the error
-is over images (of spectra: over filters) and random shuffles, by error propagation. A claim `holds`
-where its statistic lies two standard errors on the side that it names, fails where it lies two on
-the other, and is undecided in between; from few networks that is a rough test.
+output. Every statistic has its 95 % interval, over networks or, where there is one, over its
+shuffles and images (`cnnpool.figures.intervals`; of spectra: over filters). A claim `holds` where
+the interval lies on the side that it names, fails where it lies on the other, and is undecided in
+between. Values of several shuffles are averaged as logarithms.
+
+A claim on shuffled channels is judged for each kind of shuffle that was measured, and one on
+networks before training for both kinds of batch statistics: `own`, those of x, tau(x) and x + eta
+each for its own, as the paper's authors measure, and `frozen`, those of x for all three. Both are
+the same without batch normalization.
 
 That G_k grows with depth is claimed of scale detection alone (section 3, Figure 6). Of images the
 abstract speaks of "a gain of sensitivity to white noise acquired over training" and does not say in
-which layer; here are both ends of the network.
+which layer; here are both ends of the network, and the noise's luma and chroma where they were
+measured. "Almost unaltered" is a statement on every layer: its ratio of shuffled to original is
+within `NEARLY` decades for sure.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
 import math
 from typing import NamedTuple
 
 import numpy as np
-import xarray as xr
 
-from cnnpool.figures import layers, seed_average, spectra
+from cnnpool.figures import intervals, layers, shuffles, spectra
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
-from cnnpool.figures.seed_average import Average
+from cnnpool.figures.intervals import Interval
+from cnnpool.figures.networks import WHITE, Network
+from cnnpool.results import LEAST_FALL
 
 ITEM = "claims"
 STAGES, TRANSFORMS = ("init", "trained"), ("none", "channel_shuffle")
-SIGMAS = 2.0
 HOLDS, FAILS, UNDECIDED, NOT_REFUTED = "holds", "fails", "undecided", "not refuted"
-NEARLY = 0.2  # how far from 1 a share may be where the paper says "almost"
-HEAD = "| network | claim | statistic | networks | value | verdict |\n|---|---|---|---|---|---|"
-
-
-class Statistic(NamedTuple):
-    """A number with its standard error over `seeds` networks, or within the one there is."""
-
-    mean: float
-    se: float
-    seeds: int
+UNDEFINED, MEASURED = "undefined", "no claim"
+NEARLY = 0.1  # decades; 26 %
+HEAD = (
+    "| network | claim | of | statistic | networks | value, 95 % interval | verdict |\n"
+    "|---|---|---|---|---|---|---|"
+)
+Judged = tuple[Interval, str]
 
 
 class Claim(NamedTuple):
@@ -45,107 +49,83 @@ class Claim(NamedTuple):
     Attributes:
       words: the paper's, in short.
       formula: the statistic.
-      statistic: of a network.
-      verdict: from the statistic.
+      judge: statistic and verdict by variant of the claim, "" where it has one alone.
       data: the data set that it is about; None if any.
     """
 
     words: str
     formula: str
-    statistic: Callable[[Network], Statistic]
-    verdict: Callable[[Statistic], str]
+    judge: Callable[[Network], Mapping[str, Judged]]
     data: str | None = None
 
 
-def is_positive(found: Statistic) -> str:
+def is_positive(found: Interval) -> str:
     """Of a claim that a statistic is above zero."""
-    if found.mean > SIGMAS * found.se:
+    if found.low > 0:
         return HOLDS
-    return FAILS if found.mean < -SIGMAS * found.se else UNDECIDED
+    return FAILS if found.high < 0 else UNDECIDED
 
 
-def is_not_positive(found: Statistic) -> str:
+def is_not_positive(found: Interval) -> str:
     """Of a claim that a statistic is not above zero, which no measurement can prove."""
-    if not np.isfinite(found[:2]).all():
+    if not np.isfinite(found[:3]).all():
         return UNDECIDED
-    return FAILS if found.mean > SIGMAS * found.se else NOT_REFUTED
+    return FAILS if found.low > 0 else NOT_REFUTED
 
 
-def is_almost_one(found: Statistic) -> str:
-    """Of a claim that a share is nearly the whole: 1 to within `NEARLY`."""
-    distance, error = abs(found.mean - 1), SIGMAS * found.se
-    if distance + error <= NEARLY:
+def is_nearly_zero(found: Sequence[Interval]) -> str:
+    """Of a claim that the ratios of all layers are one, to within `NEARLY` decades."""
+    if all(one.low > -NEARLY and one.high < NEARLY for one in found):
         return HOLDS
-    return FAILS if distance - error > NEARLY else UNDECIDED
+    outside = any(one.low > NEARLY or one.high < -NEARLY for one in found)
+    return FAILS if outside else UNDECIDED
 
 
-def change(
-    network: Network, quantity: str, stage: str, *, first: str = "none", last: str = "none"
-) -> Statistic:
+def change(network: Network, quantity: str, *, stage: str, transform: str = "none") -> Interval:
     """log10(q_K / q_1), the change of D, G or R over the depth.
 
     Args:
-      network: measured at the stage.
+      network: measured so.
       quantity: "D", "G" or "R".
       stage: of training.
-      first: transform under which q_1 is taken.
-      last: under which q_K is taken.
+      transform: of the network.
     """
-    at_stage = layers.with_depth(network.at_nominal()).sel(stage=stage)
-    ends = (
-        at_stage.sel(transform=first).isel(layer=0),
-        at_stage.sel(transform=last).isel(layer=-1),
-    )
-    return _log_ratio([_with_errors(end, quantity, network) for end in ends])
+    whole = intervals.curve(network, quantity, stage=stage, transform=transform)
+    (found,) = intervals.difference(whole.at(-1), whole.at(0))
+    return found
 
 
-def gain(network: Network, quantity: str, *, layer: int) -> Statistic:
+def gain(
+    network: Network, quantity: str, *, layer: int, before: str = "none", noise: str = WHITE
+) -> Interval:
     """log10(q trained / q at initialization), what training changes in one layer.
 
     Args:
       network: measured at both stages.
       quantity: "D", "G" or "R".
       layer: place among those that figures plot: 0 the first, -1 the output.
+      before: the transform that says which batch statistics it has at initialization.
+      noise: its kind.
     """
-    cell = layers.with_depth(network.at_nominal()).sel(transform="none").isel(layer=layer)
-    return _log_ratio([_with_errors(cell.sel(stage=one), quantity, network) for one in STAGES])
+    trained = intervals.curve(network, quantity, stage="trained", noise=noise)
+    start = intervals.curve(network, quantity, stage="init", transform=before, noise=noise)
+    (found,) = intervals.difference(trained.at(layer), start.at(layer))
+    return found
 
 
-def shuffled_over_original(network: Network) -> Statistic:
-    """log10(R_K shuffled / R_K), at the output of the trained network."""
-    output = layers.output(network.at_nominal()).sel(stage="trained")
-    both = [output.sel(transform=transform) for transform in TRANSFORMS]
-    return _log_ratio([_with_errors(one, "R", network) for one in both])
+def spatial_share(network: Network, shuffle: str) -> Interval:
+    """Of the fall of log R, what is left with shuffled channels (`cnnpool.pooling_budget`).
+
+    Of the networks whose R falls by more than half a decade; NaN where there is none.
+    """
+    cell = network.at_nominal().sel(stage="trained", transform=shuffle)
+    whole = intervals.curve(network, "R", stage="trained").values
+    falls = whole[:, 0] - whole[:, -1] > LEAST_FALL
+    share, error = (cell[name].values for name in ("spatial_share", "spatial_share_se"))
+    return intervals.of_networks(np.where(falls, share, np.nan), intervals.normal(error))
 
 
-def _with_errors(
-    cell: xr.Dataset, quantity: str, network: Network
-) -> tuple[np.ndarray, np.ndarray]:
-    """A quantity and its error over images and shuffles, by seed."""
-    spread = np.nan_to_num(cell[f"{quantity}_shuffle_sd"].values) / math.sqrt(network.shuffles)
-    return cell[quantity].values, np.hypot(cell[f"{quantity}_se"].values, spread)
-
-
-def _log_ratio(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> Statistic:
-    """log10(b / a) of a and b with their errors, averaged over seeds."""
-    (a, a_se), (b, b_se) = ends
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _over_seeds(np.log10(b / a), np.hypot(a_se / a, b_se / b) / math.log(10))
-
-
-def _over_seeds(values: np.ndarray, errors: np.ndarray) -> Statistic:
-    cell = xr.Dataset({"x": ("seed", values), "x_se": ("seed", errors)})
-    average: Average = seed_average.over_seeds(cell, "x")
-    return Statistic(float(average.mean), float(average.se), int(average.seeds))
-
-
-def spatial_share(network: Network) -> Statistic:
-    """Of the fall of log R, what is left with shuffled channels (`cnnpool.pooling_budget`)."""
-    cell = network.at_nominal().sel(stage="trained")
-    return _over_seeds(cell["spatial_share"].values, cell["spatial_share_se"].values)
-
-
-def growth_of_zero_frequency(network: Network) -> Statistic:
+def growth_of_zero_frequency(network: Network) -> Interval:
     """Mean over the layers in which R falls of log10(z trained / z at initialization).
 
     z = gamma_{k,1} / (mean over l of gamma_{k,l}), the power of constant filters over that of white
@@ -164,7 +144,8 @@ def growth_of_zero_frequency(network: Network) -> Statistic:
     count = falls.sum(1)
     with np.errstate(invalid="ignore"):
         mean = np.where(falls, growth, 0).sum(1) / count
-        return _over_seeds(mean, np.sqrt(np.where(falls, variance, 0).sum(1)) / count)
+        error = np.sqrt(np.where(falls, variance, 0).sum(1)) / count
+    return intervals.of_networks(mean, intervals.normal(error))
 
 
 def _falls(network: Network, units: Sequence[str]) -> np.ndarray:
@@ -177,85 +158,132 @@ def _falls(network: Network, units: Sequence[str]) -> np.ndarray:
     return fell[:, [number[unit] - 1 for unit in units]]
 
 
-def _fall_of_shuffled(network: Network) -> Statistic:
-    shuffled = {"first": "channel_shuffle", "last": "channel_shuffle"}
-    return _negative(change(network, "R", "trained", **shuffled))
+def _once(
+    statistic: Callable[[Network], Interval], verdict: Callable[[Interval], str]
+) -> Callable[[Network], dict[str, Judged]]:
+    """Of a claim that has no variants."""
+
+    def judge(network: Network) -> dict[str, Judged]:
+        found = statistic(network)
+        return {"": (found, verdict(found))}
+
+    return judge
 
 
-def _negative(found: Statistic) -> Statistic:
-    return found._replace(mean=-found.mean)
+def _before_training(network: Network) -> dict[str, str]:
+    """The transforms that say which batch statistics a network has at initialization."""
+    if not network.has_batch_norm:
+        return {"": "none"}
+    own = {"own statistics": "own_statistics"} if network.has("init", "own_statistics") else {}
+    return own | {"frozen statistics": "none"}
 
 
-NATURAL = "cifar10"
+def _does_not_fall_before_training(network: Network) -> dict[str, Judged]:
+    found = {
+        name: -change(network, "R", stage="init", transform=transform)
+        for name, transform in _before_training(network).items()
+    }
+    return {name: (one, is_not_positive(one)) for name, one in found.items()}
+
+
+def _gains(network: Network, *, layer: int) -> dict[str, Judged]:
+    found = {
+        ", ".join(part for part in (name, "" if noise == WHITE else noise) if part): gain(
+            network, "G", layer=layer, before=transform, noise=noise
+        )
+        for name, transform in _before_training(network).items()
+        for noise in network.noises
+    }
+    return {name: (one, is_positive(one)) for name, one in found.items()}
+
+
+def _raised_by_shuffles(network: Network) -> dict[str, Judged]:
+    found = {one: shuffles.ratios(network, "R", one)[-1] for one in shuffles.there(network)}
+    return {shuffles.LABELS[one]: (ratio, is_positive(ratio)) for one, ratio in found.items()}
+
+
+def _still_falls(network: Network) -> dict[str, Judged]:
+    found = {
+        shuffles.LABELS[one]: -change(network, "R", stage="trained", transform=one)
+        for one in shuffles.there(network)
+    }
+    return {name: (fall, is_positive(fall)) for name, fall in found.items()}
+
+
+def _unaltered(network: Network) -> dict[str, Judged]:
+    """By quantity and shuffle, the layer that is altered most, and the verdict on all."""
+    judged = {}
+    for shuffle in shuffles.there(network):
+        for quantity in shuffles.QUANTITIES:
+            found = shuffles.ratios(network, quantity, shuffle)
+            known = [one for one in found if math.isfinite(one.mean)]
+            if known:
+                most = max(known, key=lambda one: abs(one.mean))
+                k = found.index(most) + 1
+                name = f"{quantity}, {shuffles.LABELS[shuffle]}; layer {k}"
+                judged[name] = (most, is_nearly_zero(known))
+    return judged
+
+
+def _shares(network: Network) -> dict[str, Judged]:
+    found = {shuffles.LABELS[one]: spatial_share(network, one) for one in shuffles.there(network)}
+    fall = -change(network, "R", stage="trained").mean
+    undefined = f"{UNDEFINED}: R falls by {fall:.2f} decades, {LEAST_FALL:g} are needed"
+    return {name: (one, MEASURED if one.networks else undefined) for name, one in found.items()}
+
+
+NATURAL = "natural images"
 CLAIMS = (
     Claim(
         "R_k falls with depth",
         "log10 R_1 / R_K",
-        lambda one: _negative(change(one, "R", "trained")),
-        is_positive,
+        _once(lambda one: -change(one, "R", stage="trained"), is_positive),
     ),
     Claim(
         "R_k does not fall at initialization",
         "log10 R_1 / R_K",
-        lambda one: _negative(change(one, "R", "init")),
-        is_not_positive,
+        _does_not_fall_before_training,
     ),
     Claim(
         "D_k falls with depth",
         "log10 D_1 / D_K",
-        lambda one: _negative(change(one, "D", "trained")),
-        is_positive,
+        _once(lambda one: -change(one, "D", stage="trained"), is_positive),
     ),
     Claim(
         "G_k grows with depth",
         "log10 G_K / G_1",
-        lambda one: change(one, "G", "trained"),
-        is_positive,
+        _once(lambda one: change(one, "G", stage="trained"), is_positive),
         measured.SCALE_DETECTION,
     ),
     Claim(
         "training makes the first layer more sensitive to noise",
         "log10 of G_1, trained / initialization",
-        lambda one: gain(one, "G", layer=0),
-        is_positive,
+        functools.partial(_gains, layer=0),
     ),
     Claim(
         "training makes the output more sensitive to noise",
         "log10 of G_K, trained / initialization",
-        lambda one: gain(one, "G", layer=-1),
-        is_positive,
+        functools.partial(_gains, layer=-1),
     ),
-    Claim(
-        "shuffled channels raise R",
-        "log10 R_K shuffled / R_K",
-        shuffled_over_original,
-        is_positive,
-        NATURAL,
-    ),
-    Claim(
-        "with shuffled channels R_k still falls",
-        "log10 R_1 / R_K, both shuffled",
-        _fall_of_shuffled,
-        is_positive,
-    ),
+    Claim("shuffled channels raise R", "log10 R_K shuffled / R_K", _raised_by_shuffles, NATURAL),
+    Claim("with shuffled channels R_k still falls", "log10 R_1 / R_K, both shuffled", _still_falls),
     Claim(
         "shuffled channels leave the curves almost unaltered",
-        "spatial share of the fall of log R",
-        spatial_share,
-        is_almost_one,
+        "log10 shuffled / original, the layer altered most",
+        _unaltered,
         measured.SCALE_DETECTION,
     ),
+    Claim("", "spatial share of the fall of log R", _shares),
     Claim(
         "the zero frequency grows where R falls",
         "log10 of gamma_1 / mean gamma, trained / initialization",
-        growth_of_zero_frequency,
-        is_positive,
+        _once(growth_of_zero_frequency, is_positive),
     ),
 )
 
 
 def markdown(networks: Sequence[Network]) -> str:
-    """A line for every claim and network.
+    """A line for every claim, variant and network.
 
     Args:
       networks: deep ones, with convolutions, without noise in the training set.
@@ -271,11 +299,18 @@ def markdown(networks: Sequence[Network]) -> str:
     return "\n".join([HEAD, *(line for one in chosen for line in _lines(one))]) + "\n"
 
 
-def _lines(network: Network) -> Iterator[str]:
+def of_network(network: Network) -> Iterator[tuple[Claim, str, Interval, str]]:
+    """(claim, variant, statistic, verdict) of all that is claimed of a network's data."""
+    kind = network.data if network.data == measured.SCALE_DETECTION else NATURAL
     for claim in CLAIMS:
-        if claim.data in (None, network.data):
-            found = claim.statistic(network)
-            yield (
-                f"| {network.title} | {claim.words} | {claim.formula} | {found.seeds} "
-                f"| {found.mean:+.2f} ± {found.se:.2f} | {claim.verdict(found)} |"
-            )
+        if claim.data in (None, kind):
+            for variant, (found, verdict) in claim.judge(network).items():
+                yield claim, variant, found, verdict
+
+
+def _lines(network: Network) -> Iterator[str]:
+    for claim, variant, found, verdict in of_network(network):
+        yield (
+            f"| {network.title} | {claim.words} | {variant} | {claim.formula} | {found.networks} "
+            f"| {found} | {verdict} |"
+        )

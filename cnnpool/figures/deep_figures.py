@@ -19,6 +19,7 @@ from cnnpool.figures import (
     fig10,
     networks,
     noise,
+    shuffles,
     style,
 )
 from cnnpool.figures.networks import Network
@@ -54,6 +55,7 @@ FIGURES = {
     "fig10": DeepFigure(fig10.series, fig10.draw),
     "noise": DeepFigure(noise.series, noise.draw, noise.markdown),
     "delta_cutoff": DeepFigure(delta_cutoff.series, delta_cutoff.draw),
+    "shuffles": DeepFigure(shuffles.series, shuffles.draw, shuffles.markdown),
     "dynamics": DeepFigure(dynamics.series, dynamics.draw),
 }
 

@@ -1,8 +1,12 @@
 """Curves of D_k, G_k, R_k against relative depth k/K: Figures 2, 6 and 7.
 
-Full lines are the original networks, dashed ones those with shuffled channels, thin grey ones
-the networks at initialization, where that was measured. Bands are one standard error
-(`seed_average`). The input itself, k = 0, has R = 1 by construction and is not drawn.
+Full lines are the original networks, dashed ones those with shuffled input channels, dotted ones
+those with both axes of every kernel shuffled, dash-dotted ones those with batch statistics taken
+again after the shuffle, and thin gray ones the networks at initialization, where these were
+measured; with batch normalization by the own statistics of x, tau(x) and x + eta, as the authors
+measure, and dashed by the frozen ones of x. Of several shuffles it is the mean of the logarithms.
+Bands are one standard error (`seed_average`). The input itself, k = 0, has R = 1 by construction
+and is not drawn.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,17 +20,37 @@ from cnnpool.figures.series import Series
 
 STAGES = ("trained",)
 TRANSFORMS = ("none", "channel_shuffle")
-INITIALIZATION = "initialization"
+RECALIBRATED = "shuffled, recalibrated"
+INITIALIZATION, FROZEN = "initialization", "initialization, frozen statistics"
 CURVES = {
     "original": ("trained", "none"),
     "channels shuffled": ("trained", "channel_shuffle"),
+    "both axes shuffled": ("trained", "channel_shuffle_both"),
+    RECALIBRATED: ("trained", "channel_shuffle_recalibrated"),
     INITIALIZATION: ("init", "none"),
+    FROZEN: ("init", "none"),
 }
+_THIN: style.Look = {"linewidth": 0.7, "color": "0.7", "markersize": 2}
 LOOKS: dict[str, style.Look] = {
     "original": {"linestyle": "-"},
     "channels shuffled": {"linestyle": "--", "markerfacecolor": "white"},
-    INITIALIZATION: {"linestyle": "-", "linewidth": 0.7, "color": "0.7", "markersize": 2},
+    "both axes shuffled": {"linestyle": ":", "marker": "none"},
+    RECALIBRATED: {"linestyle": "-.", "marker": "none"},
+    INITIALIZATION: {"linestyle": "-", **_THIN},
+    FROZEN: {"linestyle": "--", **_THIN},
 }
+
+
+def measured_curves(network: Network) -> dict[str, tuple[str, str]]:
+    """The curves of a network, and the stage and transform that each is measured at."""
+    curves = dict(CURVES)
+    if network.has_batch_norm and network.has("init", "own_statistics"):
+        curves[INITIALIZATION] = ("init", "own_statistics")
+    else:
+        del curves[FROZEN]
+    if not network.has_batch_norm:
+        del curves[RECALIBRATED]
+    return {name: cell for name, cell in curves.items() if network.has(*cell)}
 
 
 def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Series]:
@@ -39,18 +63,17 @@ def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Seri
     """
     shown = layers.with_depth(network.at_nominal())
     found = []
-    for curve, (stage, transform) in CURVES.items():
-        if network.has(stage, transform):
-            cell = shown.sel(stage=stage, transform=transform)
-            found.append(
-                network.series(
-                    panel,
-                    curve,
-                    x=layers.relative_depth(shown),
-                    y=seed_average.over_seeds(cell, quantity),
-                    points=shown["layer"].values,
-                )
+    for curve, (stage, transform) in measured_curves(network).items():
+        cell = shown.sel(stage=stage, transform=transform)
+        found.append(
+            network.series(
+                panel,
+                curve,
+                x=layers.relative_depth(shown),
+                y=seed_average.over_seeds(cell, quantity),
+                points=shown["layer"].values,
             )
+        )
     return found
 
 
@@ -90,7 +113,7 @@ def draw(
     figure, axes_of = panels.grid(curves, size=(2.9, 2.6), margin=1.7, sharex=True, sharey=sharey)
     for one in sorted(curves, key=lambda one: list(CURVES).index(one.curve), reverse=True):
         look = panels.network_look(one.model, one.variant) | LOOKS[one.curve]
-        panels.line(axes_of[one.panel], one, look, band=one.curve != INITIALIZATION)
+        panels.line(axes_of[one.panel], one, look, band=one.curve not in (INITIALIZATION, FROZEN))
     for panel, axes in axes_of.items():
         if quantity_of(panel) == "R":
             axes.axhline(1, **style.REFERENCE)

@@ -16,6 +16,7 @@ from cnnpool.figures.series import Series, of_averages
 
 SCALE_DETECTION = "scale2d"
 IMPORTED = "torchvision_"  # as the names of such models begin in a config
+WHITE = "white"
 NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (protocol, section 1)
 
 
@@ -24,12 +25,30 @@ class Network:
     """All seeds of one network on one data set.
 
     Attributes:
-      dataset: of one run (see `cnnpool.results`).
+      measured: of one run, every shuffle and kind of noise (see `cnnpool.results`).
       source: where it comes from, for messages.
     """
 
-    dataset: xr.Dataset
+    measured: xr.Dataset
     source: str
+
+    @cached_property
+    def dataset(self) -> xr.Dataset:
+        """What was measured under white noise, D, G, R by their mean logarithm over shuffles."""
+        return self._under_noise(WHITE)
+
+    def _under_noise(self, kind: str) -> xr.Dataset:
+        if kind not in self.noises:
+            raise ValueError(f"{self.source} has noise {', '.join(self.noises)}, not {kind}")
+        kinds = "noise" in self.measured.dims
+        return results.over_shuffles(self.measured.sel(noise=kind) if kinds else self.measured)
+
+    @property
+    def noises(self) -> list[str]:
+        """The kinds of noise that it was measured under."""
+        if "noise" not in self.measured.dims:
+            return [WHITE]
+        return [str(kind) for kind in self.measured["noise"].values]
 
     @cached_property
     def config(self) -> dict:
@@ -78,6 +97,11 @@ class Network:
         return self._settings.get("shuffles", 1)
 
     @property
+    def has_batch_norm(self) -> bool:
+        """Whether it has batch normalization, so that statistics matter."""
+        return any("bn" in str(unit) for unit in self.measured["layer"].values)
+
+    @property
     def _settings(self) -> dict:
         return json.loads(self.dataset.attrs["measurement"]).get("settings", {})
 
@@ -106,9 +130,17 @@ class Network:
         """Whether D, G, R were measured at several displacements and cut-offs."""
         return "delta" in self.dataset.dims
 
-    def at_nominal(self) -> xr.Dataset:
-        """The dataset at the displacement and cut-off that figures use, where it has several."""
-        return self.dataset.sel(NOMINAL) if self.has_displacements else self.dataset
+    def at_nominal(self, noise: str = WHITE) -> xr.Dataset:
+        """The dataset at the displacement and cut-off that figures use, where it has several.
+
+        Args:
+          noise: its kind.
+
+        Raises:
+          ValueError: if it was not measured under that.
+        """
+        dataset = self.dataset if noise == WHITE else self._under_noise(noise)
+        return dataset.sel(NOMINAL) if self.has_displacements else dataset
 
     def series(
         self,

@@ -1,179 +1,133 @@
-"""One page of all results, from a list of verdicts: a single HTML file for screen, phone and paper.
+"""The results as pages that a person can read, from items.toml and provenance.toml.
 
-    python -m cnnpool.figures report --results results/verdicts.json --out results/report.html
+    python -m cnnpool.figures report --results results/items.toml
 
-verdicts.json is a list of objects, one an item of the paper, all fields required:
-
-    [{"title": "Figure 2: R_k against depth, VGGs on CIFAR-10",
-      "picture": "fig2/fig2.png",
-      "caption": "What is shown, of which networks.",
-      "command": "python -m launch.reproduce fig2 --preset=cpu",
-      "verdict": "partly",
-      "rows": [{"what": "R_k at the output", "paper": "below 0.1", "ours": "0.12 ± 0.01"}]}]
-
-`picture` is relative to the json file, png or svg, or null; `verdict` is reproduced, partly, not,
-or beyond (what the paper does not show); `rows` may be empty. Texts are plain, not HTML.
-Pictures are embedded: the page needs no other file.
+writes beside items.toml README.md (a table of the paper's items, with verdicts), provenance.md
+(where the files come from), FOLDER/README.md (a page an item) and report.html (all on one page,
+pictures embedded: it needs no other file); and, in the README.md of the folder above, what stands
+between the comments `report_pages.BLOCK_BEGIN` and `BLOCK_END`, if it has them. What the two files
+hold: `cnnpool.figures.report_items`, `cnnpool.figures.report_provenance`.
 """
 
 import base64
 from collections.abc import Sequence
 from html import escape
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from cnnpool.atomic_write import write_text
-from cnnpool.figures import report_page
+from cnnpool.figures import report_page, report_pages
+from cnnpool.figures.report_folder import ResultsFolder
+from cnnpool.figures.report_items import VERDICTS, Item
+from cnnpool.figures.report_text import html, inline
 
 TITLE = "How deep CNNs lose spatial information: what was reproduced"
-VERDICTS = {
-    "reproduced": "reproduced",
-    "partly": "partly reproduced",
-    "not": "not reproduced",
-    "beyond": "beyond the paper",
-}
 MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
-class Row(NamedTuple):
-    """One number or claim, the paper's beside ours."""
-
-    what: str
-    paper: str
-    ours: str
-
-
-class Entry(NamedTuple):
-    """One item of the report.
-
-    Attributes:
-      title: "Figure 2: R_k against depth".
-      picture: png or svg, or None.
-      caption: what is shown.
-      command: that makes it.
-      verdict: a key of `VERDICTS`.
-      rows: ours against the paper's.
-    """
-
-    title: str
-    picture: Path | None
-    caption: str
-    command: str
-    verdict: str
-    rows: tuple[Row, ...]
-
-
-def read_entries(path: Path) -> list[Entry]:
-    """The entries of a verdicts.json.
-
-    Raises:
-      FileNotFoundError: if it is not there.
-      ValueError: if it is no JSON, or an entry lacks a field or has a wrong one.
-    """
-    try:
-        found = json.loads(path.read_text("utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
-    if not isinstance(found, list) or not found:
-        raise ValueError(f"{path}: expected a list of entries, one an item of the paper")
-    return [
-        _entry(fields, f"{path}, entry {n}", path.parent) for n, fields in enumerate(found, start=1)
-    ]
-
-
-def _entry(fields: Any, where: str, folder: Path) -> Entry:
-    _check_fields(fields, Entry._fields, where)
-    for name in ("title", "caption", "command", "verdict"):
-        _check_text(fields[name], f"{where}: {name}")
-    if fields["verdict"] not in VERDICTS:
-        raise ValueError(
-            f"{where}: verdict is {fields['verdict']!r}; expected {', '.join(VERDICTS)}"
-        )
-    if fields["picture"] is not None:
-        _check_text(fields["picture"], f"{where}: picture")
-    if not isinstance(fields["rows"], list):
-        raise ValueError(f"{where}: rows must be a list, got {fields['rows']!r}")
-    for n, row in enumerate(fields["rows"], start=1):
-        _check_fields(row, Row._fields, f"{where}, row {n}")
-        for name in Row._fields:
-            _check_text(row[name], f"{where}, row {n}: {name}")
-    picture = None if fields["picture"] is None else folder / fields["picture"]
-    rows = tuple(Row(**row) for row in fields["rows"])
-    return Entry(**fields | {"picture": picture, "rows": rows})
-
-
-def _check_fields(fields: Any, names: Sequence[str], where: str) -> None:
-    if not isinstance(fields, dict) or set(fields) != set(names):
-        got = ", ".join(map(str, fields)) if isinstance(fields, dict) else repr(fields)
-        raise ValueError(f"{where}: expected the fields {', '.join(names)}; got {got}")
-
-
-def _check_text(value: Any, where: str) -> None:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where} must be text, got {value!r}")
-
-
-def write_report(entries: Sequence[Entry], out: Path) -> None:
-    """Writes the page.
+def generated(items_file: Path, *, html_file: Path | None = None) -> dict[Path, str]:
+    """Every page with its text.
 
     Args:
-      entries: in the order of the page.
-      out: the HTML file.
+      items_file: items.toml; provenance.toml lies beside it.
+      html_file: report.html, if not beside it.
 
     Raises:
-      ValueError: if a picture is neither png nor svg.
-      FileNotFoundError: if a picture is not there.
+      ValueError: if one of the two files is wrong, or a picture neither png nor svg.
+      FileNotFoundError: if a file is not there that an item names.
     """
-    anchors = [f"item{n}" for n in range(1, len(entries) + 1)]
-    page = report_page.PAGE.substitute(
+    folder = ResultsFolder(items_file)
+    root = folder.root
+    for item in folder.items:
+        _refuse_absent(folder, item)
+    pages = {
+        root / "README.md": report_pages.overview(folder),
+        root / "provenance.md": report_pages.provenance(folder),
+        html_file or root / report_pages.HTML: page(folder),
+    }
+    for item in folder.items:
+        pages[root / report_pages.page_of(item)] = report_pages.item_page(folder, item)
+    readme = root.resolve().parent / "README.md"
+    if readme.is_file() and report_pages.BLOCK_BEGIN in readme.read_text("utf-8"):
+        block = report_pages.verdicts_block(folder, root.resolve().name)
+        pages[readme] = report_pages.with_block(readme.read_text("utf-8"), block)
+    return pages
+
+
+def write(items_file: Path, *, html_file: Path | None = None) -> str:
+    """Writes every page; returns which item has which verdict, a line an item."""
+    for path, text in generated(items_file, html_file=html_file).items():
+        write_text(path, text)
+    return summary(ResultsFolder(items_file).items)
+
+
+def summary(items: Sequence[Item]) -> str:
+    """Which item has which verdict, a line an item."""
+    return "\n".join(f"{VERDICTS[item.verdict]:18s}{item.title}: {item.subject}" for item in items)
+
+
+def _refuse_absent(folder: ResultsFolder, item: Item) -> None:
+    for file in item.files:
+        if not (folder.root / file).is_file():
+            commands = "; ".join(folder.commands(item))
+            raise FileNotFoundError(f"{item.title}: no file {file}; make it with `{commands}`")
+
+
+def page(folder: ResultsFolder) -> str:
+    """report.html."""
+    anchors = [f"item{n}" for n in range(1, len(folder.items) + 1)]
+    overviews = [_overview_row(folder, *pair) for pair in zip(folder.items, anchors, strict=True)]
+    sections = [_section(folder, *pair) for pair in zip(folder.items, anchors, strict=True)]
+    lossy = any(folder.is_of_lossy_images(item) for item in folder.items)
+    note = f"{report_pages.MARK} Some networks were {report_pages.LOSSY_NOTE}" if lossy else ""
+    return report_page.PAGE.substitute(
         title=escape(TITLE),
         style=report_page.STYLE,
-        overview="\n".join(map(_overview_row, entries, anchors)),
-        sections="\n".join(map(_section, entries, anchors)),
-    )
-    write_text(out, page)
-
-
-def _overview_row(entry: Entry, anchor: str) -> str:
-    return report_page.OVERVIEW_ROW.substitute(_common(entry, anchor))
-
-
-def _section(entry: Entry, anchor: str) -> str:
-    rows = "\n".join(report_page.ROW.substitute(_escaped(row._asdict())) for row in entry.rows)
-    return report_page.SECTION.substitute(
-        _common(entry, anchor),
-        figure=report_page.FIGURE.substitute(image=_image(entry), caption=escape(entry.caption)),
-        table=report_page.TABLE.substitute(rows=rows) if rows else "",
-        command=escape(entry.command),
+        overview="\n".join(overviews),
+        note=f"<p>{escape(note)}</p>" if note else "",
+        sections="\n".join(sections),
     )
 
 
-def _common(entry: Entry, anchor: str) -> dict[str, str]:
-    fields = {"title": entry.title, "verdict": entry.verdict, "words": VERDICTS[entry.verdict]}
-    return {"anchor": anchor} | _escaped(fields)
+def _overview_row(folder: ResultsFolder, item: Item, anchor: str) -> str:
+    return report_page.OVERVIEW_ROW.substitute(_common(folder, item, anchor))
 
 
-def _escaped(texts: dict[str, str]) -> dict[str, str]:
-    return {name: escape(text) for name, text in texts.items()}
-
-
-def _image(entry: Entry) -> str:
-    if entry.picture is None:
-        return ""
-    if entry.picture.suffix not in MEDIA_TYPES:
-        raise ValueError(f"{entry.title}: expected a png or svg picture, got {entry.picture}")
-    if not entry.picture.is_file():
-        raise FileNotFoundError(
-            f"{entry.title}: no picture {entry.picture}; make it with `{entry.command}`"
+def _section(folder: ResultsFolder, item: Item, anchor: str) -> str:
+    rows = "\n".join(
+        report_page.ROW.substitute(
+            what=inline(row.what), paper=inline(row.paper), ours=inline(row.ours)
         )
-    return report_page.IMAGE.substitute(
-        media=MEDIA_TYPES[entry.picture.suffix],
-        content=base64.b64encode(entry.picture.read_bytes()).decode(),
-        title=escape(entry.title),
+        for row in item.rows
+    )
+    pictures = [file for file in item.files if file.endswith(report_pages.PICTURES)]
+    images = "\n".join(_image(item, folder.root / file) for file in pictures)
+    return report_page.SECTION.substitute(
+        _common(folder, item, anchor),
+        claim=_part("The paper", item.claim),
+        figure=report_page.FIGURE.substitute(image=images, caption=inline(item.caption.strip())),
+        table=report_page.TABLE.substitute(rows=rows) if rows else "",
+        disagrees=_part(report_pages.remarks_heading(item), item.disagrees),
+        command=escape("\n".join(folder.commands(item))),
+        sources=_part(report_pages.NETWORKS, report_pages.networks_table(folder, item)),
     )
 
 
-def summary(entries: Sequence[Entry]) -> str:
-    """How many items have which verdict, a line an item."""
-    return "\n".join(f"{VERDICTS[entry.verdict]:18s}{entry.title}" for entry in entries)
+def _part(heading: str, text: str) -> str:
+    return f"<h3>{escape(heading)}</h3>\n{html(text)}" if text else ""
+
+
+def _common(folder: ResultsFolder, item: Item, anchor: str) -> dict[str, str]:
+    return {
+        "anchor": anchor,
+        "title": escape(f"{item.title}: {item.subject}"),
+        "verdict": item.verdict,
+        "words": escape(report_pages.verdict(folder, item)),
+    }
+
+
+def _image(item: Item, picture: Path) -> str:
+    return report_page.IMAGE.substitute(
+        media=MEDIA_TYPES[picture.suffix],
+        content=base64.b64encode(picture.read_bytes()).decode(),
+        title=escape(item.title),
+    )

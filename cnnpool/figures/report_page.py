@@ -8,6 +8,7 @@ body { margin: 0 auto; padding: 1rem; max-width: 60rem; background: #fff; color:
        font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.5rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 0 0 .5rem; }
+h3 { font-size: 1rem; margin: 1rem 0 0; }
 section { border-top: 1px solid #bbb; margin-top: 2rem; padding-top: 1.25rem; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; display: block; }
@@ -25,6 +26,7 @@ pre { background: #f4f4f4; padding: .6rem; font-size: .85rem;
 .partly { color: #6b4500; background: #fdf3df; }
 .not { color: #8c2f00; background: #fcebe3; }
 .beyond { color: #1d3f72; background: #e8eef8; }
+.open { color: #444; background: #eee; }
 a { color: #00508a; }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
@@ -50,6 +52,7 @@ PAGE = Template("""<!DOCTYPE html>
 $overview
 </tbody>
 </table></div>
+$note
 $sections
 </body>
 </html>
@@ -63,9 +66,13 @@ OVERVIEW_ROW = Template(
 SECTION = Template("""<section id="$anchor">
 <h2>$title</h2>
 <p><span class="verdict $verdict">$words</span></p>
+$claim
 $figure
 $table
+$disagrees
+<h3>Command</h3>
 <pre>$command</pre>
+$sources
 </section>""")
 
 FIGURE = Template("<figure>$image<figcaption>$caption</figcaption></figure>")

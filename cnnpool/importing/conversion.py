@@ -13,8 +13,8 @@ import numpy as np
 from cnnpool import models
 from cnnpool.data import preparation
 from cnnpool.importing import torchvision_names
-from cnnpool.importing.pth import StateDictError
 from cnnpool.importing.state_dict import StateDict
+from cnnpool.importing.unpickling import StateDictError
 from cnnpool.training.image_step import Variables
 
 SIZE = 224  # pixels a side

@@ -1,19 +1,17 @@
 """Reads what `torch.save` wrote, without torch and without running any code of the file.
 
-A .pth file is a pickle that may call any function. Here it may ask for tensors, their storages and
-plain containers; whatever else it names is never looked up, and an object that does nothing stands
-for it (`cnnpool.importing.stand_ins`). Tensors are described while the pickle is read, and built
-from the bytes behind it afterwards. Both formats are read: zip archives (since PyTorch 1.6) and the
-older sequence of pickles followed by the storages.
+A .pth file is a pickle that may ask for tensors, their storages and plain containers; of all else
+an object that does nothing stands for it (`cnnpool.importing.unpickling`). Tensors are described
+while the pickle is read, and built from the bytes behind it afterwards. Both formats are read: zip
+archives (since PyTorch 1.6) and the older sequence of pickles followed by the storages.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import io
 import math
 from pathlib import Path
-import pickle
 import struct
 from typing import Any
 import zipfile
@@ -21,8 +19,8 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-from cnnpool.errors import CnnpoolError
-from cnnpool.importing.stand_ins import is_stand_in, stand_in
+from cnnpool.importing.stand_ins import is_stand_in
+from cnnpool.importing.unpickling import Known, StateDictError, Unpickler, replaced
 
 _ELEMENTS: dict[str, Any] = {
     "DoubleStorage": np.float64,
@@ -38,10 +36,6 @@ _ELEMENTS: dict[str, Any] = {
 }
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
-
-
-class StateDictError(CnnpoolError):
-    """A file of parameters cannot be read, or does not fit the network."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,40 +80,22 @@ def read(path: Path) -> Any:
         ) from error
 
 
-def _unwanted(label: str) -> StateDictError:
-    return StateDictError(
-        f"its pickle asks for {label}; expected tensors, in dicts and lists. Save the state_dict: "
-        "torch.save(model.state_dict(), FILE)"
-    )
-
-
-class _Unpickler(pickle.Unpickler):
-    """Builds containers, and descriptions of tensors; refuses every other name, or stands in."""
+class _Unpickler(Unpickler):
+    """Reads descriptions of tensors, and of the storages that they lie in."""
 
     def __init__(self, file: Any, *, stand_ins: bool = False):
-        super().__init__(file, encoding="utf-8")
+        expected = (
+            "tensors, in dicts and lists. Save the state_dict: torch.save(model.state_dict(), FILE)"
+        )
+        super().__init__(file, _known(), expected=expected, stand_ins=stand_ins)
         self.storages: dict[str, _Storage] = {}
-        self._stand_ins = stand_ins
-        self._asked: list[str] = []  # names that are stood in for
 
     def described(self) -> Any:
         """The object; StateDictError if it is none of tensors, in containers that are known."""
         found = self.load()
-        if self._asked and (not self.storages or is_stand_in(found)):
-            raise _unwanted(self._asked[0])
+        if self.asked and (not self.storages or is_stand_in(found)):
+            raise self.unwanted(self.asked[0])
         return found
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if module in ("torch", "torch.storage") and name in _ELEMENTS:
-            return np.dtype(_ELEMENTS[name])
-        if (rebuild := _REBUILD.get(f"{module}.{name}")) is not None:
-            return rebuild
-        if not self._stand_ins:
-            raise _unwanted(f"{module}.{name}")
-        self._asked.append(f"{module}.{name}")
-        return stand_in(module, name)
 
     def persistent_load(self, pid: Any) -> Any:
         if is_stand_in(pid[1]):  # numbers of a kind that is not read, or the class of a module
@@ -159,13 +135,20 @@ def _rebuild_from_type(function: Any, kind: Any, arguments: Any, _attributes: An
     return stand_in("torch._tensor", f"_rebuild_from_type_v2 as {label}")()
 
 
-_REBUILD: dict[str, Callable[..., Any]] = {
-    "torch._utils._rebuild_tensor": _rebuild_tensor,
-    "torch._utils._rebuild_tensor_v2": _rebuild_tensor,
-    "torch._utils._rebuild_parameter": lambda tensor, *_: tensor,
-    "torch._utils._rebuild_parameter_with_state": lambda tensor, *_: tensor,
-    "torch._tensor._rebuild_from_type_v2": _rebuild_from_type,
-}
+def _known() -> Known:
+    elements = {
+        (module, name): np.dtype(kind)
+        for module in ("torch", "torch.storage")
+        for name, kind in _ELEMENTS.items()
+    }
+    return elements | {
+        ("collections", "OrderedDict"): OrderedDict,
+        ("torch._utils", "_rebuild_tensor"): lambda *args: _rebuild_tensor(*args),
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *args: _rebuild_tensor(*args),
+        ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,
+        ("torch._utils", "_rebuild_parameter_with_state"): lambda tensor, *_: tensor,
+        ("torch._tensor", "_rebuild_from_type_v2"): lambda *args: _rebuild_from_type(*args),
+    }
 
 
 def _checked(tensor: _Tensor) -> _Tensor:
@@ -242,18 +225,12 @@ def _built(
             held[storage.key] = np.frombuffer(raw, storage.dtype)
         return held[storage.key]
 
-    def build(value: Any) -> Any:
-        if isinstance(value, _Tensor):
-            start = numbers(value.storage)[value.offset :]
-            strides = [s * start.itemsize for s in value.strides]
-            if not math.prod(value.shape):
-                return np.empty(value.shape, start.dtype)
-            view = np.lib.stride_tricks.as_strided(start, value.shape, strides, writeable=False)
-            return np.asarray(-view) if value.negative else view  # numpy makes a scalar of none
-        if isinstance(value, Mapping):
-            return {name: build(item) for name, item in value.items()}
-        if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-            return [build(item) for item in value]
-        return value
+    def build(tensor: _Tensor) -> np.ndarray:
+        start = numbers(tensor.storage)[tensor.offset :]
+        strides = [s * start.itemsize for s in tensor.strides]
+        if not math.prod(tensor.shape):
+            return np.empty(tensor.shape, start.dtype)
+        view = np.lib.stride_tricks.as_strided(start, tensor.shape, strides, writeable=False)
+        return np.asarray(-view) if tensor.negative else view  # numpy makes a scalar of none
 
-    return build(described)
+    return replaced(described, _Tensor, build)

@@ -10,8 +10,8 @@ import numpy as np
 import safetensors.numpy
 
 from cnnpool.importing import pth
-from cnnpool.importing.pth import StateDictError
 from cnnpool.importing.stand_ins import is_stand_in
+from cnnpool.importing.unpickling import StateDictError
 
 StateDict = dict[str, np.ndarray]
 

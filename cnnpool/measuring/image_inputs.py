@@ -1,6 +1,7 @@
 """The images that deep networks are measured on: clean, deformed, and with noise."""
 
 from collections.abc import Iterator
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -11,10 +12,12 @@ import numpy as np
 from cnnpool.data.images import MeasurementData
 from cnnpool.diffeomorphisms import temperature
 from cnnpool.measuring.image_settings import Settings
+from cnnpool.noise import WHITE, refuse_impossible_kind
 from cnnpool.perturbation import Inputs, perturb, refuse_same
 
 # Training splits the plain key of a seed; any constant keeps measurements off those keys.
 _KEY_CONSTANT = 20210604
+OWN = "own"
 
 
 class MeasurementKeys(NamedTuple):
@@ -38,7 +41,7 @@ def check(data: MeasurementData, settings: Settings) -> None:
 
     Raises:
       ValueError: if there are too few images, they are not square or all the same, or a
-        diffeomorphism is impossible or not the data's own.
+        diffeomorphism or kind of noise is impossible or not the data's own.
     """
     images = data.test.images[chosen_images(settings, len(data.test.labels))]
     refuse_same(images)
@@ -50,6 +53,8 @@ def check(data: MeasurementData, settings: Settings) -> None:
         raise ValueError(
             f"diffeomorphisms are of square images, got {height} x {width} pixels; crop the images"
         )
+    for kind in settings.noise:
+        refuse_impossible_kind(kind, images.shape[-1])
     for delta, cutoff in settings.fields:
         temperature(delta, size=height, cutoff=cutoff)
 
@@ -75,26 +80,48 @@ def clean_images(data: MeasurementData, settings: Settings) -> Float[Array, "ima
     return data.normalize(measurement_keys(settings.seed).image_noise, data.test.images[chosen])
 
 
-def deformations(data: MeasurementData, settings: Settings) -> Iterator[tuple[float, int, Inputs]]:
-    """(delta, cutoff, inputs) of every kind of diffeomorphism; NaN and 0 for a data set's own."""
+class Perturbation(NamedTuple):
+    """What was done to the images.
+
+    Attributes:
+      delta: nominal displacement of the diffeomorphism, pixels; NaN for a data set's own.
+      cutoff: its cut-off; 0 for a data set's own.
+      noise: kind of noise; "own" for a data set's own.
+    """
+
+    delta: float
+    cutoff: int
+    noise: str
+
+    @property
+    def label(self) -> str:
+        """In names of finished parts; of white noise as it was when there was no other."""
+        shown = "" if self.noise in (WHITE, OWN) else f" {self.noise}"
+        return f"{self.delta} {self.cutoff}{shown}"
+
+
+def perturbations(
+    data: MeasurementData, settings: Settings
+) -> Iterator[tuple[Perturbation, Inputs]]:
+    """All kinds of diffeomorphism and noise, and the images under each."""
     keys = measurement_keys(settings.seed)
     clean = clean_images(data, settings)
     if data.own_perturbations is not None:
         chosen = chosen_images(settings, len(data.test.labels))
         perturbed = data.own_perturbations(keys.diffeomorphism, settings.draws, chosen)
-        yield float("nan"), 0, Inputs(clean, *perturbed)
+        yield Perturbation(float("nan"), 0, OWN), Inputs(clean, *perturbed)
         return
-    for delta, cutoff in settings.fields:
-        yield (
-            delta,
-            cutoff,
-            perturb(
-                clean,
-                keys.diffeomorphism,
-                keys.noise,
-                delta=delta,
-                cutoff=cutoff,
-                interpolation=settings.interpolation,
-                draws=settings.draws,
-            ),
+    for delta, cutoff, noise in itertools.product(
+        settings.deltas, settings.cutoffs, settings.noise
+    ):
+        inputs = perturb(
+            clean,
+            keys.diffeomorphism,
+            keys.noise,
+            delta=delta,
+            cutoff=cutoff,
+            interpolation=settings.interpolation,
+            draws=settings.draws,
+            noise=noise,
         )
+        yield Perturbation(delta, cutoff, noise), inputs

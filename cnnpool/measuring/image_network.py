@@ -134,8 +134,9 @@ def with_frozen_statistics(
 ) -> Variables:
     """The network with the clean images' batch statistics, computed once and frozen.
 
-    At initialization running averages mean nothing (protocol, section 3). Every layer is
-    normalized by its statistics over all images, and keeps them, the variance unbiased.
+    At initialization running averages mean nothing, and after a shuffle they are those of another
+    network (protocol, section 3). Every layer is normalized by its statistics over all images, and
+    keeps them, the variance unbiased.
 
     Args:
       model: of the network.
@@ -150,7 +151,7 @@ def with_frozen_statistics(
 def with_own_statistics(model: Any, variables: Variables, inputs: Inputs) -> Variables:
     """The network with a set of batch statistics for x, each tau(x) and each x + eta.
 
-    As the authors' program normalizes at initialization.
+    As the authors' program normalizes in training mode.
 
     Args:
       model: of the network.
@@ -183,7 +184,6 @@ def moments(
     inputs: Inputs,
     *,
     untrained: bool,
-    own_statistics: bool = False,
     batch_size: int,
     on_batch: Callable[[int], Any] | None = None,
     original: Mapping[str, ImageMoments] | None = None,
@@ -197,7 +197,6 @@ def moments(
       key: randomness of the transform.
       inputs: clean, deformed and noisy images.
       untrained: whether batch statistics are to be taken from the images.
-      own_statistics: from the clean, deformed and noisy ones each for its own, not from the clean.
       batch_size: images whose activations are held at once; 0: as many as fit.
       on_batch: told the number of images after every call of the compiled program.
       original: of the network as it is, on the same images; units in front of the first layer
@@ -206,14 +205,14 @@ def moments(
     changed = image_transforms.transform_variables(transform, variables, key)
     same: dict[str, ImageMoments] = {}
     worth_it = inputs.clean.size >= WORTH_COMPILING
-    if original and worth_it and transform != image_transforms.MEAN_ACTIVATIONS:
+    if original and worth_it and not image_transforms.changes_all_units(transform):
         same = {name: original[name] for name in _unchanged(variables, changed, list(original))}
     left_out = frozenset(same)
-    if untrained and own_statistics and changed.batch_stats:
+    if transform == image_transforms.OWN_STATISTICS and changed.batch_stats:
         with_statistics = with_own_statistics(model, changed, inputs)
         plain = features_by_copy(model, with_statistics, left_out=left_out)
     else:
-        if untrained:
+        if untrained or image_transforms.recalibrates(transform):
             changed = with_frozen_statistics(model, changed, inputs.clean)
         plain = features(model, changed, left_out=left_out, rescaled=True)
     shown = image_transforms.transform_features(transform, plain)

@@ -1,6 +1,6 @@
 """Sensitivities and spectra of all networks of a deep run, as labelled arrays."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import functools
 import itertools
 import sys
@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import warnings
 
 import jax
-from jaxtyping import Float
 import numpy as np
 from tqdm import tqdm
 
@@ -17,7 +16,7 @@ from cnnpool import distributed, results
 from cnnpool.data.images import MeasurementData
 from cnnpool.diffeomorphisms import natural_flags
 from cnnpool.measuring import image_network, image_spectra, image_transforms, units
-from cnnpool.measuring.image_inputs import deformations, measurement_keys
+from cnnpool.measuring.image_inputs import OWN, Perturbation, measurement_keys, perturbations
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
 from cnnpool.moments import ImageMoments
@@ -27,7 +26,6 @@ from cnnpool.sensitivity import Sensitivity, sensitivities
 from cnnpool.training.image_step import Variables
 
 Moments = dict[str, ImageMoments]
-_SHUFFLED = tuple(f"{name}_shuffle_sd" for name in "DGR")
 _UNDEFINED = Share(float("nan"), float("nan"))
 
 
@@ -48,19 +46,18 @@ class Network(NamedTuple):
 
 
 class Field(NamedTuple):
-    """What is measured of one network with one kind of diffeomorphism.
+    """What is measured of one network under one perturbation.
 
     Attributes:
-      sensitivities: of every unit under every transform, mean over shuffles.
-      spread: standard deviations of D, G, R over shuffles; NaN for fewer than two.
-      share: spatial share of the fall of R from the first layer to the last.
-      layer_shares: of the fall from the layer in front, by unit.
+      sensitivities: of every unit under every transform, one dict a shuffle.
+      shares: spatial share of the fall of R from the first layer to the last, by shuffle of all
+        layers.
+      layer_shares: of the fall from the layer in front, by shuffle and unit.
     """
 
-    sensitivities: dict[str, dict[str, Sensitivity]]
-    spread: dict[str, dict[str, Float[np.ndarray, "3"]]]
-    share: Share
-    layer_shares: dict[str, Share]
+    sensitivities: dict[str, list[dict[str, Sensitivity]]]
+    shares: dict[str, Share]
+    layer_shares: dict[str, dict[str, Share]]
 
 
 def measure(
@@ -84,20 +81,20 @@ def measure(
       journal: keeps what is finished, where it is to outlive an interruption.
       random_power: of filters before training, see `image_spectra`.
     """
+    _say_what_is_equivalent(networks[0].variables, transforms)
     fields: list[list[Field]] = []
-    kinds: list[tuple[float, int]] = []
+    kinds: list[Perturbation] = []
     repeats = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
     own = data.own_perturbations is not None
-    total = settings.images * repeats * len(networks) * (1 if own else len(settings.fields))
+    total = settings.images * repeats * len(networks)
+    total *= 1 if own else len(settings.fields) * len(settings.noise)
     with _progress_bar(total) as bar:
-        for delta, cutoff, inputs in deformations(data, settings):
-            kinds.append((delta, cutoff))
+        for kind, inputs in perturbations(data, settings):
+            kinds.append(kind)
             fields.append([])
             for network in networks:
-                kept = functools.partial(_kept, journal, f"{delta} {cutoff}")
-                found = dict(
-                    _under_transforms(model, network, transforms, settings, inputs, kept, bar)
-                )
+                kept = functools.partial(_kept, journal, kind.label)
+                found = _under_transforms(model, network, transforms, settings, inputs, kept, bar)
                 fields[-1].append(_field(network, found))
     arrays = _arrays(networks, transforms, kinds, fields)
     if not own:
@@ -108,6 +105,18 @@ def measure(
         shape=tuple(len(axis) for axis in _axes(networks)),
         random_power=random_power,
     )
+
+
+def _say_what_is_equivalent(variables: Variables, transforms: Sequence[str]) -> None:
+    """Prints which transforms do the same as others to a network without batch normalization."""
+    for name in transforms:
+        same = image_transforms.equivalent(name, variables)
+        if same != name and distributed.is_first():
+            tqdm.write(
+                f"{name}: the network has no batch normalization, so there are no statistics to "
+                f"take; its numbers are those of {same}",
+                file=sys.stderr,
+            )
 
 
 def _progress_bar(total: int) -> tqdm:
@@ -133,33 +142,40 @@ def _under_transforms(
     inputs: Inputs,
     kept: Callable[[str, Callable[[], Moments]], Moments],
     bar: tqdm,
-) -> Iterator[tuple[str, list[Moments]]]:
+) -> dict[str, list[Moments]]:
     """The moments of one network under every transform, a list over shuffles."""
     own = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
-    original: Moments | None = None
+    found: dict[str, list[Moments]] = {}
+
+    def measured(transform: str, number: int) -> Moments:
+        compute = functools.partial(
+            image_network.moments,
+            model,
+            network.variables,
+            transform,
+            jax.random.fold_in(own, number),
+            inputs,
+            untrained=network.untrained,
+            batch_size=settings.batch_size,
+            on_batch=functools.partial(_after_batch, bar),
+            original=found.get(image_transforms.NONE, [None])[0],
+        )
+        return kept(f"seed {network.seed} {network.stage} {transform} {number}", compute)
+
     for transform in transforms:
-        random = image_transforms.is_random(transform)
-        moments = []
-        for number in range(settings.shuffles if random else 1):
-            compute = functools.partial(
-                image_network.moments,
-                model,
-                network.variables,
-                transform,
-                jax.random.fold_in(own, number),
-                inputs,
-                untrained=network.untrained,
-                own_statistics=settings.own_statistics,
-                batch_size=settings.batch_size,
-                on_batch=functools.partial(_after_batch, bar),
-                original=original,
-            )
-            name, before = f"seed {network.seed} {network.stage} {transform} {number}", bar.n
-            moments.append(kept(name, compute))
+        same = image_transforms.equivalent(
+            transform, network.variables, untrained=network.untrained
+        )
+        count = settings.shuffles if image_transforms.is_random(transform) else 1
+        done = found.get(same, [])
+        for number in range(len(done), count):
+            before = bar.n
+            done = [*done, measured(same, number)]
             bar.update(before + settings.images - bar.n)  # what was there from an earlier start
-        if transform == image_transforms.NONE:
-            original = moments[0]
-        yield transform, moments
+        if same in found:
+            bar.update(settings.images * count)
+        found[same] = found[transform] = done
+    return found
 
 
 def _after_batch(bar: tqdm, images: int) -> None:
@@ -169,96 +185,109 @@ def _after_batch(bar: tqdm, images: int) -> None:
 
 
 def _field(network: Network, found: Mapping[str, list[Moments]]) -> Field:
-    values, spread = {}, {}
+    values = {}
     for transform, shuffles in found.items():
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            each = [sensitivities(moments) for moments in shuffles]
+            values[transform] = [sensitivities(moments) for moments in shuffles]
         for text in dict.fromkeys(str(warning.message) for warning in caught):
             text = f"seed {network.seed}, {network.stage}, {transform}: {text}"
             if distributed.is_first():
                 tqdm.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
-        values[transform] = {
-            unit: Sensitivity(*np.mean([one[unit] for one in each], axis=0).tolist())
-            for unit in each[0]
-        }
-        spread[transform] = {
-            unit: np.std([one[unit][:3] for one in each], axis=0, ddof=1)
-            if len(each) > 1
-            else np.full(3, np.nan)
-            for unit in each[0]
-        }
-    return Field(values, spread, *_budget(found))
+    budgets = {name: _budget(found, name) for name in _budgeted(list(found))}
+    shares = {name: share for name, (share, _) in budgets.items()}
+    return Field(values, shares, {name: by_layer for name, (_, by_layer) in budgets.items()})
 
 
-def _budget(found: Mapping[str, list[Moments]]) -> tuple[Share, dict[str, Share]]:
-    """Spatial shares, where the network was measured as it is and shuffled."""
-    if not {image_transforms.NONE, image_transforms.SHUFFLE} <= found.keys():
-        return _UNDEFINED, {}
-    (original,), shuffled = found[image_transforms.NONE], found[image_transforms.SHUFFLE]
+def _budgeted(transforms: Sequence[str]) -> list[str]:
+    """The shuffles of which a pooling budget can be made: of all layers, beside the original."""
+    there = image_transforms.NONE in transforms
+    return [name for name in image_transforms.SHUFFLES if there and name in transforms]
+
+
+def _budget(found: Mapping[str, list[Moments]], shuffle: str) -> tuple[Share, dict[str, Share]]:
+    """Spatial shares of a network, from end to end and by unit."""
+    (original,), shuffled = found[image_transforms.NONE], found[shuffle]
     layers = [
         unit for unit, depth in zip(original, units.depths(list(original)), strict=True) if depth
     ]
 
-    def between(first: str, last: str) -> Share:
+    def between(first: str, last: str, *, least_decades: float = 0.0) -> Share:
         pairs = [(moments[first], moments[last]) for moments in shuffled]
-        return spatial_share((original[first], original[last]), pairs)
+        both = original[first], original[last]
+        return spatial_share(both, pairs, least_decades=least_decades)
 
     steps = {last: between(first, last) for first, last in itertools.pairwise(layers)}
-    return between(layers[0], layers[-1]), steps
+    return between(layers[0], layers[-1], least_decades=results.LEAST_FALL), steps
 
 
 def _arrays(
     networks: Sequence[Network],
     transforms: Sequence[str],
-    kinds: Sequence[tuple[float, int]],
+    kinds: Sequence[Perturbation],
     fields: Sequence[Sequence[Field]],
 ) -> dict[str, tuple]:
-    """Sensitivities and shares; the dimensions delta and cutoff are left out for own moves."""
+    """Sensitivities and shares; own moves have no dimensions delta, cutoff and noise."""
     seeds, stages = _axes(networks)
-    names = list(fields[0][0].sensitivities[transforms[0]])
-    deltas, cutoffs = (list(dict.fromkeys(values)) for values in zip(*kinds, strict=True))
-    own = bool(np.isnan(deltas[0]))
-    inner = () if own else ("delta", "cutoff")
-    shape = () if own else (len(deltas), len(cutoffs))
+    names = list(fields[0][0].sensitivities[transforms[0]][0])
+    shuffles = max(len(fields[0][0].sensitivities[name]) for name in transforms)
+    axes = {} if kinds[0].noise == OWN else _perturbation_axes(kinds)
+    shape = tuple(len(values) for values in axes.values())
 
     def gather(value, *between: str) -> tuple[tuple[str, ...], np.ndarray]:
-        """From (delta and cutoff, seed and stage, ...) to (seed, stage, ..., delta, cutoff)."""
+        """From (perturbation, network, ...) to (seed, stage, ..., delta, cutoff, noise)."""
         cells = np.array([[value(one) for one in row] for row in fields], np.float64)
         last = np.moveaxis(cells, 0, -1)
         last = last.reshape(len(seeds), len(stages), *last.shape[1:-1], *shape)
-        return ("seed", "stage", *between, *inner), last
+        return ("seed", "stage", *between, *axes), last
 
-    def by_unit(pick):
-        return gather(
-            lambda one: [[pick(one, t, unit) for unit in names] for t in transforms],
-            "transform",
-            "layer",
-        )
+    def by_shuffle(field: Field, transform: str, name: str) -> list[list[float]]:
+        there = field.sensitivities[transform]
+        rows = [[getattr(one[unit], name) for unit in names] for one in there]
+        return rows + [[np.nan] * len(names)] * (shuffles - len(there))
 
     depths = [depth or np.nan for depth in units.depths(names)]
     arrays: dict[str, tuple] = {
         "layer": ("layer", names),
         "depth": ("layer", np.array(depths, float)),
         "transform": ("transform", list(transforms)),
+        "shuffle": ("shuffle", list(range(shuffles))),
     }
     for name in results.SENSITIVITIES:
-        arrays[name] = by_unit(lambda one, t, u, name=name: getattr(one.sensitivities[t][u], name))
-    for place, name in enumerate(_SHUFFLED):
-        arrays[name] = by_unit(lambda one, t, u, place=place: one.spread[t][u][place])
-    has_budget = {image_transforms.NONE, image_transforms.SHUFFLE} <= set(transforms)
-    for name, part in (
-        (("spatial_share", "value"), ("spatial_share_se", "se")) if has_budget else ()
-    ):
-        arrays[name] = gather(lambda one, part=part: getattr(one.share, part))
+        arrays[name] = gather(
+            lambda one, name=name: [by_shuffle(one, t, name) for t in transforms],
+            *("transform", "shuffle", "layer"),
+        )
+    if _budgeted(transforms):
+        arrays |= _shares(gather, transforms, names)
+    return arrays | {name: (name, values) for name, values in axes.items()}
+
+
+def _perturbation_axes(kinds: Sequence[Perturbation]) -> dict[str, list]:
+    """The values of delta, cutoff and noise, in their order."""
+    columns = zip(Perturbation._fields, zip(*kinds, strict=True), strict=True)
+    return {name: list(dict.fromkeys(values)) for name, values in columns}
+
+
+def _shares(
+    gather: Callable[..., tuple], transforms: Sequence[str], names: Sequence[str]
+) -> dict[str, tuple]:
+    """Spatial shares and their errors, NaN for what is no shuffle of all layers."""
+    arrays = {}
+    for name, part in (("spatial_share", "value"), ("spatial_share_se", "se")):
+        arrays[name] = gather(
+            lambda one, part=part: [
+                getattr(one.shares.get(t, _UNDEFINED), part) for t in transforms
+            ],
+            "transform",
+        )
         arrays[f"layer_{name}"] = gather(
             lambda one, part=part: [
-                getattr(one.layer_shares.get(unit, _UNDEFINED), part) for unit in names
+                [getattr(one.layer_shares.get(t, {}).get(u, _UNDEFINED), part) for u in names]
+                for t in transforms
             ],
-            "layer",
+            *("transform", "layer"),
         )
-    if not own:
-        arrays |= {"delta": ("delta", deltas), "cutoff": ("cutoff", cutoffs)}
     return arrays
 
 

@@ -18,8 +18,7 @@ class Settings:
       image_noise: whether images carry the noise of the training set, where it has some; also
         those that the test error is of.
       shuffles: random channel shuffles of each network.
-      own_statistics: whether, at initialization, batch normalization takes the statistics of the
-        clean, the deformed and the noisy images each for its own, as the authors' program does.
+      noise: kinds of noise, "white", "luma", "chroma"; see `cnnpool.noise`.
       seed: of the choice of images and of all other randomness.
       batch_size: images, deformed and noisy ones counted, whose activations a device holds at
         once; 0 takes as many as fit a gigabyte, on a CPU at most 75 a core.
@@ -32,7 +31,7 @@ class Settings:
     interpolation: str = "bilinear"
     image_noise: bool = True
     shuffles: int = 5
-    own_statistics: bool = False
+    noise: tuple[str, ...] = ("white",)
     seed: int = 0
     batch_size: int = 0
 
@@ -41,10 +40,10 @@ class Settings:
         for field, least in {"images": 2, "draws": 1, "shuffles": 1, "batch_size": 0}.items():
             if getattr(self, field) < least:
                 raise ValueError(f"--{field} must be at least {least}, got {getattr(self, field)}")
-        for field in ("deltas", "cutoffs"):
+        for field, what in {"deltas": "numbers", "cutoffs": "numbers", "noise": "kinds"}.items():
             values = getattr(self, field)
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"--{field} must be different numbers, got {values}")
+                raise ValueError(f"--{field} must be different {what}, got {values}")
         if not all(0 < delta < math.inf for delta in self.deltas):
             raise ValueError(f"--deltas must be displacements over 0 pixels, got {self.deltas}")
         if not all(cutoff >= 2 for cutoff in self.cutoffs):
@@ -61,6 +60,11 @@ class Settings:
                     f"--{field} is of max-entropy diffeomorphisms; this data has a diffeomorphism "
                     f"of its own, moves of its active pixels: leave out --{field}"
                 )
+        if self.noise != default.noise:
+            raise ValueError(
+                f"--noise={','.join(self.noise)} is for color images; this data has noise of its "
+                "own, and its images are gray, without chroma: leave out --noise"
+            )
 
     @property
     def fields(self) -> tuple[tuple[float, int], ...]:
@@ -71,6 +75,6 @@ class Settings:
         """All that can change a number; the batch size changes D, G, R by rounding alone."""
         record = dataclasses.asdict(self)
         del record["batch_size"]
-        if not self.own_statistics:  # as before there was a choice
-            del record["own_statistics"]
+        if self.noise == Settings().noise:  # as before there was a choice
+            del record["noise"]
         return record

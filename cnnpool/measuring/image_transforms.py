@@ -3,12 +3,19 @@
 | name | what |
 |---|---|
 | none | the network as it is |
-| channel_shuffle | input channels of all convolutions but the first are permuted |
-| channel_shuffle_image | of the first one too: the image's own channels (as the authors do) |
-| channel_shuffle:LAYER | of one convolution alone |
-| channel_shuffle_each | stands for channel_shuffle:LAYER with every convolution but the first |
+| channel_shuffle | the input channels of every convolution but the first are permuted |
+| channel_shuffle_image | those of the first one too: the image's own channels |
+| channel_shuffle_both | input and output channels of every convolution, the first one too |
+| channel_shuffle_recalibrated | channel_shuffle, then batch statistics from the clean images |
+| own_statistics | batch norm takes x, tau(x) and x + eta each with its own batch's statistics |
 | mean_channel_filters | every filter of a layer is its average filter |
 | mean_channel_activations | every activation is its average over channels |
+
+channel_shuffle, channel_shuffle_both and channel_shuffle_recalibrated can be of one convolution
+alone, as in channel_shuffle:conv03, or of every one in turn, as in channel_shuffle_each (of all
+but the first, or with channel_shuffle_both_each of all). The three shuffles are those of the
+protocol (section 3): the authors' program since June 2022, their first one, and the first with
+running averages that fit the shuffled network.
 """
 
 import re
@@ -17,16 +24,26 @@ from flax.traverse_util import flatten_dict
 from jax import Array
 from jaxtyping import Key
 
-from cnnpool.channels import matching_paths, mean_channel_filters, shuffle_channels
+from cnnpool import errors
+from cnnpool.channels import (
+    matching_paths,
+    mean_channel_filters,
+    shuffle_both_axes,
+    shuffle_channels,
+)
 from cnnpool.measuring.transforms import Params
 from cnnpool.moments import Features
 from cnnpool.sensitivity import mean_channel_activations
 from cnnpool.training.image_step import Variables
 
 NONE, SHUFFLE = "none", "channel_shuffle"
-WITH_IMAGE, EACH = "channel_shuffle_image", "channel_shuffle_each"
+WITH_IMAGE, BOTH, RECALIBRATED = (f"{SHUFFLE}_{kind}" for kind in ("image", "both", "recalibrated"))
+SHUFFLES = (SHUFFLE, BOTH, RECALIBRATED)
+OWN_STATISTICS = "own_statistics"
 MEAN_FILTERS, MEAN_ACTIVATIONS = "mean_channel_filters", "mean_channel_activations"
-NAMES = (NONE, SHUFFLE, WITH_IMAGE, f"{SHUFFLE}:LAYER", EACH, MEAN_FILTERS, MEAN_ACTIVATIONS)
+_PLAIN = (NONE, *SHUFFLES, WITH_IMAGE, OWN_STATISTICS, MEAN_FILTERS, MEAN_ACTIVATIONS)
+_EACH = {f"{kind}_each": kind for kind in SHUFFLES}
+NAMES = (*_PLAIN, *_EACH)  # and KIND:LAYER of `SHUFFLES`
 
 KERNELS = r"(?:.*/)?[^/]*conv[^/]*/kernel"
 DEPTHWISE = r"(?:.*/)?depthwise_conv/kernel"
@@ -37,7 +54,7 @@ _IMAGE_LAYER = r"params/conv01/.*"
 
 
 def parse(text: str, params: Params) -> tuple[str, ...]:
-    """Transform names from a comma-separated list; `channel_shuffle_each` is written out.
+    """Transform names from a comma-separated list; those of every layer are written out.
 
     Args:
       text: the list.
@@ -48,18 +65,28 @@ def parse(text: str, params: Params) -> tuple[str, ...]:
     """
     names: list[str] = []
     for name in (part.strip() for part in text.split(",")):
-        if name == EACH:
-            layers = [_layer(path) for path in matching_paths(params, _INNER_KERNELS)]
-            names += [f"{SHUFFLE}:{layer}" for layer in layers]
+        if name in _EACH:
+            names += _of_every_layer(_EACH[name], params)
             continue
-        if name.startswith(f"{SHUFFLE}:"):
+        refuse_unknown(name)
+        if name not in (NONE, OWN_STATISTICS, MEAN_ACTIVATIONS, MEAN_FILTERS):
             _pattern(name, params)
-        elif name not in NAMES:
-            raise ValueError(f"transform {name!r}: expected one of {', '.join(NAMES)}")
-        elif name not in (NONE, MEAN_ACTIVATIONS):
+        elif name == MEAN_FILTERS:
             matching_paths(params, _INNER_KERNELS)
         names.append(name)
     return tuple(dict.fromkeys(names))
+
+
+def refuse_unknown(name: str) -> None:
+    """Raises ValueError for what is no name of a transform of any network."""
+    kind, colon, layer = name.partition(":")
+    if not (kind in SHUFFLES and colon and layer):
+        errors.refuse_unknown(name, NAMES, "a transform")
+
+
+def _of_every_layer(kind: str, params: Params) -> list[str]:
+    pattern = KERNELS if kind == BOTH else _INNER_KERNELS
+    return [f"{kind}:{_layer(path)}" for path in matching_paths(params, pattern)]
 
 
 def is_random(name: str) -> bool:
@@ -67,8 +94,41 @@ def is_random(name: str) -> bool:
     return name.startswith(SHUFFLE)
 
 
+def recalibrates(name: str) -> bool:
+    """Whether batch statistics are taken from the clean images after the transform."""
+    return name.partition(":")[0] == RECALIBRATED
+
+
+def changes_all_units(name: str) -> bool:
+    """Whether a transform changes units in front of the first kernel that it changes."""
+    return name in (OWN_STATISTICS, MEAN_ACTIVATIONS) or recalibrates(name)
+
+
+def equivalent(name: str, variables: Variables, *, untrained: bool = False) -> str:
+    """The simplest transform that does the same to a network.
+
+    Without batch normalization there are no statistics to take; before training they are taken
+    from the clean images whatever the transform.
+
+    Args:
+      name: of a transform.
+      variables: of the network.
+      untrained: whether no step was made.
+
+    Returns:
+      Another name, or `name` itself.
+    """
+    has_none = not variables.batch_stats
+    if has_none and name == OWN_STATISTICS:
+        return NONE
+    needless = recalibrates(name) and (has_none or untrained)
+    return name.replace(RECALIBRATED, SHUFFLE, 1) if needless else name
+
+
 def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) -> Variables:
     """Parameters and batch statistics of one network after a transform.
+
+    Statistics from images, as `recalibrates` says, are not taken here.
 
     Args:
       name: of the transform.
@@ -77,7 +137,11 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
     """
     if is_random(name):
         pattern = _pattern(name, variables.params)
-        return variables._replace(params=_shuffled(variables.params, key, pattern))
+        if name.partition(":")[0] == BOTH:
+            params = shuffle_both_axes(variables.params, key, pattern=pattern)
+        else:
+            params = _shuffled(variables.params, key, pattern)
+        return variables._replace(params=params)
     if name == MEAN_FILTERS:
         both = {"params": variables.params, "batch_stats": variables.batch_stats}
         both = mean_channel_filters(both, pattern=_AVERAGED, image_layer=_IMAGE_LAYER)
@@ -103,17 +167,21 @@ def transform_features(name: str, features: Features) -> Features:
 
 
 def _pattern(name: str, params: Params) -> str:
-    """Of the kernels that a shuffle permutes."""
-    if name == SHUFFLE:
-        return _INNER_KERNELS
-    if name == WITH_IMAGE:
-        return KERNELS
-    layer = name.removeprefix(f"{SHUFFLE}:")
-    kernels = [path for path in flatten_dict(params, sep="/") if path == f"{layer}/kernel"]
-    if not kernels or not set(kernels) <= set(matching_paths(params, KERNELS)):
-        layers = ", ".join(_layer(path) for path in matching_paths(params, KERNELS))
+    """Of the kernels that a shuffle permutes.
+
+    Raises:
+      ValueError: if the network has no such kernels.
+    """
+    kind, _, layer = name.partition(":")
+    if not layer:
+        pattern = KERNELS if kind in (WITH_IMAGE, BOTH) else _INNER_KERNELS
+        matching_paths(params, pattern)
+        return pattern
+    convolutions = matching_paths(params, KERNELS)
+    if f"{layer}/kernel" not in convolutions:
+        layers = ", ".join(map(_layer, convolutions))
         raise ValueError(f"transform {name!r}: expected a convolution, one of {layers}")
-    return re.escape(kernels[0])
+    return re.escape(f"{layer}/kernel")
 
 
 def _layer(path: str) -> str:

@@ -35,8 +35,8 @@ def of_parts(record: str) -> str:
     fields = json.loads(record)
     if "settings" in fields:  # of deep networks
         del fields["transforms"]
-        for name in ("shuffles", "deltas", "cutoffs"):
-            del fields["settings"][name]
+        for name in ("shuffles", "deltas", "cutoffs", "noise"):
+            fields["settings"].pop(name, None)
     return json.dumps(fields, sort_keys=True)
 
 

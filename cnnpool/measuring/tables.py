@@ -1,21 +1,28 @@
 """What a measurement says, as text for a terminal."""
 
+import itertools
+
 import numpy as np
 import xarray as xr
 
+from cnnpool import results
+from cnnpool.measuring.image_transforms import SHUFFLES
+
 
 def layer_table(dataset: xr.Dataset) -> str:
-    """D, G, R of every layer, averaged over seeds, for each stage, transform and diffeomorphism.
+    """D, G, R of every layer, averaged over seeds, for each stage, transform and perturbation.
+
+    Of several random shuffles it is the mean of the logarithms.
 
     The error is the standard error over seeds, or the mean one over images for a
     single seed. Of deep networks one unit a layer is listed, as figures plot them.
     """
     lines = []
     seeds = dataset.sizes["seed"]
-    shown = dataset
+    shown = results.over_shuffles(dataset)
     if "test_loss" in dataset:
-        shown = dataset.isel(layer=dataset["depth"].notnull().values)
-    for kind, part in _diffeomorphisms(shown):
+        shown = shown.isel(layer=dataset["depth"].notnull().values)
+    for kind, part in _perturbations(shown):
         for stage in part["stage"].values:
             for transform in part["transform"].values:
                 cell = part.sel(stage=stage, transform=transform)
@@ -32,16 +39,20 @@ def layer_table(dataset: xr.Dataset) -> str:
     return "\n".join(lines).strip()
 
 
-def _diffeomorphisms(dataset: xr.Dataset):
-    """(words, part) of every delta and cut-off."""
+def _perturbations(dataset: xr.Dataset):
+    """(words, part) of every delta, cut-off and kind of noise."""
     if "delta" not in dataset.dims:
         yield "", dataset
         return
-    for delta in dataset["delta"].values:
-        for cutoff in dataset["cutoff"].values:
-            part = dataset.sel(delta=delta, cutoff=cutoff)
-            doubt = "" if bool(part["natural"]) else ", not natural: out of T_min..T_max"
-            yield f", delta {delta:g}, cut-off {cutoff}{doubt}", part
+    kinds = [str(kind) for kind in dataset["noise"].values] if "noise" in dataset.dims else [None]
+    for delta, cutoff, kind in itertools.product(
+        dataset["delta"].values, dataset["cutoff"].values, kinds
+    ):
+        part = dataset.sel(delta=delta, cutoff=cutoff)
+        part = part if kind is None else part.sel(noise=kind)
+        noise = "" if kind in (None, "white") else f", {kind} noise"
+        doubt = "" if bool(part["natural"]) else ", not natural: out of T_min..T_max"
+        yield f", delta {delta:g}, cut-off {cutoff}{noise}{doubt}", part
 
 
 def _mean_and_error(row: xr.Dataset, name: str) -> str:
@@ -54,19 +65,21 @@ def _mean_and_error(row: xr.Dataset, name: str) -> str:
 
 
 def budget_table(dataset: xr.Dataset) -> str:
-    """The spatial share of the fall of R, a line a seed, stage and diffeomorphism."""
+    """The spatial share of the fall of R, a line a seed, stage, shuffle and perturbation."""
     lines = [f"{'stage':10s}{'seed':>6s}   spatial share of the fall of log R (the rest: channels)"]
-    for kind, part in _diffeomorphisms(dataset):
-        for stage in part["stage"].values:
-            for seed in part["seed"].values:
-                cell = part.sel(stage=stage, seed=seed)
-                share, error = float(cell["spatial_share"]), float(cell["spatial_share_se"])
-                text = (
-                    "undefined: R does not fall by more than two standard errors"
-                    if np.isnan(share)
-                    else f"{share:.3f} ± {error:.3f}"
-                )
-                lines.append(f"{stage:10s}{seed:>6d}   {text}{kind}")
+    shuffles = [str(name) for name in dataset["transform"].values if name in SHUFFLES]
+    for kind, part in _perturbations(dataset):
+        for stage, shuffle, seed in itertools.product(
+            part["stage"].values, shuffles, part["seed"].values
+        ):
+            cell = part.sel(stage=stage, seed=seed, transform=shuffle)
+            share, error = float(cell["spatial_share"]), float(cell["spatial_share_se"])
+            text = (
+                f"undefined: R does not fall by more than {results.LEAST_FALL:g} decades"
+                if np.isnan(share)
+                else f"{share:.3f} ± {error:.3f}"
+            )
+            lines.append(f"{stage:10s}{seed:>6d}   {text}, {shuffle}{kind}")
     return "\n".join(lines)
 
 

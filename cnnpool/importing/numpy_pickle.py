@@ -1,0 +1,119 @@
+"""Reads pickles of numpy arrays without running any code of theirs.
+
+An array is pickled as an empty one, made by `_reconstruct`, and a state of its shape, its dtype
+and its bytes. Nothing of that goes to numpy's own functions: the state is kept as it stands, and
+checked before an array is made of it. Read are pickles of protocols 3 and 4, plain numbers only.
+"""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+
+from cnnpool.importing.unpickling import Known, StateDictError, Unpickler, replaced
+
+_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
+_NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
+_BYTE_ORDERS = ("<", ">", "|")
+_SHOWN = 80  # characters of what a pickle holds instead
+
+
+class _Dtype:
+    """What a pickle says of a dtype.
+
+    Attributes:
+      name: kind and bytes, "f4".
+      byte_order: one of `_BYTE_ORDERS`.
+    """
+
+    def __init__(self, name: object):
+        if name not in _NUMBERS:
+            raise StateDictError(
+                f"it holds an array of dtype {_short(name)}; expected numbers, one of "
+                f"{', '.join(_NUMBERS)}"
+            )
+        self.name, self.byte_order = name, "|"
+
+    def __setstate__(self, state: object) -> None:
+        if not isinstance(state, tuple) or len(state) < 5 or state[2:5] != (None, None, None):
+            raise StateDictError(f"a dtype is described as {_short(state)}; expected plain numbers")
+        if state[1] not in _BYTE_ORDERS:
+            raise StateDictError(f"a dtype has the byte order {_short(state[1])}; expected < or >")
+        self.byte_order = state[1]
+
+
+class _Array:
+    """What a pickle says of an array.
+
+    Attributes:
+      state: version, shape, dtype, whether the first index runs fastest, and bytes; None before
+        it was read.
+    """
+
+    def __init__(self) -> None:
+        self.state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+def read(content: bytes) -> Any:
+    """The object in a pickle: containers, and numpy arrays that cannot be written to.
+
+    Args:
+      content: the pickle.
+
+    Raises:
+      StateDictError: if it is damaged, or asks for anything but arrays of numbers.
+    """
+    expected = (
+        "nothing but numpy arrays in dicts and lists, pickled with protocol 3 or 4 (no objects "
+        "of jax or torch, no scalars of numpy)"
+    )
+    try:
+        described = Unpickler(io.BytesIO(content), _known(), expected=expected).load()
+        return replaced(described, _Array, _built)
+    except StateDictError:
+        raise
+    except Exception as error:  # unpickling what is damaged can raise anything
+        raise StateDictError(
+            f"it cannot be read as a pickle of numpy arrays ({type(error).__name__}: {error}); it "
+            "is damaged, truncated or something else"
+        ) from error
+
+
+def _known() -> Known:
+    reconstruct = {(module, "_reconstruct"): lambda *_: _Array() for module in _MODULES}
+    return {
+        **reconstruct,
+        ("numpy", "ndarray"): None,  # an argument of _reconstruct, for subclasses
+        ("numpy", "dtype"): lambda name, *_: _Dtype(name),
+    }
+
+
+def _built(described: _Array) -> np.ndarray:
+    state = described.state
+    if not isinstance(state, tuple) or len(state) != 5:
+        raise StateDictError(f"an array is described as {_short(state)}; expected five fields")
+    _, shape, dtype, first_fastest, raw = state
+    if not isinstance(dtype, _Dtype) or not isinstance(raw, bytes):
+        raise StateDictError(
+            f"an array's dtype and content are {_short(dtype)} and {_short(raw)}; expected a dtype "
+            "of numbers, and bytes"
+        )
+    if not isinstance(shape, tuple) or any(type(n) is not int or n < 0 for n in shape):
+        raise StateDictError(f"an array has the shape {_short(shape)}; expected sizes")
+    numbers = np.dtype(f"{dtype.byte_order}{dtype.name}")
+    expected = math.prod(shape) * numbers.itemsize
+    if len(raw) != expected:
+        raise StateDictError(
+            f"an array of shape {shape} has {len(raw)} bytes, expected {expected}; the file is "
+            "damaged"
+        )
+    return np.frombuffer(raw, numbers).reshape(shape, order="F" if first_fastest else "C")
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

@@ -19,7 +19,7 @@ import zipfile
 import ml_dtypes
 import numpy as np
 
-from cnnpool.importing.stand_ins import is_stand_in
+from cnnpool.importing.stand_ins import is_stand_in, stand_in
 from cnnpool.importing.unpickling import Known, StateDictError, Unpickler, replaced
 
 _ELEMENTS: dict[str, Any] = {

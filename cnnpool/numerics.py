@@ -5,6 +5,7 @@ were set for another program. Commands set them when they start. A library does 
 under its user's feet; its functions that train, measure and predict refuse others.
 """
 
+from collections.abc import Mapping
 import os
 import sys
 from typing import Any
@@ -29,8 +30,9 @@ _SETTINGS: dict[Any, dict[str, Any]] = {
         "flax_return_frozendict": False,
     },
 }
-# Read by XLA itself, for more than numbers: they are recorded.
+# Read by XLA itself, for more than numbers: they are recorded, and compared.
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT")
+_OF_NO_NUMBER = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_cuda_data_dir")
 
 
 def settle() -> None:
@@ -60,7 +62,18 @@ def refuse_others() -> None:
 
 def environment() -> dict[str, str]:
     """Variables of the environment that may change how numbers are rounded, where they are set."""
-    return {name: os.environ[name] for name in _RECORDED if os.environ.get(name)}
+    found = {}
+    for name in _RECORDED:
+        words = os.environ.get(name, "").split()
+        if kept := " ".join(word for word in words if not word.startswith(_OF_NO_NUMBER)):
+            found[name] = kept
+    return found
+
+
+def recorded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two measurements the same, and with it `environment`, where there is any."""
+    found = environment()
+    return {**record, "environment": found} if found else dict(record)
 
 
 def _others() -> list[tuple[Any, str, Any, Any]]:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 import platform
 import subprocess
+import sys
 import tomllib
 
 import jax
@@ -88,8 +89,20 @@ def record() -> dict[str, str]:
 
 
 def append_to(path: Path) -> None:
-    """Adds this process's record to a JSON list in a file, made if absent."""
+    """Adds this process's record to a JSON list in a file, made if absent.
+
+    Says so where numbers will be rounded otherwise than before.
+    """
     records = json.loads(path.read_text("utf-8")) if path.exists() else []
-    if not records or records[-1] != record():
-        records.append(record())
+    now = record()
+    last = records[-1] if records else now
+    if last.get("environment") != now.get("environment"):
+        changed = f"{last.get('environment', '{}')} -> {now.get('environment', '{}')}"
+        print(
+            f"{path.parent} goes on with other settings of the compiler, which may round "
+            f"otherwise: {changed}",
+            file=sys.stderr,
+        )
+    if not records or last != now:
+        records.append(now)
     write_text(path, json.dumps(records, indent=2) + "\n")

@@ -1,6 +1,7 @@
 """Settings of JAX that a user's environment brings along."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ import pytest
 from cnnpool import numerics, provenance
 from cnnpool.eval import evaluate
 from cnnpool.export import parameter_arrays
+from cnnpool.measuring.run import measurement_record
 from cnnpool.pack import pack
 from cnnpool.predict import predict
 from cnnpool.training import any_network
@@ -96,8 +98,39 @@ def test_other_variables_that_change_the_rounding_are_recorded(monkeypatch):
     for name in ("XLA_FLAGS", "JAX_DISABLE_JIT"):
         monkeypatch.delenv(name, raising=False)
     assert "environment" not in provenance.record()
+    assert numerics.recorded({"seed": 0}) == {"seed": 0}
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
-    assert json.loads(provenance.record()["environment"]) == {"NVIDIA_TF32_OVERRIDE": "0"}
+    monkeypatch.setenv(
+        "XLA_FLAGS",
+        "--xla_force_host_platform_device_count=8 --xla_cpu_enable_fast_math=true --xla_dump_to=/x",
+    )
+    found = {"NVIDIA_TF32_OVERRIDE": "0", "XLA_FLAGS": "--xla_cpu_enable_fast_math=true"}
+    assert json.loads(provenance.record()["environment"]) == found
+    assert numerics.recorded({"seed": 0}) == {"seed": 0, "environment": found}
+
+
+def test_a_run_that_goes_on_with_another_compiler_says_so(monkeypatch, tmp_path, capsys):
+    path = tmp_path / "provenance.json"
+    for flags, said in [
+        ("", ""),
+        ("--xla_cpu_enable_fast_math=true", r"rounds? otherwise: {} -> .*fast_math"),
+        ("--xla_cpu_enable_fast_math=true", ""),
+        ("", "fast_math=true.* -> {}"),
+        ("--xla_dump_to=/x", ""),
+    ]:
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        provenance.append_to(path)
+        assert re.search(said or "^$", capsys.readouterr().err), flags
+    assert len(json.loads(path.read_text())) == 3
+
+
+@pytest.mark.parametrize("flags", ["", "--xla_cpu_enable_fast_math=true"])
+def test_measurements_under_another_compiler_differ(flags, tiny_run, tiny_config, monkeypatch):
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    before = measurement_record(tiny_run, tiny_config, ["init"], ["none"])
+    monkeypatch.setenv("XLA_FLAGS", flags)
+    after = measurement_record(tiny_run, tiny_config, ["init"], ["none"])
+    assert (before == after) == (not flags)
 
 
 def test_a_command_without_jax_does_not_load_it():

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnpool.importing import pth
-from cnnpool.importing.stand_ins import is_stand_in
+from cnnpool.importing.stand_ins import is_stand_in, stand_in
 from cnnpool.importing.unpickling import StateDictError
 
 FOLDER = Path(__file__).parent / "goldens" / "pth"
@@ -210,3 +210,14 @@ def test_a_storage_that_is_too_short_is_refused(tmp_path):
         archive.writestr("archive/data/0", b"\0" * 20)
     with pytest.raises(StateDictError, match="has 20 bytes, expected 24"):
         pth.read(path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "known"), [("torch.nn.parameter.Parameter", True), ("a.Sub", False)]
+)
+def test_a_tensor_of_another_type_is_not_known_by_its_numbers(kind, known):
+    module, _, name = kind.rpartition(".")
+    found = pth._rebuild_from_type(lambda *given: given, stand_in(module, name), (1, 2), {})
+    assert (
+        found == (1, 2) if known else found.label == "torch._tensor._rebuild_from_type_v2 as a.Sub"
+    )

@@ -61,6 +61,13 @@ def test_without_a_home_nothing_is_kept(cache, monkeypatch, tmp_path):
     assert cache() is None
 
 
+@pytest.mark.parametrize(("version", "kept"), [((0, 10, 2), True), ((0, 12, 0), False)])
+def test_barriers_are_kept_where_the_compiler_can(version, kept, monkeypatch):
+    monkeypatch.setattr(jax, "__version_info__", version)
+    assert bool(runtime.with_barriers("cpu")) == kept
+    assert not runtime.with_barriers("gpu")
+
+
 def mesh_shape(n_seeds, *, seed=None, data=1, batch_size=128, devices=8):
     mesh = runtime.network_mesh(
         n_seeds, seed=seed, data=data, batch_size=batch_size, devices=jax.devices()[:devices]

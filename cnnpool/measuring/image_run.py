@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import distributed, global_arrays, provenance, results, run_config
+from cnnpool import distributed, global_arrays, numerics, provenance, results, run_config
 from cnnpool.data.images import DataError
 from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms
 from cnnpool.measuring import stages as stage_names
@@ -89,7 +89,7 @@ def measurement_record(
         "transforms": list(transforms),
         "settings": settings.record(),
     }
-    return json.dumps(record, sort_keys=True)
+    return json.dumps(numerics.recorded(record), sort_keys=True)
 
 
 def load_stages(

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import models, provenance, results, run_config
+from cnnpool import models, numerics, provenance, results, run_config
 from cnnpool.data.images import MeasuredImages
 from cnnpool.importing import conversion
 from cnnpool.importing import folder as imported
@@ -80,7 +80,7 @@ def measurement_record(
         "transforms": list(transforms),
         "settings": settings.record(),
     }
-    return json.dumps(record, sort_keys=True)
+    return json.dumps(numerics.recorded(record), sort_keys=True)
 
 
 def _refuse_impossible(stages: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 import xarray as xr
 
-from cnnpool import diffusion, distributed, provenance, results, run_config, runtime
+from cnnpool import diffusion, distributed, numerics, provenance, results, run_config, runtime
 from cnnpool.measuring import network as measuring
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.transforms import TRANSFORMS
@@ -41,7 +41,7 @@ def measurement_record(
         "networks": networks,
         "transforms": list(transforms),
     }
-    return json.dumps(record, sort_keys=True)
+    return json.dumps(numerics.recorded(record), sort_keys=True)
 
 
 def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dict[str, RunState]:

@@ -49,6 +49,7 @@ class NetworkLook(NamedTuple):
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 GREY, BLUE, VERMILION, PURPLE = "#8C8C8C", "#0072B2", "#D55E00", "#CC79A7"
+BROWN = "#8C564B"
 SIMPLE, VGG, RESIDUAL = "AlexNet, LeNet", "VGG", "ResNet, EfficientNet"
 FULLY_CONNECTED = "fully connected"
 
@@ -59,7 +60,7 @@ NETWORKS = {
     "vgg11_bn": NetworkLook("VGG11-bn", VGG, ORANGE, "s"),
     "vgg13": NetworkLook("VGG13", VGG, SKY, "^"),
     "vgg13_bn": NetworkLook("VGG13-bn", VGG, GREEN, "D"),
-    "vgg16": NetworkLook("VGG16", VGG, GREY, "v"),
+    "vgg16": NetworkLook("VGG16", VGG, BROWN, "v"),
     "vgg16_bn": NetworkLook("VGG16-bn", VGG, PURPLE, "P"),
     "vgg19": NetworkLook("VGG19", VGG, BLACK, "<"),
     "vgg19_bn": NetworkLook("VGG19-bn", VGG, VERMILION, "X"),

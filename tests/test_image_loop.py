@@ -11,7 +11,9 @@ from tensorboardX.proto import event_pb2
 
 from cnnpool import run_config
 from cnnpool.lease import WorkdirBusyError, hold
+from cnnpool.running import Running
 from cnnpool.training import image_loop, image_setup, optimizer
+from cnnpool.training.image_epoch import PartStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_step import Evaluation
 from cnnpool.training.loop import TrainingDivergedError
@@ -97,6 +99,41 @@ def test_networks_learn_and_the_log_is_of_the_networks_that_are_left(run):
         assert last.error[row] == np.float32(progress.test_error)
         assert best.error[row] == np.float32(progress.best_error)
         assert progress.best_error < 0.5 < 2 / 3  # brightness tells; a guess is wrong for 2 of 3
+
+
+def test_rows_are_on_disk_before_a_save_within_an_epoch(tmp_path, monkeypatch):
+    """Else a process that is killed then goes on behind rows that nobody has."""
+    found = []
+    save = PartStore.save
+
+    def watched(self, state, *args, **kwargs):
+        epochs = {int(row["epoch"]) for row in rows(tmp_path / "run")}
+        events = {step for _, step in scalars(tmp_path / "run")}
+        found.append((state.epoch, epochs, events))
+        return save(self, state, *args, **kwargs)
+
+    monkeypatch.setattr(PartStore, "save", watched)
+    config = tiny_images.config(checkpoint__every_seconds=0.0, runtime__steps_per_call=1)
+    image_loop.train(config, tmp_path / "run")
+    assert {epoch for epoch, *_ in found} == set(range(EPOCHS))
+    for epoch, in_table, in_events in found:
+        assert in_table == in_events == set(range(1, epoch + 1))
+
+
+def test_bar_and_status_tell_of_the_epoch_that_they_name(tmp_path, monkeypatch, capsys):
+    told = []
+    report = Running.report
+
+    def watched(self, task, epoch=None, epochs=None):
+        told.append(epoch)
+        report(self, task, epoch, epochs)
+
+    monkeypatch.setattr(Running, "report", watched)
+    state = image_loop.train(tiny_images.config(), tmp_path / "run")
+    assert [epoch for epoch in dict.fromkeys(told) if epoch is not None] == [0, 1, 2, 3]
+    error = np.mean([one.test_error for one in state.progress])
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert f"test error {error:.2%} after epoch {EPOCHS}" in last
 
 
 def test_progress_agrees_with_the_log(run):

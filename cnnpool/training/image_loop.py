@@ -135,15 +135,17 @@ class _Loop:
     def run(self, state: RunState, part: EpochPart) -> RunState:
         """Trains to the end; `part` is of the epoch after `state`."""
         config = self._training.config
+        self._process.report("training", state.epoch, config.training.epochs)
         with _progress_bar(self._training, state, part) as bar:
             while not state.finished:
-                self._process.report("training", state.epoch, config.training.epochs)
                 part, arrays, evaluations = self._epoch(state, part, bar)
                 progress = tuple(
                     one.observe(state.epoch + 1, evaluation, last_epoch=config.training.epochs)
                     for one, evaluation in zip(state.progress, evaluations, strict=True)
                 )
                 state = RunState(state.epoch + 1, arrays, progress, self._seconds())
+                self._process.report("training", state.epoch, config.training.epochs)
+                bar.set_postfix_str(_tested(state))
                 if self._log is not None:
                     _record(self._training, state, part, self._log, self._board)
                 part = EpochPart.first(arrays, len(config.seeds))
@@ -165,14 +167,12 @@ class _Loop:
                 _refuse_divergence(training, self._store, epoch, metrics)
                 _show(bar, training, state, part, metrics)
                 if self._due() and part.step < training.steps_per_epoch:
-                    self._partial.save(state, part, seconds=self._seconds())
-                    self._saved_at = time.monotonic()
+                    self._save_part(state, part)
                 distributed.end_if_asked(f"in epoch {epoch} after step {part.step}")
             arguments = (part.arrays, training.keys, training.test, epoch)
             arrays, evaluations = self._process.call(self._finish, *arguments)
         except PreemptedError:
-            self._flush()
-            self._partial.save(state, part, seconds=self._seconds())
+            self._save_part(state, part)
             raise
         evaluations = _rows(global_arrays.fetch(evaluations))
         _refuse_broken_networks(training, self._store, epoch, evaluations)
@@ -182,9 +182,17 @@ class _Loop:
         every = self._training.config.checkpoint.every_seconds
         return distributed.agreed(time.monotonic() - self._saved_at >= every)
 
+    def _save_part(self, state: RunState, part: EpochPart) -> None:
+        """Saves within an epoch; the rows of the epochs before it are on disk first."""
+        self._flush()
+        self._partial.save(state, part, seconds=self._seconds())
+        self._saved_at = time.monotonic()
+
     def _flush(self) -> None:
         if self._log is not None:
             self._log.flush()
+        if self._board is not None:
+            self._board.flush()
 
     def _seconds(self) -> float:
         return self._before + time.monotonic() - self._began
@@ -209,15 +217,19 @@ def _show(
 ) -> None:
     new = state.epoch * training.steps_per_epoch + part.step - bar.n
     bar.update(new)
-    bar.set_postfix_str(_summary(state, np.asarray(metrics.loss) / new), refresh=False)
+    loss = (np.asarray(metrics.loss) / new).mean()
+    tested = f"; {_tested(state)}" if state.epoch else ""
+    bar.set_postfix_str(f"epoch {state.epoch + 1}, loss {loss:.3g}{tested}", refresh=False)
 
 
-def _summary(state: RunState, losses: np.ndarray) -> str:
-    errors = [one.test_error for one in state.progress if one.test_error is not None]
-    best = [one.best_error for one in state.progress if one.best_error is not None]
-    tested = f", test error {np.mean(errors):.2%}, best {np.mean(best):.2%}" if errors else ""
+def _tested(state: RunState) -> str:
+    """What the test after the latest whole epoch found, means over the networks."""
+    error, best = (
+        np.mean([getattr(one, field) for one in state.progress])
+        for field in ("test_error", "best_error")
+    )
     dead = sum(one.dead_epoch is not None for one in state.progress)
-    return f"epoch {state.epoch + 1}, loss {losses.mean():.3g}{tested}" + (
+    return f"test error {error:.2%} after epoch {state.epoch}, best {best:.2%}" + (
         f", {dead} dead" if dead else ""
     )
 

@@ -65,11 +65,16 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        leave_interrupted()
     except Exception:
         refuse_missing_devices()
         raise
+
+
+def leave_interrupted() -> NoReturn:
+    """Ends this process as shells expect it after Ctrl-C, with one line."""
+    print("stopped", file=sys.stderr)
+    sys.exit(EXIT_INTERRUPTED)
 
 
 def refuse_missing_devices() -> None:

@@ -1,8 +1,9 @@
 """A process that works in a working directory: alone there, watched, stopped by signals.
 
-SIGTERM and SIGUSR1 are what clusters send before they take a machine away. They end `Running.call`
-at once, whatever it computes; what was computed before is then saved, and the process ends with
-status 75, which asks for the same command again.
+SIGTERM and SIGUSR1 are what clusters send before they take a machine away, SIGINT is Ctrl-C. They
+end `Running.call` at once, whatever it computes; what was computed before is then saved, and the
+process ends with status 75, which asks for the same command again. A second Ctrl-C does not wait
+for that.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from cnnpool import distributed, lease, run_status, runtime
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.run_status import Status
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Running:
@@ -144,7 +145,9 @@ class Running:
             )
 
     def _stop(self, number: int, _frame: Any) -> None:
-        self.signal = signal.Signals(number).name
+        self.signal = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if number == signal.SIGINT:
+            signal.signal(number, signal.default_int_handler)
         self._answers.put((None, None))  # SimpleQueue.put may be called from a handler
 
     @contextlib.contextmanager

@@ -76,6 +76,8 @@ def main(argv: Sequence[str]) -> None:
         command_line.leave(error)
     except command_line.EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        command_line.leave_interrupted()
     except Exception:
         command_line.refuse_missing_devices()
         raise

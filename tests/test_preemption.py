@@ -70,6 +70,24 @@ def test_a_signal_inside_of_an_epoch_is_bit_identical(tmp_path, monkeypatch):
     assert run_status.read(places[0]).state == run_status.FINISHED
 
 
+def test_ctrl_c_saves_and_the_same_command_goes_on_from_there(tmp_path, monkeypatch, capsys):
+    tiny_images.install(monkeypatch)
+    config = tiny_images.config(checkpoint__every_seconds=1e9)
+    whole = image_loop.train(config, tmp_path / "whole")
+    stopped = tmp_path / "stopped"
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patch:
+        stop_at_call(patch, 4, signal.SIGINT)  # the evaluation: three steps and one are done
+        with pytest.raises(PreemptedError, match="stopped by Ctrl-C; give the same command again"):
+            image_loop.train(config, stopped)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert run_status.read(stopped).state == run_status.PREEMPTED
+    capsys.readouterr()
+    resumed = image_loop.train(config, stopped)
+    assert "going on from epoch 0, step 4 of the next" in capsys.readouterr().err
+    assert_same_run(resumed, whole, (stopped, tmp_path / "whole"))
+
+
 def test_parts_of_an_epoch_are_saved_when_that_is_due(tmp_path, monkeypatch):
     """What SIGKILL loses is one interval of checkpoints, however long an epoch is."""
     tiny_images.install(monkeypatch)

@@ -62,7 +62,7 @@ class Network:
 
     @property
     def is_imported(self) -> bool:
-        """Whether somebody else trained it, so that nothing is known of its initialization."""
+        """Whether somebody else trained it."""
         return self.config["model"]["name"].startswith(IMPORTED)
 
     @property

@@ -24,7 +24,7 @@ from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import ImageTraining, setup
 from cnnpool.training.image_step import Evaluation, StepMetrics
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
-from cnnpool.training.metrics_log import MetricsLog
+from cnnpool.training.metrics_log import MetricsLog, say_where_it_goes_on
 
 COLUMNS = (
     "learning_rate",
@@ -78,6 +78,8 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
         stack.callback(partial.close)
         state, part = partial.resume(state)
         log = board = None
+        if not state.finished:
+            say_where_it_goes_on(state.epoch, step=part.step)
         if distributed.is_first():
             if not state.finished:
                 provenance.append_to(workdir / "provenance.json")

@@ -19,7 +19,12 @@ from cnnpool.training import setup
 from cnnpool.training.block import NO_STEP, BlockMetrics, compile_block
 from cnnpool.training.checkpoints import CheckpointStore, RunState
 from cnnpool.training.hinge import hinge
-from cnnpool.training.metrics_log import MetricsLog, expected_end, progress_bar
+from cnnpool.training.metrics_log import (
+    MetricsLog,
+    expected_end,
+    progress_bar,
+    say_where_it_goes_on,
+)
 from cnnpool.training.stopping import SeedProgress, StoppingRule
 
 
@@ -138,6 +143,8 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
         else:
             state = setup.initial_state(net, config.seeds, mesh)
             store.save(state)
+        if not state.finished:
+            say_where_it_goes_on(state.epoch)
         log = None
         if distributed.is_first():
             if not state.finished:

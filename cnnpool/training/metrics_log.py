@@ -59,6 +59,13 @@ class MetricsLog:
         self._file.close()
 
 
+def say_where_it_goes_on(epoch: int, *, step: int = 0) -> None:
+    """Tells, of a run that was begun before, from which epoch and step it goes on."""
+    if (epoch or step) and distributed.is_first():
+        within = f", step {step} of the next" if step else ""
+        tqdm.write(f"going on from epoch {epoch}{within}", file=sys.stderr)
+
+
 def progress_bar(epoch: int) -> tqdm:
     """A bar over epochs; in a log file it prints a line every 30 seconds at most."""
     interval = 0.5 if sys.stderr.isatty() else 30.0

@@ -161,7 +161,7 @@ def test_networks_are_measured_on_their_own_data_alone(vgg, tmp_path):
 
 
 def test_an_unknown_transform_is_refused_with_the_known_ones(lenet, tmp_path):
-    with pytest.raises(ValueError, match="transform 'chanel_shuffle': expected one of none,"):
+    with pytest.raises(ValueError, match=r"did you mean 'channel_shuffle'"):
         evaluation.evaluate(
             lenet[0],
             tmp_path / "a.nc",

@@ -151,7 +151,9 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
     monkeypatch.setattr(target, moments)
     fresh = evaluation.evaluate(imported, tmp_path / "b.nc", **given)
     np.testing.assert_array_equal(fresh.R, found.R)
-    assert bool((found.R.sel(layer="conv01") > 0).all())
+    there = found.R.sel(layer="conv01")
+    assert bool((there.sel(transform="channel_shuffle") > 0).all())
+    assert there.sel(transform="none").notnull().values.ravel().tolist() == [True, False]
     assert np.isnan(found.test_error).all()  # two folders are not a thousand classes
     assert "broken.jpg" in found.attrs["unreadable_files"]
     assert "broken.jpg" in capsys.readouterr().out

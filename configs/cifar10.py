@@ -19,8 +19,8 @@ and batch are the protocol's. Without batch normalization VGG may need training.
 preset.
 
 To expect (test error of the best network): LeNet 24.2 to 25.2 % in five networks of `paper`, two
-and a quarter hours on one CPU core. VGG11-bn 12.0 % in `cpu`, on JPEG copies of the images (on which
-LeNet has 25.6 to 27.7 %). The paper prints no errors for these networks.
+and a quarter hours on one CPU core. VGG11-bn 12.0 % in `cpu`, on JPEG copies of the images (LeNet
+25.6 to 27.7 % there). The paper prints no errors for these networks.
 """
 
 from ml_collections import ConfigDict

@@ -30,7 +30,7 @@ def test_a_figure_is_made_from_weights_and_pictures(tmp_path, capsys):
     command += [f"--measurements={tmp_path / 'networks'}"]
     reproduce.main(["fig7", *command, f"--out={tmp_path / 'fig7'}"])
     rows = (tmp_path / "fig7" / "fig7.csv").read_text().splitlines()
-    assert len(rows) == 1 + 3 * 8, "8 layers at initialization, trained, and shuffled"
+    assert len(rows) == 1 + 4 * 8, "8 layers at initialization, trained, and shuffled in two ways"
     assert (tmp_path / "fig7" / "fig7.png").stat().st_size > 0
 
     before = (tmp_path / "networks" / "imagenet-alexnet.nc").stat().st_mtime_ns

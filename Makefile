@@ -30,7 +30,7 @@ test: install
 test-all: install
 	$(BIN)/python -m pytest
 
-# What tests/test_buckets.py asks instead of Google's and Amazon's buckets; it skips without.
+# What tests/files/test_buckets.py asks instead of Google's and Amazon's buckets; it skips without.
 emulators: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,emulators]'
 

@@ -10,7 +10,7 @@ normalization (of all its layers together), O outputs and E_l entries of unit l,
                                              test images; their number
     measurement  4 (sum_l (2 E_l + S_l + U_l) + 2)   means of unit l twice, of its S_l projections,
                                              and of g.c of the unit and those that rescale it, U_l
-                                             together (`cnnpool.moments.image_moments`)
+                                             together (`cnnpool.instruments.moments.image_moments`)
 """
 
 import collections
@@ -23,8 +23,8 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnpool import moments
-from cnnpool.layer_sums import Shape
+from cnnpool.instruments import moments
+from cnnpool.instruments.layer_sums import Shape
 from cnnpool.measuring import image_network
 from cnnpool.models.layers import Conv, Linear
 from cnnpool.training.image_step import Variables

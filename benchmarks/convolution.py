@@ -24,8 +24,10 @@ import jax.numpy as jnp
 from tqdm import tqdm
 
 from benchmarks import machine
-from cnnpool import convolution, depthwise, models, runtime, tiles, winograd
-from cnnpool.convolution import Algorithm
+from cnnpool import models
+from cnnpool.devices import runtime
+from cnnpool.kernels import convolution, depthwise, tiles, winograd
+from cnnpool.kernels.convolution import Algorithm
 from cnnpool.models import layers
 from configs import cifar10
 

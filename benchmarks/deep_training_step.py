@@ -100,7 +100,7 @@ def ours(network: str, options: Options) -> tuple[Runner, float]:
     """Steps of this code and the seconds of tracing and compiling them."""
     import jax
 
-    from cnnpool import runtime
+    from cnnpool.devices import runtime
     from cnnpool.training.block import NO_STEP
 
     jax.config.update("jax_compilation_cache_dir", options.cache)
@@ -129,7 +129,7 @@ def ours(network: str, options: Options) -> tuple[Runner, float]:
 
 def stock(network: str, options: Options) -> tuple[Runner, float]:
     """`ours` with XLA's own convolutions and their own gradients."""
-    from cnnpool import convolution
+    from cnnpool.kernels import convolution
     from cnnpool.models import layers
 
     def conv2d(x, kernel, *, stride, padding, groups):

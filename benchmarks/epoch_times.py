@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks import machine
-from cnnpool import runtime
+from cnnpool.devices import runtime
 from cnnpool.models import DEEP_NETWORKS
 from cnnpool.training.image_setup import ImageTraining, setup
 from configs import cifar10, scale2d

@@ -29,8 +29,10 @@ import time
 import numpy as np
 
 from benchmarks import machine
-from cnnpool import command_line, lease, results, run_status
-from cnnpool.atomic_write import write_atomically
+from cnnpool import command_line
+from cnnpool.files import results
+from cnnpool.files.atomic_write import write_atomically
+from cnnpool.runs import lease, run_status
 from launch import job_states, sweep_file
 from launch.job_states import RUNNING
 from launch.jobs import Job

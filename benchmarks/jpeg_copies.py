@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from cnnpool import command_line
-from cnnpool.atomic_write import write_atomically
 from cnnpool.data import cifar10, tfds_files
 from cnnpool.data.images import DataError
+from cnnpool.files.atomic_write import write_atomically
 
 QUALITIES = (95, 90, 75, 50, 20, 10, 5)
 COUNT = 1000  # images measured

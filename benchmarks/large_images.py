@@ -41,7 +41,8 @@ def network(options: Options):
     import jax
     from ml_collections import ConfigDict
 
-    from cnnpool import models, runtime
+    from cnnpool import models
+    from cnnpool.devices import runtime
     from cnnpool.importing import torchvision_names
     from cnnpool.training.image_step import Variables
 
@@ -57,9 +58,9 @@ def ours(options: Options) -> tuple[Runner, float]:
     """Deformation, noise, moments of all units and their errors, as `cnnpool.eval` does it."""
     import jax
 
+    from cnnpool.instruments.perturbation import perturb
+    from cnnpool.instruments.sensitivity import sensitivities
     from cnnpool.measuring.image_network import moments
-    from cnnpool.perturbation import perturb
-    from cnnpool.sensitivity import sensitivities
 
     model, variables, clean = network(options)
 
@@ -87,7 +88,7 @@ def forward(options: Options) -> tuple[Runner, float]:
     """The outputs of three times P images and nothing else."""
     import jax
 
-    from cnnpool import runtime
+    from cnnpool.devices import runtime
 
     model, variables, clean = network(options)
 

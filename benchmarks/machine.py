@@ -37,7 +37,7 @@ def gpu() -> str | None:
 
 def describe() -> str:
     """Processor, cores, GPU, versions, commit and what tunes the memory allocator."""
-    from cnnpool import provenance  # here: brings jax, which not every process may load
+    from cnnpool.runs import provenance  # here: brings jax, which not every process may load
 
     torch = metadata.version("torch") if has_torch() else "not installed"
     processor = ", ".join(filter(None, (gpu(), cpu_model())))

@@ -50,7 +50,8 @@ def network(options: Options):
     """VGG11-bn at initialization, with frozen statistics, and its images."""
     import jax
 
-    from cnnpool import models, runtime
+    from cnnpool import models
+    from cnnpool.devices import runtime
     from cnnpool.measuring.batch_statistics import with_frozen_statistics
     from cnnpool.training.image_step import Variables
     from configs import cifar10
@@ -73,9 +74,9 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     import jax
 
+    from cnnpool.instruments.perturbation import perturb
+    from cnnpool.instruments.sensitivity import sensitivities
     from cnnpool.measuring.image_network import moments
-    from cnnpool.perturbation import perturb
-    from cnnpool.sensitivity import sensitivities
 
     model, variables, clean = network(options)
     began = time.perf_counter()
@@ -103,9 +104,9 @@ def forward(options: Options, *, spread: bool) -> tuple[Runner, float]:
     import jax
     from jax.sharding import PartitionSpec
 
-    from cnnpool import runtime
-    from cnnpool.batch_sharding import DATA_AXIS
-    from cnnpool.divisors import largest_divisor
+    from cnnpool.devices import runtime
+    from cnnpool.devices.batch_sharding import DATA_AXIS
+    from cnnpool.devices.divisors import largest_divisor
 
     model, variables, clean = network(options)
     mesh = runtime.image_mesh() if spread else None

@@ -15,7 +15,7 @@ from benchmarks import communication
 from benchmarks.accelerators import MACHINES, Machine, all_reduce_seconds
 from benchmarks.programme import BACKWARD, Training, deep_trainings, images_of, simple_cnns
 from cnnpool import command_line
-from cnnpool.atomic_write import write_atomically
+from cnnpool.files.atomic_write import write_atomically
 
 UTILIZATION = 0.2  # assumed part of the peak that convolutions reach
 LATENCY = 10e-6  # assumed seconds of an all-reduce, however small
@@ -153,8 +153,8 @@ def document() -> str:
 
 Made by `python -m benchmarks.scaling --out=docs/scaling.md`. **Calculated from shapes and
 published speeds; no accelerator was used, nothing here is measured.** Held against compiled
-programs: `tests/test_communication.py` compiles steps, evaluations and a measurement for eight
-devices and finds all-reduces alone, of these bytes within 5 %.
+programs: `tests/devices/test_communication.py` compiles steps, evaluations and a measurement for
+eight devices and finds all-reduces alone, of these bytes within 5 %.
 
 ## The mesh
 

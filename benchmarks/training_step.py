@@ -20,7 +20,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from cnnpool import provenance, runtime
+from cnnpool.devices import runtime
+from cnnpool.runs import provenance
 from cnnpool.training import setup
 from cnnpool.training.block import TrainingSet, compile_block
 from cnnpool.training.hinge import hinge

@@ -10,9 +10,9 @@ from typing import NoReturn
 
 from absl import logging
 
-from cnnpool import storage
-from cnnpool.atomic_write import refuse_unwritable_beside
 from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import refuse_unwritable_beside
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
 NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, the usual one first
@@ -29,7 +29,7 @@ def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a job in several processes; see `cnnpool.distributed.join`."""
+    """The flags of a job in several processes; see `cnnpool.devices.distributed.join`."""
     group = parser.add_argument_group(
         "several processes (found by themselves in srun, on TPU pods)"
     )
@@ -46,7 +46,7 @@ def prepare() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed ends no command
         sys.stdout.reconfigure(errors="replace")
     if "jax" in sys.modules:  # figures do without it
-        from cnnpool import numerics
+        from cnnpool.devices import numerics
 
         numerics.settle()
 
@@ -81,7 +81,7 @@ def refuse_missing_devices() -> None:
     """Ends this process with one line where an error is that JAX has no device."""
     if "jax" not in sys.modules:
         return
-    from cnnpool import runtime
+    from cnnpool.devices import runtime
 
     if (missing := runtime.device_error()) is not None:
         sys.exit(f"error: {missing}")

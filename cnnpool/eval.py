@@ -8,8 +8,8 @@ r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pool
     python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \
         --transforms=none,channel_shuffle,mean_channel_activations --out=a.nc
 
-Writes netCDF (see `cnnpool.results`) and prints tables. If the output exists and holds this very
-measurement, there is nothing to do.
+Writes netCDF (see `cnnpool.files.results`) and prints tables. If the output exists and holds this
+very measurement, there is nothing to do.
 
 Transforms: none, channel_shuffle, mean_channel_activations, mean_channel_filters; of deep networks
 (runs of configs/cifar10.py, configs/scale2d.py, configs/arrays.py, and folders of cnnpool.pack)
@@ -54,9 +54,11 @@ from typing import Any
 from ml_collections import ConfigDict
 import xarray as xr
 
-from cnnpool import command_line, distributed, numerics, results, run_config, runtime, storage
-from cnnpool.diffeomorphisms import INTERPOLATIONS
+from cnnpool import command_line
+from cnnpool.devices import distributed, numerics, runtime
+from cnnpool.files import results, storage
 from cnnpool.importing.folder import is_imported
+from cnnpool.instruments.diffeomorphisms import INTERPOLATIONS
 from cnnpool.measuring import image_run, imported_run, tables
 from cnnpool.measuring import run as measuring
 from cnnpool.measuring.image_settings import Settings
@@ -64,6 +66,7 @@ from cnnpool.measuring.journal import Journal, of_parts
 from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.stages import parse_stages
 from cnnpool.measuring.transforms import parse_transforms
+from cnnpool.runs import run_config
 
 
 def evaluate(

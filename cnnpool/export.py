@@ -20,13 +20,16 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from cnnpool import command_line, numerics, results, run_config, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool import command_line
+from cnnpool.devices import numerics
 from cnnpool.errors import refuse_unknown
+from cnnpool.files import results, storage
+from cnnpool.files.atomic_write import write_atomically
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run
 from cnnpool.measuring.run import load_stages
 from cnnpool.measuring.stages import TRAINED, parse_stage
+from cnnpool.runs import run_config
 from cnnpool.training import packed
 from cnnpool.training.image_step import Variables
 

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnpool import command_line, provenance, storage
+from cnnpool import command_line
 from cnnpool.data import image_folder, preparation
 from cnnpool.errors import refuse_unknown
+from cnnpool.files import storage
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.models import torchvision
+from cnnpool.runs import provenance
 
 
 def import_weights(

@@ -14,10 +14,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnnpool import command_line, numerics, run_config, runtime, storage
+from cnnpool import command_line
+from cnnpool.devices import numerics, runtime
+from cnnpool.files import storage
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run
 from cnnpool.measuring.stages import TRAINED
+from cnnpool.runs import run_config
 from cnnpool.training import packed
 
 

@@ -24,16 +24,19 @@ from ml_collections import ConfigDict
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import command_line, models, numerics, run_config, runtime, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool import command_line, models
 from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError, standardize
+from cnnpool.devices import numerics, runtime
 from cnnpool.errors import refuse_unknown
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_atomically
 from cnnpool.importing.folder import is_imported
 from cnnpool.measuring import image_run, imported_run, prediction
 from cnnpool.measuring.prediction import Normalize
 from cnnpool.measuring.stages import TRAINED, parse_stage
+from cnnpool.runs import run_config
 from cnnpool.training.image_step import Variables
 
 

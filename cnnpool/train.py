@@ -22,8 +22,11 @@ import sys
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from cnnpool import command_line, distributed, lease, run_config, runtime, storage
+from cnnpool import command_line
+from cnnpool.devices import distributed, runtime
 from cnnpool.errors import PreemptedError
+from cnnpool.files import storage
+from cnnpool.runs import lease, run_config
 from cnnpool.training import any_network
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.loop import checkpoint_directory

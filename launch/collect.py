@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from cnnpool import command_line, results
+from cnnpool import command_line
+from cnnpool.files import results
 from launch import sweep_file
 from launch.jobs import Job, SweepError
 from launch.measurement import Measurement

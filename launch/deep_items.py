@@ -7,13 +7,15 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from cnnpool import results, run_config, runtime
-from cnnpool.atomic_write import write_text
 from cnnpool.data.images import DataError
+from cnnpool.devices import runtime
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
+from cnnpool.files import results
+from cnnpool.files.atomic_write import write_text
 from cnnpool.measuring.stages import ALL, INIT, TRAINED
-from cnnpool.run_config import ConfigMismatchError
+from cnnpool.runs import run_config
+from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.training import image_loop, packed
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.image_progress import ImageProgress

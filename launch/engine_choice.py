@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cnnpool import lease
 from cnnpool.errors import refuse_unknown
+from cnnpool.runs import lease
 from launch import job_states
 from launch.engines import local, skypilot, slurm
 from launch.engines.engine import Engine, EngineError

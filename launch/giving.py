@@ -5,8 +5,8 @@ import contextlib
 from pathlib import Path
 import time
 
-from cnnpool import lease
-from cnnpool.lease import WorkdirBusyError
+from cnnpool.runs import lease
+from cnnpool.runs.lease import WorkdirBusyError
 from launch.engines.engine import EngineError
 
 WAIT_SECONDS = 180.0  # longer than a controller of Slurm that restarts is waited for

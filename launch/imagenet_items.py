@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import dataclasses
 from pathlib import Path
 
-from cnnpool.atomic_write import write_text
 from cnnpool.data.images import DataError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
+from cnnpool.files.atomic_write import write_text
 from cnnpool.import_weights import import_weights
 from cnnpool.importing import folder as imported
 from launch.measurement import ALL_SHUFFLES

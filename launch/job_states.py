@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cnnpool import lease, run_status
-from cnnpool.atomic_write import write_text
+from cnnpool.files.atomic_write import write_text
+from cnnpool.runs import lease, run_status
 from launch.jobs import Job
 
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = (

@@ -10,9 +10,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnpool import run_config
-from cnnpool.atomic_write import write_text
 from cnnpool.errors import CnnpoolError, refuse_unknown
+from cnnpool.files.atomic_write import write_text
+from cnnpool.runs import run_config
 from launch.measurement import BOTH, Measurement
 
 SPEC_VERSION = 1

@@ -7,9 +7,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnpool import run_config
 from cnnpool.errors import refuse_unknown
 from cnnpool.measuring.image_settings import Settings
+from cnnpool.runs import run_config
 
 ALL_SHUFFLES = (
     "none",
@@ -77,9 +77,9 @@ class Measurement:
         Whether a network has the layer of `channel_shuffle:LAYER` shows when it is measured.
         """
         # They import JAX, which takes a second: only where jobs are given, never for their states.
-        from cnnpool.diffeomorphisms import INTERPOLATIONS
+        from cnnpool.instruments.diffeomorphisms import INTERPOLATIONS
+        from cnnpool.instruments.noise import KINDS
         from cnnpool.measuring import image_transforms, stages, transforms
-        from cnnpool.noise import KINDS
 
         stages.parse_stages(",".join(self.stages))
         deep = run_config.is_deep(config)

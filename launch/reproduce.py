@@ -28,13 +28,15 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool import command_line, runtime, storage
-from cnnpool.atomic_write import write_text
+from cnnpool import command_line
 from cnnpool.data.images import DataError
+from cnnpool.devices import runtime
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import fig4, table1
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_text
 from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.training.loop import train

@@ -17,10 +17,12 @@ from pathlib import Path
 import signal
 import sys
 
-from cnnpool import command_line, distributed, run_config, run_status, runtime
+from cnnpool import command_line
+from cnnpool.devices import distributed, runtime
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.eval import evaluate
-from cnnpool.running import running
+from cnnpool.runs import run_config, run_status
+from cnnpool.runs.running import running
 from cnnpool.training import any_network
 from launch.engines import slurm
 from launch.jobs import SweepError, read_spec

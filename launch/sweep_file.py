@@ -12,7 +12,8 @@ import sys
 import traceback
 from types import ModuleType
 
-from cnnpool import run_config, storage
+from cnnpool.files import storage
+from cnnpool.runs import run_config
 from launch import jobs as jobs_module
 from launch.jobs import Job, SweepError
 

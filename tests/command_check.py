@@ -3,7 +3,6 @@
 import argparse
 import copy
 import importlib
-from pathlib import Path
 import re
 import shlex
 import sys
@@ -14,8 +13,8 @@ from ml_collections import config_flags
 import pytest
 
 from cnnpool import train
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[1]
 VARIABLE = re.compile(r"[A-Z_]+=")
 
 

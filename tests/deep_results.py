@@ -1,4 +1,4 @@
-"""Made-up results of deep networks with known answers, in the schema of `cnnpool.results`.
+"""Made-up results of deep networks with known answers, in the schema of `cnnpool.files.results`.
 
 Of seeds 0..n-1 the values are the stated ones times 1 + 0.1 (seed - (n - 1) / 2): their mean is
 exact. Units that no figure plots hold `WRONG`.
@@ -10,8 +10,8 @@ import json
 import numpy as np
 import xarray as xr
 
-from cnnpool import results
-from cnnpool.filter_spectrum import laplacian_modes
+from cnnpool.files import results
+from cnnpool.instruments.filter_spectrum import laplacian_modes
 
 WRONG = 7.0
 IMAGE_ERROR, SHUFFLE_SPREAD = 0.05, 0.1  # of a value: its _se over images, its sd over shuffles

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 
-ROOT = Path(__file__).parents[1]
+from tests.paths import ROOT
+
 FAILS_AT = "TEST_SECOND_PROCESS_FAILS_AT"  # an environment variable: the epoch
 SLOWLY = "TEST_SECONDS_AN_EPOCH"  # the same
 MISTAKE = "a label is out of range"
@@ -89,7 +90,7 @@ def _failing_report(fails_at: int):
     """`Running.report` that fails in the second process at that epoch."""
     import jax
 
-    from cnnpool.running import Running
+    from cnnpool.runs.running import Running
 
     told = Running.report
 
@@ -103,7 +104,7 @@ def _failing_report(fails_at: int):
 
 def _slow_report(seconds: float):
     """`Running.report`, which every epoch calls, that takes so long."""
-    from cnnpool.running import Running
+    from cnnpool.runs.running import Running
 
     told = Running.report
 
@@ -119,7 +120,7 @@ def _main() -> None:
     import pytest
 
     from cnnpool import train
-    from cnnpool.running import Running
+    from cnnpool.runs.running import Running
     from tests import tiny_images
 
     flags.mark_flags_as_required(["config", "workdir"])

@@ -18,8 +18,8 @@ from jaxtyping import Int, Shaped
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import storage
 from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored
+from cnnpool.files import storage
 
 Images = Shaped[np.ndarray, "images height width channels"]
 Labels = Int[np.ndarray, " images"]

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import storage
 from cnnpool.data import arrays
 from cnnpool.data.images import DataError, MeasuredImages, Split
+from cnnpool.files import storage
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 RGB = 3

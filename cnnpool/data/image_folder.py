@@ -20,10 +20,10 @@ from ml_collections import ConfigDict
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import storage
 from cnnpool.data import preparation
 from cnnpool.data.images import DataError, MeasuredImages, Split
 from cnnpool.data.preparation import Sizes
+from cnnpool.files import storage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # What systems put beside a user's folders and files.

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int, Key
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool.noise import rectified_noise
+from cnnpool.instruments.noise import rectified_noise
 
 Pair = Int[Array, "2"]
 Positions = Int[np.ndarray, "images 2"]

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool.data.images import Normalized, Perturbations, Split, Stored
-from cnnpool.noise import matched_noise
+from cnnpool.instruments.noise import matched_noise
 
 Positions = Int[np.ndarray, "images 2 2"]
 Distances = Float[np.ndarray, " images"]

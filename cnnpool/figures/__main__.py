@@ -33,10 +33,11 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool import command_line, results, storage
-from cnnpool.atomic_write import write_text
+from cnnpool import command_line
 from cnnpool.figures import claims, deep_figures, fig4, networks, paired, report, style, table1
 from cnnpool.figures.series import write_csv
+from cnnpool.files import results, storage
+from cnnpool.files.atomic_write import write_text
 
 FORMATS = ("png", "pdf", "svg")
 

@@ -29,7 +29,7 @@ from cnnpool.figures import intervals, layers, shuffles, spectra
 from cnnpool.figures import networks as measured
 from cnnpool.figures.intervals import Interval
 from cnnpool.figures.networks import WHITE, Network
-from cnnpool.results import LEAST_FALL
+from cnnpool.files.results import LEAST_FALL
 
 ITEM = "claims"
 STAGES, TRANSFORMS = ("init", "trained"), ("none", "channel_shuffle")
@@ -114,9 +114,10 @@ def gain(
 
 
 def spatial_share(network: Network, shuffle: str) -> Interval:
-    """Of the fall of log R, what is left with shuffled channels (`cnnpool.pooling_budget`).
+    """What is left of the fall of log R with shuffled channels.
 
-    Of the networks whose R falls by more than half a decade; NaN where there is none.
+    See `cnnpool.instruments.pooling_budget`. Of the networks whose R falls by more than half a
+    decade; NaN where there is none.
     """
     cell = network.at_nominal().sel(stage="trained", transform=shuffle)
     whole = intervals.curve(network, "R", stage="trained").values

@@ -15,10 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 import numpy as np
 
-from cnnpool import correlation
-from cnnpool.correlation import Correlation
-from cnnpool.figures import layers, panels, seed_average, style
+from cnnpool.figures import correlation, layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
+from cnnpool.figures.correlation import Correlation
 from cnnpool.figures.networks import Network
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series, of_averages

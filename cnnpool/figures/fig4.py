@@ -13,9 +13,9 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.figures import panels, seed_average, style
+from cnnpool.figures.power_law import Slope, log_log_slope, slope_over_seeds
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series, of_averages
-from cnnpool.power_law import Slope, log_log_slope, slope_over_seeds
 
 FIT_RANGE = (2, 9)  # fixed before anything was measured
 OTHER_RANGES = ((1, 9), (4, 12))

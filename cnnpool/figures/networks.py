@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from cnnpool import results
 from cnnpool.figures import style
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series, of_averages
+from cnnpool.files import results
 
 SCALE_DETECTION = "scale2d"
 IMPORTED = "torchvision_"  # as the names of such models begin in a config
@@ -25,7 +25,7 @@ class Network:
     """All seeds of one network on one data set.
 
     Attributes:
-      measured: of one run, every shuffle and kind of noise (see `cnnpool.results`).
+      measured: of one run, every shuffle and kind of noise (see `cnnpool.files.results`).
       source: where it comes from, for messages.
     """
 
@@ -169,7 +169,7 @@ def read(files: Sequence[Path]) -> list[Network]:
 
     Raises:
       FileNotFoundError: if a file is not there.
-      cnnpool.results.ResultsError: if a file is no result file, or holds no D, G, R.
+      cnnpool.files.results.ResultsError: if a file is no result file, or holds no D, G, R.
     """
     return [
         Network(dataset, str(path) if name == "/" else f"{path}, network {name}")

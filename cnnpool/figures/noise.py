@@ -16,8 +16,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from cnnpool import correlation
-from cnnpool.figures import error_scatter, panels, style
+from cnnpool.figures import correlation, error_scatter, panels, style
 from cnnpool.figures import networks as measured
 from cnnpool.figures.networks import Network
 from cnnpool.figures.series import Series

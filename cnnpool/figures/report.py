@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from cnnpool.atomic_write import write_text
 from cnnpool.figures import report_page, report_pages
 from cnnpool.figures.report_folder import ResultsFolder
 from cnnpool.figures.report_items import VERDICTS, Item
 from cnnpool.figures.report_text import html, inline
+from cnnpool.files.atomic_write import write_text
 
 TITLE = "How deep CNNs lose spatial information: what was reproduced"
 MEDIA_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}

@@ -12,8 +12,8 @@ from pathlib import Path
 from jaxtyping import Float, Int
 import numpy as np
 
-from cnnpool.atomic_write import write_atomically
 from cnnpool.figures.seed_average import Average
+from cnnpool.files.atomic_write import write_atomically
 
 COLUMNS = (
     *("figure", "panel", "curve", "network", "data", "epochs", "point"),

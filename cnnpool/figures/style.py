@@ -18,7 +18,7 @@ from matplotlib.ticker import (
 )
 import numpy as np
 
-from cnnpool.atomic_write import write_atomically
+from cnnpool.files.atomic_write import write_atomically
 
 Look = dict[str, Any]  # keywords of Axes.plot
 

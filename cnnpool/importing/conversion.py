@@ -161,7 +161,7 @@ def _refuse_misfits(
         raise StateDictError(
             f"{sum(map(len, kinds.values()))} tensors do not fit the network:{''.join(lines)}\n"
             "Check --model, and take off what stands in front of all names; a network with other "
-            "layers cannot be imported, but measured from Python (cnnpool.sensitivity)"
+            "layers cannot be imported, but measured from Python (cnnpool.instruments.sensitivity)"
         )
 
 

@@ -16,10 +16,11 @@ from ml_collections import ConfigDict
 import numpy as np
 import safetensors.numpy
 
-from cnnpool import run_config, storage
-from cnnpool.atomic_write import write_atomically, write_text
 from cnnpool.errors import CnnpoolError
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.importing import conversion
+from cnnpool.runs import run_config
 from cnnpool.training.image_step import Variables
 
 WEIGHTS, SUMMARY, PROVENANCE = "weights.safetensors", "summary.json", "provenance.json"

@@ -28,8 +28,9 @@ from ml_collections import ConfigDict
 import numpy as np
 import safetensors.numpy
 
-from cnnpool import command_line, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool import command_line
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_atomically
 from cnnpool.importing import conversion, numpy_pickle, torchvision_names
 from cnnpool.importing.folder import file_checksum
 from cnnpool.importing.state_dict import StateDict

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
+from cnnpool.instruments.perturbation import Inputs
 from cnnpool.models import layers
-from cnnpool.perturbation import Inputs
 from cnnpool.training.image_step import Variables
 
 # Numbers in all images whose activations are held at once: 500 of CIFAR-10 have 2^20.5. Of more,

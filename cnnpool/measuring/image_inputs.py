@@ -10,10 +10,10 @@ from jaxtyping import Float, Int
 import numpy as np
 
 from cnnpool.data.images import MeasurementData
-from cnnpool.diffeomorphisms import temperature
+from cnnpool.instruments.diffeomorphisms import temperature
+from cnnpool.instruments.noise import WHITE, refuse_impossible_kind
+from cnnpool.instruments.perturbation import Inputs, perturb, refuse_same
 from cnnpool.measuring.image_settings import Settings
-from cnnpool.noise import WHITE, refuse_impossible_kind
-from cnnpool.perturbation import Inputs, perturb, refuse_same
 
 # Training splits the plain key of a seed; any constant keeps measurements off those keys.
 _KEY_CONSTANT = 20210604

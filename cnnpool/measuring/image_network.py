@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
-from cnnpool import runtime
+from cnnpool.devices import runtime
+from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
+from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, image_transforms
 from cnnpool.models import layers
-from cnnpool.moments import Features, ImageMoments, Rescaled, image_moments
-from cnnpool.perturbation import Inputs
 from cnnpool.training.image_step import Variables
 
 # Numbers in all clean images: of fewer, measuring again what is known takes less time than

@@ -13,12 +13,14 @@ from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import distributed, global_arrays, numerics, provenance, results, run_config
 from cnnpool.data.images import DataError
+from cnnpool.devices import distributed, global_arrays, numerics
+from cnnpool.files import results
 from cnnpool.measuring import image_inputs, image_sensitivities, image_transforms
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
+from cnnpool.runs import provenance, run_config
 from cnnpool.training import image_setup, packed
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -206,7 +208,7 @@ def measure_run(
     settings: Settings,
     journal: Journal | None = None,
 ) -> xr.Dataset:
-    """All that is measured of a run, as `cnnpool.results` lays it out.
+    """All that is measured of a run, as `cnnpool.files.results` lays it out.
 
     D, G, R of every unit of every network, filter spectra, pooling budget, test error and loss.
 

@@ -12,17 +12,18 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import distributed, results
 from cnnpool.data.images import MeasurementData
-from cnnpool.diffeomorphisms import natural_flags
+from cnnpool.devices import distributed
+from cnnpool.files import results
+from cnnpool.instruments.diffeomorphisms import natural_flags
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.instruments.pooling_budget import Share, spatial_share
+from cnnpool.instruments.sensitivity import Sensitivity, sensitivities
 from cnnpool.measuring import image_network, image_spectra, image_transforms, units
 from cnnpool.measuring.image_inputs import OWN, Perturbation, measurement_keys, perturbations
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
-from cnnpool.moments import ImageMoments
-from cnnpool.perturbation import Inputs
-from cnnpool.pooling_budget import Share, spatial_share
-from cnnpool.sensitivity import Sensitivity, sensitivities
 from cnnpool.training.image_step import Variables
 
 Moments = dict[str, ImageMoments]
@@ -70,7 +71,7 @@ def measure(
     journal: Journal | None = None,
     random_power: Callable[[tuple[int, ...]], float] = image_spectra.pytorch_power,
 ) -> dict[str, tuple]:
-    """Variables and coordinates of a result file, as `cnnpool.results` describes them.
+    """Variables and coordinates of a result file, as `cnnpool.files.results` describes them.
 
     Args:
       model: of the networks.

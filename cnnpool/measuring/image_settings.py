@@ -18,7 +18,7 @@ class Settings:
       image_noise: whether images carry the noise of the training set, where it has some; also
         those that the test error is of.
       shuffles: random channel shuffles of each network.
-      noise: kinds of noise, "white", "luma", "chroma"; see `cnnpool.noise`.
+      noise: kinds of noise, "white", "luma", "chroma"; see `cnnpool.instruments.noise`.
       seed: of the choice of images and of all other randomness.
       batch_size: images, deformed and noisy ones counted, whose activations a device holds at
         once; 0 takes as many as fit a gigabyte, on a CPU at most 75 a core.

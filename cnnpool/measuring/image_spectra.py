@@ -6,8 +6,8 @@ import math
 from jaxtyping import Float
 import numpy as np
 
-from cnnpool import filter_spectrum
-from cnnpool.filter_spectrum import Spectrum
+from cnnpool.instruments import filter_spectrum
+from cnnpool.instruments.filter_spectrum import Spectrum
 from cnnpool.measuring import image_network
 from cnnpool.training.image_step import Variables
 

@@ -25,15 +25,15 @@ from jax import Array
 from jaxtyping import Key
 
 from cnnpool import errors
-from cnnpool.channels import (
+from cnnpool.instruments.channels import (
     matching_paths,
     mean_channel_filters,
     shuffle_both_axes,
     shuffle_channels,
 )
+from cnnpool.instruments.moments import Features
+from cnnpool.instruments.sensitivity import mean_channel_activations
 from cnnpool.measuring.transforms import Params
-from cnnpool.moments import Features
-from cnnpool.sensitivity import mean_channel_activations
 from cnnpool.training.image_step import Variables
 
 NONE, SHUFFLE = "none", "channel_shuffle"

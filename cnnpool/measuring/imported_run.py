@@ -15,8 +15,10 @@ from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import models, numerics, provenance, results, run_config
+from cnnpool import models
 from cnnpool.data.images import MeasuredImages
+from cnnpool.devices import numerics
+from cnnpool.files import results
 from cnnpool.importing import conversion
 from cnnpool.importing import folder as imported
 from cnnpool.measuring import (
@@ -33,6 +35,7 @@ from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.stages import INIT, TRAINED
 from cnnpool.models import torchvision
 from cnnpool.models.torchvision import initialization
+from cnnpool.runs import provenance, run_config
 from cnnpool.training.image_step import Variables
 
 VERSION = 2  # of what is measured: raised where the same settings give other numbers
@@ -99,7 +102,7 @@ def measure_run(
     settings: Settings,
     journal: Journal | None = None,
 ) -> xr.Dataset:
-    """All that is measured of an imported network, as `cnnpool.results` lays it out.
+    """All that is measured of an imported network, as `cnnpool.files.results` lays it out.
 
     D, G, R of every unit, filter spectra, pooling budget; test error on the images where their
     classes are the network's.

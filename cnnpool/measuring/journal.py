@@ -15,9 +15,11 @@ import zlib
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import distributed, run_config, storage
-from cnnpool.atomic_write import write_atomically, write_text
-from cnnpool.moments import ImageMoments
+from cnnpool.devices import distributed
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_atomically, write_text
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.runs import run_config
 
 Moments = dict[str, ImageMoments]
 _RECORD = "record.json"

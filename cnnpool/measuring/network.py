@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import diffusion
-from cnnpool.channels import mean_filters
+from cnnpool.instruments import diffusion
+from cnnpool.instruments.channels import mean_filters
+from cnnpool.instruments.moments import image_moments
+from cnnpool.instruments.sensitivity import Sensitivity, sensitivities
 from cnnpool.measuring.transforms import KERNELS, Transform
-from cnnpool.moments import image_moments
-from cnnpool.sensitivity import Sensitivity, sensitivities
 from cnnpool.training.setup import Network
 
 Params = dict

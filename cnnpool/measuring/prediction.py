@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 import numpy as np
 from tqdm import tqdm
 
-from cnnpool import runtime
+from cnnpool.devices import runtime
 from cnnpool.training.image_step import Variables
 
 Normalize = Callable[[np.ndarray], Array]

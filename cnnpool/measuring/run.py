@@ -15,10 +15,13 @@ import numpy as np
 from tqdm import tqdm
 import xarray as xr
 
-from cnnpool import diffusion, distributed, numerics, provenance, results, run_config, runtime
+from cnnpool.devices import distributed, numerics, runtime
+from cnnpool.files import results
+from cnnpool.instruments import diffusion
 from cnnpool.measuring import network as measuring
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.transforms import TRANSFORMS
+from cnnpool.runs import provenance, run_config
 from cnnpool.training import setup
 from cnnpool.training.checkpoints import CheckpointStore, RunState
 from cnnpool.training.loop import checkpoint_directory
@@ -67,7 +70,7 @@ def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dic
 def measure_run(
     workdir: Path, *, config: ConfigDict, stages: Sequence[str], transforms: Sequence[str]
 ) -> xr.Dataset:
-    """D, G, R of every layer of every network of a run, as `cnnpool.results` lays it out.
+    """D, G, R of every layer of every network of a run, as `cnnpool.files.results` lays it out.
 
     Args:
       workdir: of the run.

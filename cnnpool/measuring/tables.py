@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import xarray as xr
 
-from cnnpool import results
+from cnnpool.files import results
 from cnnpool.measuring.image_transforms import SHUFFLES
 
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 from jax import Array
 
-from cnnpool.channels import mean_channel_filters, shuffle_channels
-from cnnpool.moments import Features
-from cnnpool.sensitivity import mean_channel_activations
+from cnnpool.instruments.channels import mean_channel_filters, shuffle_channels
+from cnnpool.instruments.moments import Features
+from cnnpool.instruments.sensitivity import mean_channel_activations
 
 Params = dict
 

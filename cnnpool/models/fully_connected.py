@@ -7,9 +7,9 @@ from jax import Array
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from cnnpool.kernels.product import product
 from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Map
-from cnnpool.models.product import product
 
 # Layers, counting the readout.
 NETWORKS = {"fully_connected_2": 2, "fully_connected_4": 4, "fully_connected_6": 6}

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
-from cnnpool.convolution import conv2d
-from cnnpool.models.product import product
+from cnnpool.kernels.convolution import conv2d
+from cnnpool.kernels.product import product
 
 Activations = dict[str, Float[Array, "batch ..."]]
 Map = Float[Array, "batch height width channels"]

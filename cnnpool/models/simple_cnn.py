@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from cnnpool.models.product import PRECISION, product
+from cnnpool.kernels.product import PRECISION, product
 
 Activations = dict[str, Float[Array, "batch ..."]]
 

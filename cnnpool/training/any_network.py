@@ -6,8 +6,9 @@ import traceback
 import ml_collections
 from ml_collections import ConfigDict
 
-from cnnpool import numerics, run_config
-from cnnpool.running import Running
+from cnnpool.devices import numerics
+from cnnpool.runs import run_config
+from cnnpool.runs.running import Running
 from cnnpool.training import image_loop, loop
 
 

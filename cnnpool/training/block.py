@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float, Int, Key
 
-from cnnpool import runtime
-from cnnpool.divisors import largest_divisor
+from cnnpool.devices import runtime
+from cnnpool.devices.divisors import largest_divisor
 from cnnpool.training.hinge import Params, hinge, hinge_slope
 
 NO_STEP = jnp.iinfo(jnp.int32).max

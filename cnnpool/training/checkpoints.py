@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cnnpool import distributed, global_arrays
+from cnnpool.devices import distributed, global_arrays
 from cnnpool.errors import CnnpoolError
 from cnnpool.training.stopping import SeedProgress
 

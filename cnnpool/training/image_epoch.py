@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnnpool import distributed, global_arrays, storage
-from cnnpool.running import Running
+from cnnpool.devices import distributed, global_arrays
+from cnnpool.files import storage
+from cnnpool.runs.running import Running
 from cnnpool.training.checkpoints import CheckpointStore, RunState
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import ImageTraining

@@ -13,9 +13,10 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from cnnpool import distributed, global_arrays, provenance, run_config
+from cnnpool.devices import distributed, global_arrays
 from cnnpool.errors import PreemptedError
-from cnnpool.running import Running, running
+from cnnpool.runs import provenance, run_config
+from cnnpool.runs.running import Running, running
 from cnnpool.training import optimizer, packed
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import CheckpointStore, RunState

@@ -9,9 +9,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from cnnpool import data as data_sets
-from cnnpool import global_arrays, models, runtime
+from cnnpool import models
 from cnnpool.data.images import ImageData, Split
 from cnnpool.data.scale1d import Scale1D
+from cnnpool.devices import global_arrays, runtime
 from cnnpool.training import optimizer
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_progress import ImageProgress

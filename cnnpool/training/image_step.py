@@ -12,9 +12,9 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Bool, Float, Int, Key
 import optax
 
-from cnnpool import runtime
 from cnnpool.data.images import Split
-from cnnpool.divisors import largest_divisor
+from cnnpool.devices import runtime
+from cnnpool.devices.divisors import largest_divisor
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.losses import Loss
 

@@ -12,9 +12,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import distributed, global_arrays, provenance, run_config, runtime
+from cnnpool.devices import distributed, global_arrays, runtime
 from cnnpool.errors import CnnpoolError, PreemptedError
-from cnnpool.running import Running, running
+from cnnpool.runs import provenance, run_config
+from cnnpool.runs.running import Running, running
 from cnnpool.training import setup
 from cnnpool.training.block import NO_STEP, BlockMetrics, compile_block
 from cnnpool.training.checkpoints import CheckpointStore, RunState

@@ -8,8 +8,9 @@ import tempfile
 
 from tqdm import tqdm
 
-from cnnpool import distributed, storage
-from cnnpool.atomic_write import write_atomically
+from cnnpool.devices import distributed
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_atomically
 from cnnpool.training.stopping import SeedProgress, StoppingRule
 
 KEYS = ("epoch", "seed")

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool import models, run_config
-from cnnpool.atomic_write import write_atomically
+from cnnpool import models
 from cnnpool.data.images import ImageData
 from cnnpool.errors import CnnpoolError
+from cnnpool.files.atomic_write import write_atomically
+from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_step import Variables

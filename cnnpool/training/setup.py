@@ -14,8 +14,9 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool import data as data_sets
-from cnnpool import global_arrays, models, runtime
+from cnnpool import models
 from cnnpool.data.scale1d import Scale1D, balanced_split
+from cnnpool.devices import global_arrays, runtime
 from cnnpool.training.block import SGD, TrainingSet
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.hinge import Params, ridge_shrinkage

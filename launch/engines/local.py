@@ -17,8 +17,8 @@ import uuid
 
 from tqdm import tqdm
 
-from cnnpool import lease, run_status
 from cnnpool.errors import EXIT_PREEMPTED
+from cnnpool.runs import lease, run_status
 from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
 from launch.job_states import WAITING, JobState, Queued, write_submission
 

@@ -15,8 +15,8 @@ import shutil
 import subprocess
 from typing import Any
 
-from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED, refuse_unknown
+from cnnpool.files.atomic_write import write_text
 from launch.engines.engine import EngineError, nothing, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 

@@ -23,9 +23,9 @@ import time
 from typing import NamedTuple
 import uuid
 
-from cnnpool import storage
-from cnnpool.atomic_write import write_text
 from cnnpool.errors import EXIT_PREEMPTED
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_text
 from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
 from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 

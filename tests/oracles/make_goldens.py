@@ -20,7 +20,6 @@ steps_NAME.npz holds `losses` and `learning_rates` of 20 training steps, and `na
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 import sys
 import time
 
@@ -30,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tests.oracles import parity_inputs, torch_networks, torch_training
+from tests.paths import GOLDENS as FOLDER
 
-FOLDER = Path(__file__).parents[1] / "goldens"
 ONE_CHANNEL = ("lenet", "alexnet", "vgg11_bn", "resnet18", "efficientnet_b0")
 STEP_WIDTHS = {"lenet": 1.0, "vgg11_bn": 0.125, "resnet18": 0.125, "fully_connected_4": 1.0}
 LOSSES = {3: functional.cross_entropy, 1: torch_training.hinge}

@@ -15,7 +15,6 @@ from collections import OrderedDict
 import datetime
 import functools
 import pathlib
-from pathlib import Path
 import random
 import sys
 from typing import Any
@@ -24,7 +23,9 @@ import numpy as np
 from PIL import Image
 import torch
 
-FOLDER = Path(__file__).parents[1] / "goldens" / "pth"
+from tests.paths import GOLDENS
+
+FOLDER = GOLDENS / "pth"
 
 
 def tensors() -> "OrderedDict[str, torch.Tensor]":

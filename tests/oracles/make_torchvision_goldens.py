@@ -14,7 +14,6 @@ NAME.npz holds, for one image of 224 x 224 and 1000 outputs:
   inference mode, in forward order.
 """
 
-from pathlib import Path
 import sys
 import time
 
@@ -23,9 +22,10 @@ import torch
 from torch import nn
 
 from tests.oracles import parity_inputs, torchvision_inputs, torchvision_networks
+from tests.paths import GOLDENS
 
 LEAST_CHANGE = 1e-6  # of the last unit's maximum, for another image
-FOLDER = Path(__file__).parents[1] / "goldens" / "torchvision"
+FOLDER = GOLDENS / "torchvision"
 
 Arrays = dict[str, np.ndarray]
 

@@ -17,8 +17,9 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from tests.oracles import torchvision_inputs
+from tests.paths import GOLDENS
 
-GOLDEN = Path(__file__).parents[1] / "goldens" / "measured_resnet18.npz"
+GOLDEN = GOLDENS / "measured_resnet18.npz"
 NETWORK, PICTURES, SIDE, DELTA, CUTOFF = "resnet18", 8, 224, 1.0, 3
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

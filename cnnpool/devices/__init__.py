@@ -1,0 +1,1 @@
+"""Devices and processes: meshes, sharding, settings that decide numbers."""

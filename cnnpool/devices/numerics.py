@@ -1,0 +1,91 @@
+"""Settings of JAX and Flax that decide which numbers come out: they are the program's own.
+
+Both take them from a user's environment (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL, ...), where they
+were set for another program. Commands set them when they start. A library does not change settings
+under its user's feet; its functions that train, measure and predict refuse others.
+"""
+
+from collections.abc import Mapping
+import os
+import sys
+from typing import Any
+
+from flax.configurations import config as flax_config
+import jax
+
+# What networks and measurements have been made with: the defaults of JAX 0.10 and Flax 0.12.
+_SETTINGS: dict[Any, dict[str, Any]] = {
+    jax.config: {
+        "jax_enable_x64": False,
+        "jax_default_prng_impl": "threefry2x32",
+        "jax_threefry_partitionable": True,
+        "jax_random_seed_offset": 0,
+        "jax_default_matmul_precision": None,
+        "jax_numpy_dtype_promotion": "standard",
+        "jax_allow_f16_reductions": True,
+        "jax_softmax_custom_jvp": False,
+    },
+    flax_config: {
+        "flax_fix_rng_separator": False,
+        "flax_return_frozendict": False,
+    },
+}
+# Read by XLA itself, for more than numbers: they are recorded, and compared.
+_RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT")
+_OF_NO_NUMBER = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_cuda_data_dir")
+
+
+def settle() -> None:
+    """Sets everything for this process, and says which variables of the environment do not count.
+
+    For commands; before the first JAX computation.
+    """
+    for config, name, ours, _ in _others():
+        if name.upper() in os.environ:
+            value = f"{name.upper()}={os.environ[name.upper()]}"
+            print(
+                f"{value} is not used: it would change numbers; here it is {ours}", file=sys.stderr
+            )
+        config.update(name, ours)
+
+
+def refuse_others() -> None:
+    """Raises ValueError if a setting is another than the program's own; for a library."""
+    if others := _others():
+        found = ", ".join(f"{name} is {theirs}, not {ours}" for _, name, ours, theirs in others)
+        raise ValueError(
+            f"other numbers would come out: {found}. Call "
+            "cnnpool.devices.numerics.settle() before the first JAX computation, or leave these "
+            "settings, and variables of the same names in the environment, alone"
+        )
+
+
+def environment() -> dict[str, str]:
+    """Variables of the environment that may change how numbers are rounded, where they are set."""
+    found = {}
+    for name in _RECORDED:
+        words = os.environ.get(name, "").split()
+        if kept := " ".join(word for word in words if not word.startswith(_OF_NO_NUMBER)):
+            found[name] = kept
+    return found
+
+
+def recorded(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two measurements the same, and with it `environment`, where there is any."""
+    found = environment()
+    return {**record, "environment": found} if found else dict(record)
+
+
+def _others() -> list[tuple[Any, str, Any, Any]]:
+    """Settings that differ: config, name, ours, theirs. Another version may lack one of them."""
+    return [
+        (config, name, ours, theirs)
+        for config, settings in _SETTINGS.items()
+        for name, ours in settings.items()
+        if _plain(theirs := getattr(config, name, ours)) != ours
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Enumerations of JAX by their names in the environment."""
+    return getattr(value, "value", value)

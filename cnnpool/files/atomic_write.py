@@ -1,0 +1,69 @@
+"""Files that are either whole or not there."""
+
+from collections.abc import Callable
+import os
+from pathlib import Path
+import tempfile
+
+from cnnpool.files import storage
+
+
+def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
+    """Lets `write` fill a file beside `path`, then renames it to `path`.
+
+    What is for a bucket is filled on the disk, then uploaded.
+
+    Args:
+      path: the destination; its folder is made if absent. An existing file is
+        replaced only once the new one is whole.
+      write: called with the path of the file beside.
+      durable: waits until the disk has the content, so that a machine that loses its power leaves
+        no empty file; False is for what is written every few seconds.
+
+    Raises:
+      OSError: if the file cannot be written; nothing that existed is lost.
+      StorageError: if a bucket refuses it.
+    """
+    if storage.is_remote(path):
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / path.name
+            write(local)
+            storage.upload(local, path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = _beside(path)
+    try:
+        write(beside)
+        if durable and beside.is_file():
+            _onto_disk(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def refuse_unwritable_beside(path: Path) -> None:
+    """Raises OSError if no file can be made beside `path`: a name too long, a full disk."""
+    beside = _beside(path)
+    try:
+        beside.touch()
+    except OSError as error:
+        raise type(error)(error.errno, f"{path} cannot be written: {error.strerror}") from error
+    beside.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+
+
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
+    """Writes a text as `write_atomically` does, in UTF-8 whatever the locale is.
+
+    Bytes of file names that are no text are written as they are.
+    """
+    content = text.encode("utf-8", "surrogateescape")
+    write_atomically(path, lambda beside: beside.write_bytes(content), durable=durable)
+
+
+def _onto_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,226 @@
+"""The one schema of result files: labelled arrays in netCDF, readable without cnnpool.
+
+Every network is an xarray Dataset with
+- dimensions `seed`, `stage`, `transform`, `layer` (named coordinates, layers in
+  forward order) and further ones where a measurement has them;
+- variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
+  all over (seed, stage, transform, layer), of deep networks also `shuffle`;
+- attributes `schema_version`, `config` and `versions` (JSON), `commit`,
+  `host_platform`, `measurement` (JSON), and `environment` (JSON) where variables were set that
+  change how numbers are rounded.
+The dimension `shuffle` counts the random shuffles, each kept as it was measured; a transform that
+is not random has number 0 alone, and NaN behind it. `over_shuffles` takes the mean of the
+logarithms over them. Deep networks on natural images have three more dimensions there, `delta` and
+`cutoff` of the max-entropy diffeomorphisms and `noise`, its kind; and `natural` over the first
+two; every deep network has
+- `depth` on `layer`: k of the units that figures plot, one a convolution or linear layer;
+- `spatial_share` over (seed, stage, transform), the pooling budget
+  (`cnnpool.instruments.pooling_budget`), and `layer_spatial_share`, both with `_se`, of shuffles of
+  all layers; the first is NaN where R falls by less than `LEAST_FALL`. Only where networks were
+  measured both as they are and with shuffled channels;
+- `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
+  `filter_frequency`: the spectra of its filters (`cnnpool.instruments.filter_spectrum`);
+- `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
+A file holds one network at its root, or several, one a netCDF group.
+
+Files of schema 1 held means over shuffles in `D`, `G`, `R`, their spread in `D_shuffle_sd`,
+`G_shuffle_sd`, `R_shuffle_sd`, and spatial shares of one kind of shuffle without the dimension
+`transform`. They are read as they are, but for the latter, which get it.
+"""
+
+from collections.abc import Mapping
+import io
+import json
+from pathlib import Path
+
+import h5netcdf
+import numpy as np
+import xarray as xr
+
+from cnnpool.errors import CnnpoolError
+from cnnpool.files import storage
+from cnnpool.files.atomic_write import write_atomically
+
+# Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was never set.
+h5netcdf.File._writable = False
+
+SCHEMA_VERSION = 2
+LEAST_FALL = 0.5  # decades from the first layer to the output, of which spatial shares are taken
+DIMENSIONS = ("seed", "stage", "transform", "layer")
+SENSITIVITIES = ("D", "G", "R", "D_se", "G_se", "R_se")
+_SHUFFLE = "channel_shuffle"  # the only one of schema 1
+_SHARES = tuple(f"{of}spatial_share{part}" for of in ("", "layer_") for part in ("", "_se"))
+ATTRIBUTES = ("config", "versions", "commit", "host_platform", "measurement")
+
+
+class ResultsError(CnnpoolError):
+    """A file is not a whole result file of this schema."""
+
+
+def check(dataset: xr.Dataset, source: str) -> None:
+    """Refuses a dataset that does not follow the schema.
+
+    Raises:
+      ResultsError: naming `source` and what is missing.
+    """
+    version = dataset.attrs.get("schema_version")
+    if version is None:
+        raise ResultsError(f"{source} is no cnnpool result: it has no attribute schema_version")
+    if not str(version).isdigit():
+        raise ResultsError(f"{source}: expected a whole schema_version, got {version!r}")
+    if int(version) > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{source} has schema version {version}, newer than {SCHEMA_VERSION}: update cnnpool"
+        )
+    missing = [name for name in SENSITIVITIES if name not in dataset]
+    missing += [f"attribute {name}" for name in ATTRIBUTES if name not in dataset.attrs]
+    missing += [f"coordinate {name}" for name in DIMENSIONS if name not in dataset.coords]
+    if missing:
+        raise ResultsError(f"{source} is not whole: it lacks {', '.join(missing)}")
+    for name in SENSITIVITIES:
+        if not set(DIMENSIONS) <= set(dataset[name].dims):
+            raise ResultsError(
+                f"{source}: {name} has dimensions {dataset[name].dims}, not all of {DIMENSIONS}"
+            )
+
+
+def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
+    """Writes one network, or several as netCDF groups; the file is whole or not there.
+
+    Args:
+      path: its folder is made if absent.
+      networks: one dataset, or {group name: dataset}.
+
+    Raises:
+      ResultsError: if a dataset does not follow the schema.
+      OSError: if the file cannot be written.
+    """
+    groups = {"/": networks} if isinstance(networks, xr.Dataset) else dict(networks)
+    for name, dataset in groups.items():
+        check(dataset, f"network {name}")
+    tree = xr.DataTree.from_dict(groups)
+    encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
+    # In memory: HDF5 locks the files that it opens, and some file systems know no locks.
+    content = tree.to_netcdf(None, engine="h5netcdf", encoding=encoding)
+    write_atomically(path, lambda beside: beside.write_bytes(content))
+
+
+def _checksums(dataset: xr.Dataset) -> dict[str, dict[str, bool]]:
+    """The encoding by which HDF5 notices a changed number in an array."""
+    numbers = [
+        name for name, one in dataset.variables.items() if one.ndim and one.dtype.kind != "U"
+    ]
+    return {str(name): {"fletcher32": True} for name in numbers}
+
+
+def read_networks(path: Path) -> dict[str, xr.Dataset]:
+    """All networks of a file, {group name: dataset}; the root's name is "/".
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      OSError: if it cannot be read.
+      ResultsError: if it is not a result file, or damaged.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
+    content = storage.read_bytes(path)
+    try:
+        with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as tree:
+            nodes = {node.path: node.to_dataset().load() for node in tree.subtree if node.has_data}
+    except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
+        raise ResultsError(
+            f"{path} cannot be read as netCDF ({type(error).__name__}: {error}); it is damaged or "
+            "something else"
+        ) from error
+    if not nodes:
+        raise ResultsError(f"{path} holds no network")
+    for name, dataset in nodes.items():
+        check(dataset, f"{path}, network {name}")
+    return {
+        name if name == "/" else name.removeprefix("/"): _with_transform_of_shares(dataset)
+        for name, dataset in nodes.items()
+    }
+
+
+def _with_transform_of_shares(dataset: xr.Dataset) -> xr.Dataset:
+    """Spatial shares over `transform`, as schema 2 has them."""
+    shares = [name for name in _SHARES if name in dataset and "transform" not in dataset[name].dims]
+    place = dataset["transform"] == _SHUFFLE
+    return dataset.assign({name: dataset[name].where(place) for name in shares})
+
+
+def over_shuffles(dataset: xr.Dataset) -> xr.Dataset:
+    """Means over random shuffles: D, G, R by the mean of their logarithms.
+
+    Single shuffles differ by 20 to 45 %, so that a mean of R itself would be one of its largest
+    values (protocol, section 3). The standard errors over images keep their mean ratio to D, G, R:
+    all shuffles are measured on the same images, so that it does not shrink with their number.
+
+    Args:
+      dataset: with a dimension `shuffle`, or without, as schema 1 and simple CNNs.
+
+    Returns:
+      The dataset without that dimension, and with `D_shuffle_sd`, `G_shuffle_sd` and
+      `R_shuffle_sd`: the standard deviation of the logarithms times the mean; NaN for fewer than
+      two shuffles. A dataset without the dimension is returned as it is.
+    """
+    if "shuffle" not in dataset.dims:
+        return dataset
+    found = {}
+    count = dataset["D"].notnull().sum("shuffle")
+    for name in "DGR":
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs: xr.DataArray = xr.ufuncs.log(dataset[name])
+            mean = np.exp(logs.mean("shuffle"))
+            relative = (dataset[f"{name}_se"] / dataset[name]).mean("shuffle")
+            spread = logs.std("shuffle", ddof=1).where(count > 1)
+        found[name] = mean
+        found |= {f"{name}_se": mean * relative, f"{name}_shuffle_sd": mean * spread}
+    return dataset.drop_dims("shuffle").assign(found)
+
+
+def read(path: Path) -> xr.Dataset:
+    """The only network of a file.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ResultsError: if it is not a result file, or holds several networks.
+    """
+    networks = read_networks(path)
+    if len(networks) > 1:
+        raise ResultsError(f"{path} holds several networks: {', '.join(networks)}")
+    return next(iter(networks.values()))
+
+
+def merge_stages(datasets: list[xr.Dataset]) -> xr.Dataset:
+    """Puts results of the same networks at different stages side by side.
+
+    Raises:
+      ResultsError: if they come from different configs, or hold a stage twice.
+    """
+    first = datasets[0]
+
+    def run_and_measurement(dataset: xr.Dataset) -> dict:
+        config = json.loads(dataset.attrs["config"])
+        return {k: v for k, v in config.items() if k not in ("runtime", "checkpoint")}
+
+    for other in datasets[1:]:
+        if run_and_measurement(first) != run_and_measurement(other):
+            raise ResultsError(
+                "the result files come from different configs; give one figure files of one run"
+            )
+    stages: dict[str, xr.Dataset] = {}
+    for dataset in datasets:
+        for stage in dataset["stage"].values:
+            if str(stage) in stages:
+                raise ResultsError(
+                    f"stage {stage} is in more than one file; measure all its transforms in one "
+                    "call of cnnpool.eval"
+                )
+            stages[str(stage)] = dataset.sel(stage=[stage])
+    per_stage = [name for name in first.data_vars if "stage" in first[name].dims]
+    merged = xr.concat(
+        [part[per_stage] for part in stages.values()], dim="stage", combine_attrs="override"
+    )
+    rest = first.drop_vars(per_stage).drop_dims("stage", errors="ignore")
+    return merged.merge(rest, combine_attrs="override")

@@ -1,0 +1,1 @@
+"""What is measured: D, G, R, spectra, budgets, perturbations and transforms of networks."""

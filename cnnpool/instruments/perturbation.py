@@ -1,0 +1,94 @@
+"""Images beside their deformed and noisy copies, on which sensitivities are measured."""
+
+from typing import NamedTuple
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float, Key
+import numpy as np
+
+from cnnpool.instruments.diffeomorphisms import deform
+from cnnpool.instruments.noise import WHITE, noisy_images
+
+
+class Inputs(NamedTuple):
+    """What every network is measured on.
+
+    Attributes:
+      clean: x, normalized.
+      deformed: tau(x).
+      noisy: x + eta.
+    """
+
+    clean: Float[Array, "images height width channels"]
+    deformed: Float[Array, "draws images height width channels"]
+    noisy: Float[Array, "draws images height width channels"]
+
+
+def perturb(
+    images: Array,
+    deformation_key: Key[Array, ""],
+    noise_key: Key[Array, ""],
+    *,
+    delta: int | float = 1.0,
+    cutoff: int = 3,
+    interpolation: str = "bilinear",
+    draws: int = 1,
+    noise: str = WHITE,
+) -> Inputs:
+    """Images with max-entropy diffeomorphisms and noise of the same norm.
+
+    With the same keys, an image's fields at different delta are the same up to their size, and so
+    is the direction of its noise: what differs between two deltas is their size alone. The kind of
+    noise leaves the diffeomorphisms alone.
+
+    Args:
+      images: x, (images, rows, columns, channels), square, normalized.
+      deformation_key: randomness of the diffeomorphisms.
+      noise_key: of the noise.
+      delta: nominal displacement, in pixels.
+      cutoff: c.
+      interpolation: a name in `cnnpool.instruments.diffeomorphisms.INTERPOLATIONS`.
+      draws: diffeomorphisms and noises of each image.
+      noise: a name in `cnnpool.instruments.noise.KINDS`.
+
+    Raises:
+      ValueError: if images are not square, fewer than two or all the same, if a pixel is not
+        finite, or a diffeomorphism or noise is impossible.
+      TypeError: if pixels are not floats.
+    """
+    if images.ndim != 4:
+        raise ValueError(
+            f"expected images of shape (images, height, width, channels), got {images.shape}"
+        )
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise TypeError(f"expected images of floats, got {images.dtype}; normalize them first")
+    if draws < 1:
+        raise ValueError(f"expected 1 draw or more of each image, got {draws}")
+    _refuse_not_finite(images)
+    refuse_same(images)
+    keys = jax.random.split(deformation_key, (draws, len(images)))
+    deformed = [
+        deform(row, images, delta=delta, cutoff=cutoff, interpolation=interpolation) for row in keys
+    ]
+    stacked = jnp.stack(deformed)
+    return Inputs(images, stacked, noisy_images(noise_key, images, stacked, noise))
+
+
+def refuse_same(images: Array) -> None:
+    """Raises ValueError where images do not differ, so that there is nothing to compare."""
+    if bool((images == images[:1]).all()):
+        raise ValueError(
+            f"all {len(images)} images are the same: D, G and R compare different ones; check the "
+            "data, or take more images"
+        )
+
+
+def _refuse_not_finite(images: Array) -> None:
+    bad = np.flatnonzero(~np.asarray(jnp.isfinite(images).all((1, 2, 3))))
+    if bad.size:
+        raise ValueError(
+            f"{bad.size} of {len(images)} images have pixels that are NaN or infinite, the first "
+            f"is number {bad[0]}: leave them out"
+        )

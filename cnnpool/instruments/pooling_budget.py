@@ -1,0 +1,73 @@
+"""The pooling budget: how much of the fall of R is spatial pooling, how much channel pooling.
+
+Shuffling channels takes channel pooling away and leaves spatial pooling. Of the fall of log R
+from one layer to another, the share that is left under shuffling is the spatial one, the rest
+the channels':
+
+    spatial share = (log R_1^shuffled - log R_K^shuffled) / (log R_1 - log R_K)
+
+A share of a small fall says nothing: of a whole network it is taken where R falls by more than half
+a decade (`cnnpool.files.results.LEAST_FALL`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxtyping import Float
+import numpy as np
+
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.sensitivity import R_without, jackknife_error
+
+
+class Share(NamedTuple):
+    """A share and its standard error; both NaN where R falls too little to be shared out."""
+
+    value: float
+    se: float
+
+
+def log_fall(first: ImageMoments, last: ImageMoments) -> tuple[float, Float[np.ndarray, " images"]]:
+    """log R_first - log R_last, and the same without each image.
+
+    Args:
+      first: moments of the layer nearer the image.
+      last: of the other one, on the same images.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        whole = [np.log(layer.deformation.mean() / layer.noise.mean()) for layer in (first, last)]
+        without = [np.log(R_without(layer)) for layer in (first, last)]
+    return float(whole[0] - whole[1]), without[0] - without[1]
+
+
+def spatial_share(
+    original: tuple[ImageMoments, ImageMoments],
+    shuffled: Sequence[tuple[ImageMoments, ImageMoments]],
+    *,
+    least_decades: float = 0.0,
+) -> Share:
+    """The spatial share of the fall of log R between two layers.
+
+    Undefined (NaN) unless R falls by more than two standard errors, and by `least_decades`.
+
+    Its error is the jackknife's over images, which all networks share, and the standard error of
+    the mean over shuffles, added in squares.
+
+    Args:
+      original: (first, last) of the network as it is.
+      shuffled: (first, last) of it under each random shuffle; at least one.
+      least_decades: the smallest fall of log10 R that is shared out.
+
+    Raises:
+      ValueError: if there is no shuffled network.
+    """
+    if not shuffled:
+        raise ValueError("a pooling budget needs at least one shuffled network, got none")
+    fall, fall_without = log_fall(*original)
+    least = max(2 * jackknife_error(fall_without), least_decades * np.log(10))
+    if not fall > least:
+        return Share(float("nan"), float("nan"))
+    falls, falls_without = zip(*(log_fall(*pair) for pair in shuffled), strict=True)
+    over_images = jackknife_error(np.mean(falls_without, axis=0) / fall_without)
+    spread = np.std(falls, ddof=1) / np.sqrt(len(falls)) if len(falls) > 1 else 0.0
+    return Share(float(np.mean(falls) / fall), float(np.hypot(over_images, spread / fall)))

@@ -1,0 +1,183 @@
+"""Sensitivities to diffeomorphisms (D), to noise (G), and R = D / G (paper, Eq. 1).
+
+Of any function from images to named activations, in one call:
+
+    found = sensitivity(function, images, jax.random.key(0))
+    print(found["relu03"].R, "±", found["relu03"].R_se)
+
+Or, where deformed and noisy images are one's own, from `cnnpool.instruments.moments.image_moments`:
+
+    found = sensitivities(image_moments(function, clean, deformed, noisy))
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+import warnings
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float, Key
+import numpy as np
+from tqdm import tqdm
+
+from cnnpool.instruments.diffeomorphisms import natural_flags
+from cnnpool.instruments.moments import Features, ImageMoments, computed, image_moments
+from cnnpool.instruments.perturbation import perturb
+
+# A layer counts as dead where its spread is below what rounding leaves of a constant.
+_ROUNDING = 8 * float(np.finfo(np.float32).eps)
+
+
+class Sensitivity(NamedTuple):
+    """D, G, R of one layer with jackknife standard errors over images."""
+
+    D: float
+    G: float
+    R: float
+    D_se: float
+    G_se: float
+    R_se: float
+
+
+def sensitivity(
+    function: Features,
+    images: Array | np.ndarray,
+    key: Key[Array, ""],
+    *,
+    delta: int | float = 1.0,
+    cutoff: int = 3,
+    interpolation: str = "bilinear",
+    draws: int = 1,
+    batch_size: int = 0,
+) -> dict[str, Sensitivity]:
+    """D, G and R of every layer of a network of any kind.
+
+    Every image x gets max-entropy diffeomorphisms tau of its own and noise of the norm of
+    tau(x) - x. The same key gives the same ones, so that networks, or a network and its shuffled
+    twin, are compared on the same images. A progress bar is shown in a terminal.
+
+    Args:
+      function: images (batch, rows, columns, channels) -> activations {layer: (batch, ...)} in
+        inference mode; see `cnnpool.instruments.moments.image_moments` for its parameters.
+      images: (images, rows, columns, channels), square, floats as the network takes them; 500 or
+        more make errors small.
+      key: randomness of diffeomorphisms and noise.
+      delta: nominal displacement, in pixels.
+      cutoff: c, highest frequency of the displacement, in half-waves a side.
+      interpolation: of deformed images: bilinear, nearest or gaussian.
+      draws: diffeomorphisms and noises of each image.
+      batch_size: images, copies counted, whose activations are held at once; 0: as many as
+        fit a gigabyte, on a CPU at most 75.
+
+    Raises:
+      ValueError: if images are not square, fewer than two or all the same, or a diffeomorphism
+        is impossible.
+      TypeError: if pixels are not floats, or the function does not return named activations.
+    """
+    images = jnp.asarray(images)
+    inputs = perturb(
+        images,
+        *jax.random.split(key),
+        delta=delta,
+        cutoff=cutoff,
+        interpolation=interpolation,
+        draws=draws,
+    )
+    natural_flags([(delta, cutoff)], size=images.shape[1])
+    with tqdm(total=len(images), desc="measuring", unit="image", disable=None) as bar:
+        moments = image_moments(function, *inputs, batch_size=batch_size, on_batch=bar.update)
+    return sensitivities(moments)
+
+
+def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]:
+    """D, G and R of every layer, with errors.
+
+    D = mean_i ||f(tau x_i) - f(x_i)||^2 / (mean over all ordered pairs ||f(x_i) - f(x_j)||^2),
+    self-pairs included: the denominator is 2 mean_i ||f(x_i) - m||^2. G likewise with
+    noise, R = D / G. A layer whose activations do not depend on the image (a zero
+    denominator), or are not finite, gives NaN and a warning that names it.
+
+    Args:
+      moments: of each layer.
+    """
+    infinite = [name for name, layer in moments.items() if not np.isfinite(layer.spread).all()]
+    if infinite:
+        warnings.warn(
+            f"activations that are NaN or infinite: {', '.join(infinite)}; so are their D, G and R",
+            stacklevel=2,
+        )
+    dead = [name for name, layer in moments.items() if is_dead(layer)]
+    deaf = [name for name, layer in moments.items() if not layer.noise.any() and name not in dead]
+    if dead or deaf:
+        warnings.warn(
+            f"dead layers: {', '.join(dead) or 'none'}; without response to the noise: "
+            f"{', '.join(deaf) or 'none'}. The activations of a dead layer are the same for all "
+            "images, so its D, G and R are NaN; R is NaN without response",
+            stacklevel=2,
+        )
+    return {name: _jackknife(layer) for name, layer in moments.items()}
+
+
+def is_dead(moments: ImageMoments) -> bool:
+    """Whether a layer's activations do not depend on the image, up to float32 rounding."""
+    return bool(moments.spread.mean() <= _ROUNDING**2 * moments.center)
+
+
+def _jackknife(moments: ImageMoments) -> Sensitivity:
+    """Standard errors from leaving out one image at a time, without recomputing anything.
+
+    With S = sum_i s_i, s_i = ||f_i - m||^2, the images without i have
+    S_i = S - P / (P - 1) s_i.
+    """
+    deformation, noise, spread, _ = moments
+    images = len(spread)
+    scale = np.nan if is_dead(moments) else 2.0
+    pairs = scale * spread.mean()
+    pairs_without = scale * (spread.sum() - images / (images - 1) * spread) / (images - 1)
+    d, g = deformation.mean(), noise.mean()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r = d / g if g > 0 else np.nan
+        return Sensitivity(
+            float(d / pairs),
+            float(g / pairs),
+            float(r * scale / scale),
+            jackknife_error(_mean_without(deformation) / pairs_without),
+            jackknife_error(_mean_without(noise) / pairs_without),
+            jackknife_error(R_without(moments) * scale / scale),
+        )
+
+
+def _mean_without(values: Float[np.ndarray, " images"]) -> Float[np.ndarray, " images"]:
+    """The mean over the other images, for each image."""
+    return (values.sum() - values) / (len(values) - 1)
+
+
+def R_without(moments: ImageMoments) -> Float[np.ndarray, " images"]:  # noqa: N802
+    """R of a layer without one image, for each image; NaN where nothing responds to the noise."""
+    d, g = _mean_without(moments.deformation), _mean_without(moments.noise)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(g > 0, d / g, np.nan)
+
+
+def jackknife_error(replicates: Float[np.ndarray, " images"]) -> float:
+    """sqrt((P - 1) / P sum_i (theta_i - mean theta)^2), theta_i without image i."""
+    return float(np.sqrt((len(replicates) - 1) * replicates.var()))
+
+
+def mean_channel_activations(features: Features) -> Features:
+    """Replaces every activation by its average over channels, the last axis.
+
+    The authors' script for Figure 4 measures the mean channel this way. Linear layers
+    have no channels and stay.
+    """
+    if not isinstance(features, jax.tree_util.Partial):
+        features = jax.tree_util.Partial(features)
+    return jax.tree_util.Partial(_averaged_over_channels, features)
+
+
+def _averaged_over_channels(features: Features, images: Array) -> dict[str, Array]:
+    return {
+        name: f if "linear" in name else f.mean(-1, keepdims=True)
+        for name, f in computed(features(images)).items()
+    }

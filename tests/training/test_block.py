@@ -1,0 +1,170 @@
+"""The training step and blocks of epochs: gradient, skipping, seeds, devices."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnpool.devices import runtime
+from cnnpool.models.simple_cnn import SimpleCNN
+from cnnpool.training import setup
+from cnnpool.training.block import NO_STEP, SGD, compile_block
+from cnnpool.training.hinge import ridge_shrinkage
+from tests.oracles import simple_cnn as oracle
+
+
+@pytest.fixture
+def config(tiny_config):
+    """Four small networks."""
+    with tiny_config.unlocked():
+        tiny_config.seeds = (0, 1, 2, 3)
+    return tiny_config
+
+
+def run(config, *, seeds=None, devices=1, start=0, stop=60, active=None, blocks=1, params=None):
+    """Trains `seeds` for some epochs on some devices; returns numpy parameters and metrics."""
+    with config.unlocked():
+        config.seeds = tuple(seeds if seeds is not None else config.seeds)
+    net = setup.network(config)
+    mesh = jax.make_mesh(
+        (devices,), ("seed",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+    state = setup.initial_state(net, config.seeds, mesh)
+    data = setup.training_sets(config, net.data, mesh)
+    block = compile_block(
+        setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
+    )
+    active = jnp.ones(len(config.seeds), bool) if active is None else jnp.array(active)
+    params = state.params if params is None else params
+    edges = np.linspace(start, stop, blocks + 1).astype(int)
+    for begin, end in itertools.pairwise(edges):
+        params, metrics = block(params, data, active, int(begin), int(end))
+    return jax.device_get(params), jax.device_get(metrics)
+
+
+def leaves(params):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def same_bits(a, b):
+    return all(x.tobytes() == y.tobytes() for x, y in zip(leaves(a), leaves(b), strict=True))
+
+
+@pytest.mark.parametrize(("filter_size", "stride"), [(3, 1), (2, 1), (4, 1), (2, 2)])
+@pytest.mark.usefixtures("x64")
+def test_a_step_is_the_oracles_gradient_step(filter_size, stride):
+    width, depth, ridge, learning_rate = 6, 3, 0.01, 0.06
+    params = oracle.normal_params(depth, width, filter_size, 0)
+    images = np.random.default_rng(0).standard_normal((8, 32, 1))
+    labels = np.array([1.0, -1.0] * 4)
+    gradient = oracle.gradient(params, images, labels, ridge, filter_size, stride)
+    model = SimpleCNN(width, depth, filter_size, stride)
+    shrinkage = ridge_shrinkage(
+        params, ridge=ridge, width=width, depth=depth, learning_rate=learning_rate
+    )
+    sgd = SGD(lambda p, x: model.apply({"params": p}, x)[0], shrinkage, learning_rate, 8)
+    stacked = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], params)
+    new, (loss, needed) = sgd.step(
+        stacked,
+        jnp.asarray(images)[None],
+        jnp.asarray(labels)[None],
+        jnp.ones(1, bool),
+        jnp.array(True),
+    )
+    expected = jax.tree.map(lambda p, g: (p - learning_rate * g)[None], params, gradient)
+    for a, b in zip(leaves(new), leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+    outputs = oracle.forward(params, images, filter_size, stride)["linear"][:, 0]
+    assert float(loss[0]) == pytest.approx(np.maximum(0, 1 - labels * outputs).mean(), abs=1e-12)
+    assert bool(needed)
+
+
+def test_skipping_zero_gradients_changes_no_bit(config):
+    skipped, metrics = run(config, stop=120)
+    fraction = metrics.backward_fraction
+    assert (fraction < 1).all(), "nothing was skipped: the test shows nothing"
+    assert (fraction > 0).all()
+    config.training.skip_zero_gradients = False
+    unskipped, other = run(config, stop=120)
+    assert same_bits(skipped, unskipped)
+    np.testing.assert_array_equal(metrics.hinge, other.hinge)
+
+
+def test_skipping_in_a_vectorized_group_changes_no_bit(config):
+    config.runtime.seeds_per_batch = 4
+    skipped, metrics = run(config, stop=120)
+    assert (metrics.backward_fraction < 1).all()
+    config.training.skip_zero_gradients = False
+    assert same_bits(skipped, run(config, stop=120)[0])
+
+
+def test_blocks_may_be_cut_anywhere(config):
+    assert same_bits(run(config, stop=30)[0], run(config, stop=30, blocks=3)[0])
+
+
+def test_seeds_trained_together_are_those_trained_alone(config):
+    together, _ = run(config, stop=20)
+    alone, _ = run(config, seeds=[2], stop=20)
+    for a, b in zip(leaves(together), leaves(alone), strict=True):
+        np.testing.assert_array_equal(a[2], b[0])
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_several_devices_give_the_result_of_one(config, devices):
+    one, metrics = run(config, stop=20)
+    several, other = run(config, stop=20, devices=devices)
+    # One thread a device splits sums differently from all threads on one device; rounding
+    # grows over 40 steps of a chaotic phase by a few orders of magnitude.
+    for a, b in zip(leaves(one), leaves(several), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(metrics.hinge, other.hinge, atol=1e-3)
+
+
+def test_vectorized_seeds_give_the_result_of_seeds_in_turn(config):
+    in_turn, _ = run(config, stop=3)
+    config.runtime.seeds_per_batch = 4
+    vectorized, _ = run(config, stop=3)
+    for a, b in zip(leaves(in_turn), leaves(vectorized), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-4)  # six steps of float32 rounding
+
+
+@pytest.mark.parametrize("group", [1, 4])
+def test_a_finished_seed_is_frozen(config, group):
+    config.runtime.seeds_per_batch = group
+    net = setup.network(config)
+    start = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).params
+    after, _ = run(config, stop=3, active=[True, False, True, True])
+    all_active, _ = run(config, stop=3)
+    for before, new, reference in zip(
+        leaves(start), leaves(after), leaves(all_active), strict=True
+    ):
+        np.testing.assert_array_equal(new[1], before[1])
+        np.testing.assert_array_equal(new[[0, 2, 3]], reference[[0, 2, 3]])
+        assert (new[0] != before[0]).any()
+
+
+def test_the_step_of_a_loss_that_is_not_finite_is_named(config):
+    net = setup.network(config)
+    params = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).params
+    params["linear"]["bias"] = params["linear"]["bias"].at[1].set(jnp.nan)
+    _, metrics = run(config, start=5, stop=7, params=params)
+    assert metrics.first_bad_step[1] == 0
+    assert (metrics.first_bad_step[[0, 2, 3]] == NO_STEP).all()
+    assert np.isnan(metrics.hinge[1])
+
+
+def test_a_diverging_run_names_the_first_bad_step(config):
+    config.training.learning_rate_per_channel = 1e20
+    _, metrics = run(config, stop=5)
+    assert (metrics.first_bad_step > 0).all()
+    assert (metrics.first_bad_step < 10).all()  # two steps an epoch
+
+
+def test_an_overflow_in_the_last_step_of_a_block_is_seen(config):
+    config.training.batch_size = config.data.train_size  # one step an epoch
+    config.training.ridge = -4e39  # blows kernels up by 3e38, beyond float32
+    _, metrics = run(config, stop=1)
+    assert np.isfinite(metrics.hinge).all(), "the loss before the update is finite"
+    assert not metrics.finite.any()

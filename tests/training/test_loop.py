@@ -1,0 +1,169 @@
+"""The training loop: resuming, refusing, and what it leaves behind."""
+
+import csv
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from cnnpool.runs import lease, run_config
+from cnnpool.training import loop
+from cnnpool.training.checkpoints import CheckpointError
+from cnnpool.training.stopping import SeedProgress
+
+
+def leaves(state):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+
+
+def rows(workdir):
+    with (workdir / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class Stopped(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_after_saves(monkeypatch, count):
+    """Lets `count` checkpoints be written, then raises in the loop."""
+    saves = itertools.count(1)
+    original = loop.CheckpointStore.save
+
+    def save(self, state):
+        original(self, state)
+        if next(saves) == count:
+            self.wait()
+            raise Stopped
+
+    monkeypatch.setattr(loop.CheckpointStore, "save", save)
+
+
+def test_a_run_trains_to_zero_loss_and_its_multiple(reference, tiny_config):
+    for seed in reference.progress:
+        assert seed.train_hinge == 0
+        assert seed.stopped_epoch >= tiny_config.training.multiple * seed.interpolation_epoch
+        assert seed.stopped_epoch < tiny_config.training.max_epochs
+    assert reference.finished
+
+
+def test_a_stopped_run_goes_on_bit_for_bit(reference, tiny_config, tmp_path, monkeypatch):
+    for count in (2, 4):
+        with monkeypatch.context() as patch:
+            stop_after_saves(patch, count)
+            with pytest.raises(Stopped):
+                loop.train(tiny_config, tmp_path / "stopped")
+    state = loop.train(tiny_config, tmp_path / "stopped")
+    assert state.progress == reference.progress
+    for a, b in zip(leaves(state), leaves(reference), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert rows(tmp_path / "stopped") == rows(tmp_path / "reference")
+
+
+def test_a_finished_run_is_taken_as_it_is(reference, tiny_config, tmp_path):
+    again = loop.train(tiny_config, tmp_path / "reference")
+    assert again.progress == reference.progress
+    assert again.seconds == reference.seconds
+
+
+def test_another_config_is_refused_and_the_fields_named(reference, tiny_config, tmp_path):
+    with tiny_config.unlocked():
+        tiny_config.training.ridge = 0.02
+        tiny_config.runtime.log_every = 7
+    with pytest.raises(run_config.ConfigMismatchError, match=r"training.ridge: 0.01 -> 0.02\n"):
+        loop.train(tiny_config, tmp_path / "reference")
+
+
+def test_sections_that_change_no_parameter_may_differ(reference, tiny_config, tmp_path):
+    with tiny_config.unlocked():
+        tiny_config.runtime.log_every = 7
+    loop.train(tiny_config, tmp_path / "reference")
+    assert run_config.load(tmp_path / "reference").runtime.log_every == 7
+
+
+def test_divergence_names_the_step_and_the_last_good_checkpoint(tiny_config, tmp_path):
+    with tiny_config.unlocked():
+        tiny_config.training.learning_rate_per_channel = 1e20
+    with pytest.raises(
+        loop.TrainingDivergedError,
+        match=r"seed 0 diverged.*at step \d+.*last good checkpoint: epoch 0",
+    ):
+        loop.train(tiny_config, tmp_path)
+
+
+def test_a_finite_loss_above_the_threshold_is_divergence_too(tiny_config, tmp_path):
+    with tiny_config.unlocked():
+        tiny_config.training.divergence = 1e-6
+    with pytest.raises(loop.TrainingDivergedError, match="seed 0 diverged"):
+        loop.train(tiny_config, tmp_path)
+
+
+def test_two_writers_are_refused(tiny_config, tmp_path):
+    with lease.hold(tmp_path), pytest.raises(lease.WorkdirBusyError, match="another process works"):
+        loop.train(tiny_config, tmp_path)
+
+
+@pytest.mark.usefixtures("failing_restores")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_damaged_latest_checkpoint_stops_the_resume_and_loses_nothing(
+    reference, tiny_config, tmp_path
+):
+    folder = loop.checkpoint_directory(tmp_path / "reference")
+    latest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    file = max(
+        (p for p in (folder / str(latest)).rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+    )
+    file.write_bytes(file.read_bytes()[:10])
+    before = sorted(folder.iterdir())
+    with pytest.raises(CheckpointError, match=rf"{latest} is damaged.*latest good one is epoch"):
+        loop.train(tiny_config, tmp_path / "reference")
+    assert sorted(folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [
+        ("training", "batch_size", 0, r"training\.batch_size"),
+        ("training", "multiple", 0, r"training\.multiple"),
+        ("runtime", "log_every", 0, r"runtime\.log_every"),
+        ("model", "stride", 5, "multiple of the stride 5"),
+    ],
+)
+def test_impossible_fields_are_refused_before_anything_is_written(
+    tiny_config, tmp_path, section, field, value, message
+):
+    with tiny_config.unlocked():
+        tiny_config[section][field] = value
+    with pytest.raises(ValueError, match=message):
+        loop.train(tiny_config, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_checkpoints_without_their_config_are_not_taken_over(reference, tiny_config, tmp_path):
+    run_config.config_path(tmp_path / "reference").unlink()
+    with pytest.raises(run_config.ConfigMismatchError, match=r"checkpoints but no config\.json"):
+        loop.train(tiny_config, tmp_path / "reference")
+
+
+@pytest.mark.parametrize("seeds", [(), (1, 1)])
+def test_seeds_must_be_there_and_differ(tiny_config, tmp_path, seeds):
+    with tiny_config.unlocked():
+        tiny_config.seeds = seeds
+    with pytest.raises(ValueError, match=r"config\.seeds must name at least one seed, each once"):
+        loop.train(tiny_config, tmp_path / "new")
+
+
+def test_blocks_end_at_checks_rows_and_kept_checkpoints(tiny_config):
+    rule = loop.stopping_rule(tiny_config)
+    with tiny_config.unlocked():
+        tiny_config.checkpoint.keep_epochs = (0, 137)
+        tiny_config.runtime.log_every = 50
+    interpolated = SeedProgress(0, interpolation_epoch=60)
+    fresh = SeedProgress(1)
+    stopped = SeedProgress(2, 30, 60)
+    assert loop.next_epoch(tiny_config, rule, 40, [interpolated, fresh]) == 50
+    assert loop.next_epoch(tiny_config, rule, 60, [interpolated, stopped]) == 100
+    assert loop.next_epoch(tiny_config, rule, 110, [interpolated]) == 120
+    assert loop.next_epoch(tiny_config, rule, 130, [interpolated]) == 137

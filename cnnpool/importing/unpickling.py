@@ -8,10 +8,13 @@ while the pickle is read; arrays are built from the descriptions afterwards.
 
 from collections.abc import Callable, Mapping, Sequence
 import pickle
+import pickletools
 from typing import Any
 
 from cnnpool.errors import CnnpoolError
 from cnnpool.importing.stand_ins import stand_in
+
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 
 # (module, name), and what a pickle gets for it. A pickle can change attributes of what it gets:
 # functions have to be made anew for every pickle, and nothing may be a class of ours.
@@ -38,9 +41,23 @@ class Unpickler(pickle.Unpickler):
     def __init__(self, file: Any, known: Known, *, expected: str, stand_ins: bool = False):
         super().__init__(file, encoding="utf-8")
         self.asked: list[str] = []
+        self._file = file
         self._known = known
         self._expected = expected
         self._stand_ins = stand_ins
+
+    def load(self) -> Any:
+        """The pickle at the file's position.
+
+        Raises:
+          StateDictError: if it is damaged so that reading it would fill the memory, or asks for
+            what is not known.
+          Exception: of many kinds, pickle's own, if it is damaged otherwise.
+        """
+        start = self._file.tell()
+        check_memo(self._file)
+        self._file.seek(start)
+        return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
         """What there is for a name.
@@ -58,6 +75,27 @@ class Unpickler(pickle.Unpickler):
     def unwanted(self, label: str) -> StateDictError:
         """The error for a pickle that asks for something else than it should hold."""
         return StateDictError(f"its pickle asks for {label}; expected {self._expected}")
+
+
+def check_memo(file: Any) -> None:
+    """Refuses a pickle that numbers an object far higher than there are objects.
+
+    Pickle keeps numbered objects in an array as long as the highest number: four changed bytes ask
+    for 34 GB.
+
+    Raises:
+      StateDictError: if a number is higher than one of a pickle's operations.
+    """
+    try:
+        for count, (operation, number, _) in enumerate(pickletools.genops(file)):
+            if operation.name in _NUMBERING and number is not None and number > count:
+                raise StateDictError(
+                    f"its pickle is damaged: object {number} after {count} operations"
+                )
+    except StateDictError:
+        raise
+    except Exception:  # of damaged operations; reading it raises pickle's own error
+        return
 
 
 def replaced(value: Any, kind: type, build: Callable[[Any], Any]) -> Any:

@@ -222,3 +222,12 @@ def test_a_tensor_of_another_type_is_not_known_by_its_numbers(kind, known):
     assert (
         found == (1, 2) if known else found.label == "torch._tensor._rebuild_from_type_v2 as a.Sub"
     )
+
+
+def test_a_pickle_that_asks_for_more_memory_than_there_is_is_refused(tmp_path):
+    path = tmp_path / "bomb.pth"
+    numbered = pickle.dumps({"weight": 1}, protocol=2)
+    assert b"q\x00" in numbered  # BINPUT 0, which becomes LONG_BINPUT of 2 ** 31 - 1
+    path.write_bytes(numbered.replace(b"q\x00", b"r\xff\xff\xff\x7f"))
+    with pytest.raises(StateDictError, match="object 2147483647 after"):
+        pth.read(path)

@@ -1,13 +1,22 @@
 # Two commands for a newcomer: `make quickstart`, `make test`.
 PYTHON ?= python3.11
 BIN := .venv/bin
+# Workers of the tests; a worker compiles on one core, and takes 2 to 4 GB.
+WORKERS ?= auto
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8
+# Laws, oracles, estimators, data, and the parsing of commands: what `make check` runs.
+CORE := tests/instruments tests/data tests/files tests/runs tests/launch/test_jobs.py \
+  tests/commands/test_configs.py tests/figures/test_claims.py
+NEWEST_PYTHON ?= python3.13
 
-.PHONY: help install quickstart test test-all emulators lint docs clean
+.PHONY: help install quickstart check test test-all newest emulators lint docs clean
 
 help:
 	@echo "make quickstart  install, train small networks, draw Figure 4 (4 minutes after install)"
-	@echo "make test        the suite that everyone runs (15 to 35 minutes)"
+	@echo "make check       lint, types and the fast core of the tests, for every save"
+	@echo "make test        the suite that everyone runs; for every commit"
 	@echo "make test-all    the slow tests too: runs killed and resumed, full command lines"
+	@echo "make newest      the fast core with the newest releases, NEWEST_PYTHON=python3.13"
 	@echo "make emulators   what the tests of buckets need, gs:// and s3://"
 	@echo "make lint        ruff (format and check) and mypy"
 	@echo "make docs        the site of docs/ into site/"
@@ -24,11 +33,25 @@ install: .venv/installed
 quickstart: install
 	$(BIN)/python -m launch.reproduce fig4 --preset=quick --out=results/quickstart
 
-test: install
-	$(BIN)/python -m pytest -m "not slow"
+check: lint
+	$(PYTEST) --dist=worksteal -m "not slow" $(CORE)
 
-test-all: install
-	$(BIN)/python -m pytest
+test: install
+	$(PYTEST) --dist=worksteal -m "not slow"
+
+# Slow tests are few and long: one at a time to whichever worker is free, those of Slurm to one.
+test-all: test
+	$(PYTEST) --dist=loadgroup -m slow
+
+# Without constraints.txt: what a user gets today who installs cnnpool beside nothing else.
+newest: .venv-newest/installed
+	.venv-newest/bin/python -m pytest --numprocesses=$(WORKERS) --maxprocesses=8 \
+	  --dist=worksteal -m "not slow" $(CORE)
+
+.venv-newest/installed: pyproject.toml
+	$(NEWEST_PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
 
 # What tests/files/test_buckets.py asks instead of Google's and Amazon's buckets; it skips without.
 emulators: install
@@ -44,4 +67,4 @@ docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
-	rm -rf .venv site .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-newest site .test_cache .pytest_cache .mypy_cache .ruff_cache *.egg-info

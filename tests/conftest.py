@@ -1,12 +1,22 @@
-"""Strict settings for all tests: eight fake devices, checked shapes, no rank promotion."""
+"""Strict settings for all tests: eight fake devices, checked shapes, no rank promotion.
+
+Compiling is most of what the suite does: programs are compiled without optimization, and kept in
+a folder that workers, subprocesses and the next run share.
+"""
 
 import gc
 import os
 from pathlib import Path
 import shutil
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+from tests.paths import ROOT
+
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".test_cache"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from jaxtyping import install_import_hook
 

@@ -44,7 +44,8 @@ def start(workdir: Path, *arguments: str, devices: int = 1, **fields) -> subproc
 def start_module(module: str, *arguments: str, devices: int = 1) -> subprocess.Popen:
     """One process of a command with so many CPU devices."""
     environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
+        "--xla_backend_optimization_level=0",
         "JAX_PLATFORMS": "cpu",
     }
     return subprocess.Popen(

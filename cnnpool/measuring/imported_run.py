@@ -37,6 +37,7 @@ from cnnpool.models import torchvision
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import provenance, run_config
 from cnnpool.training.image_step import Variables
+from cnnpool.training.losses import LOSSES
 
 VERSION = 2  # of what is measured: raised where the same settings give other numbers
 _PREDICTED = 10  # images at once
@@ -167,7 +168,10 @@ def _errors(
             batch_size=_PREDICTED,
             normalize=lambda batch: images.normalize(jax.random.key(0), jnp.asarray(batch)),
         )
-        error, loss = _error_and_loss(logits.astype(np.float64), np.asarray(images.test.labels))
+        loss_of = LOSSES["cross_entropy"]
+        labels = jnp.asarray(images.test.labels)
+        error = float(loss_of.wrong(jnp.asarray(logits), labels).mean())
+        loss = float(loss_of.values(jnp.asarray(logits), labels).mean())
     per_network = ("seed", "stage")
     unknown = [np.nan for _ in variables]
 
@@ -184,12 +188,3 @@ def _errors(
         },
         {"seed": list(config.seeds), "stage": list(variables)},
     )
-
-
-def _error_and_loss(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Share of wrong classes, and mean cross-entropy."""
-    rows = np.arange(len(labels))
-    shifted = logits - logits.max(1, keepdims=True)
-    log_probabilities = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    wrong = logits.argmax(1) != labels
-    return float(wrong.mean()), float(-log_probabilities[rows, labels].mean())

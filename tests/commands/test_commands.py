@@ -250,7 +250,8 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path)
 def test_what_cannot_be_printed_ends_no_command(tmp_path):
     """Where the locale is not UTF-8, and with a file name that is no text in any."""
     program = (
-        "import sys; from pathlib import Path; from cnnpool import atomic_write, command_line\n"
+        "import sys; from pathlib import Path; from cnnpool import command_line\n"
+        "from cnnpool.files import atomic_write\n"
         "def main(argv):\n"
         "    print('R = 1 \\u00b1 2, in', argv[0])\n"
         "    atomic_write.write_text(Path(argv[0]), '\\u00b1 ' + argv[0])\n"

@@ -20,7 +20,7 @@ from cnnpool.training import image_loop, packed
 from cnnpool.training.checkpoints import CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
-from launch.deep_runs import CIFAR10, ITEMS, Run
+from launch.items import CIFAR10, ITEMS, Run
 from launch.measurement import THREE_SHUFFLES, Measurement
 
 LEAST_EPOCHS = 5  # kept by a run, where all that are kept are to be measured
@@ -166,7 +166,7 @@ def reproduce(
     Networks whose data is not there, or whose training diverges, are left out and named.
 
     Args:
-      item: a key of `launch.deep_runs.ITEMS`.
+      item: a key of `launch.items.TRAINED`.
       preset: "paper" or "cpu".
       places: where to look and to write.
       picture: to draw.

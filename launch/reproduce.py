@@ -41,9 +41,9 @@ from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.training.loop import train
 from configs import scale1d
-from launch import deep_items, deep_runs, imagenet_items
+from launch import deep_items, imagenet_items
+from launch.items import IMPORTED, ITEMS, TRAINED
 
-ITEMS = ("fig4", *deep_runs.ITEMS)
 PRESETS = ("quick", "cpu", "paper")
 IMAGENET = "imagenet"  # trained by others
 
@@ -105,7 +105,7 @@ def summary(dataset: xr.Dataset) -> str:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.reproduce")
-    parser.add_argument("item", choices=(*ITEMS, "fig9", "all"), help="of the paper")
+    parser.add_argument("item", choices=(*ITEMS, "all"), help="of the paper")
     parser.add_argument(
         "--preset", choices=(*PRESETS, IMAGENET), default="cpu", help="(%(default)s)"
     )
@@ -137,7 +137,7 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
         parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
-    items = tuple(imagenet_items.ITEMS) if args.preset == IMAGENET else ITEMS
+    items = tuple(IMPORTED if args.preset == IMAGENET else TRAINED)
     if args.item not in (*items, "all"):
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
     if (args.preset == IMAGENET) != (args.weights is not None):

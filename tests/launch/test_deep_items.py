@@ -8,8 +8,8 @@ from cnnpool.data.images import DataError
 from cnnpool.files import results
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
-from launch import deep_items, deep_runs
-from launch.deep_runs import Run
+from launch import deep_items, items
+from launch.items import Run
 from tests import deep_results
 
 LENET = Run("scale2d", "lenet")
@@ -42,7 +42,7 @@ BOTH_PROTOCOLS, PAPER = ("paper", "cpu"), ("paper",)
 
 
 def put_measurement(
-    places, run, preset, *, measurement=deep_runs.THREE_SHUFFLES, transforms=None, **changes
+    places, run, preset, *, measurement=items.THREE_SHUFFLES, transforms=None, **changes
 ):
     config = run.config(preset).unlock()
     for name, value in changes.items():
@@ -126,7 +126,7 @@ def test_networks_without_data_are_left_out_by_name(places, work, monkeypatch, t
 
 
 def test_noise_is_compared_within_one_protocol_and_measured_twice(places, work):
-    item = deep_runs.ITEMS["noise"]
+    item = items.ITEMS["noise"]
     assert item.presets("cpu") == ["cpu"]
     chosen = item.chosen("cpu")
     assert len({run.image_noise for run, _ in chosen}) >= 4
@@ -144,9 +144,9 @@ def test_noise_is_compared_within_one_protocol_and_measured_twice(places, work):
 
 def test_a_measurement_of_another_kind_has_its_own_file(places, work):
     run = Run("cifar10", "lenet")
-    put_measurement(places, run, "cpu", measurement=deep_runs.DELTAS)
+    put_measurement(places, run, "cpu", measurement=items.DELTAS)
     file = deep_items.measured(
-        run, BOTH_PROTOCOLS, places, measurement=deep_runs.DELTAS, overwrite=False
+        run, BOTH_PROTOCOLS, places, measurement=items.DELTAS, overwrite=False
     )
     assert (file.stem, work) == ("cifar10-lenet-cpu-deltas", [])
     deep_items.measured(run, BOTH_PROTOCOLS, places, overwrite=False)
@@ -157,7 +157,7 @@ def test_dynamics_are_not_asked_of_packed_networks(places, work):
     """The best networks alone are packed."""
     there = deep_items.Places(places.runs, places.measurements)
     vgg = Run("scale2d", "vgg11_bn")
-    deep_items.measured(vgg, PAPER, there, measurement=deep_runs.DYNAMICS, overwrite=False)
+    deep_items.measured(vgg, PAPER, there, measurement=items.DYNAMICS, overwrite=False)
     assert [step[0] for step in work] == ["train", "measure"]
     kept = work[0][2].checkpoint.keep_epochs
     assert len(kept) >= deep_items.LEAST_EPOCHS
@@ -165,13 +165,13 @@ def test_dynamics_are_not_asked_of_packed_networks(places, work):
 
 
 def test_figure_5_on_a_cpu_has_all_networks_narrow_and_four_wide():
-    chosen = [run for run, _ in deep_runs.ITEMS["fig5"].chosen("cpu")]
-    assert {run.model for run in chosen} == set(deep_runs.SCALE2D_NETWORKS)
+    chosen = [run for run, _ in items.ITEMS["fig5"].chosen("cpu")]
+    assert {run.model for run in chosen} == set(items.SCALE2D_NETWORKS)
     wide = [run.model for run in chosen if run.width_factor == 1]
     assert wide == ["lenet", "alexnet", "vgg11", "vgg11_bn", "efficientnet_b0"]
     assert len(chosen) == 14
-    assert deep_runs.ITEMS["fig5"].presets("cpu") == ["cpu"], "300 epochs beside 60"
-    assert deep_runs.ITEMS["fig6"].presets("cpu") == ["paper", "cpu"]
+    assert items.ITEMS["fig5"].presets("cpu") == ["cpu"], "300 epochs beside 60"
+    assert items.ITEMS["fig6"].presets("cpu") == ["paper", "cpu"]
     narrow = next(run for run in chosen if run.width_factor < 1)
     assert narrow.name("cpu") == "scale2d-alexnet-width0.25-cpu"
     assert len(narrow.config("cpu").seeds) == 3
@@ -180,10 +180,10 @@ def test_figure_5_on_a_cpu_has_all_networks_narrow_and_four_wide():
 def test_every_item_is_a_figure_and_every_run_has_a_config():
     from cnnpool.figures import deep_figures
 
-    assert deep_runs.ITEMS.keys() <= deep_figures.FIGURES.keys()
-    runs = {run for item in deep_runs.ITEMS.values() for run, _ in item.chosen("paper")}
+    assert items.ITEMS.keys() <= {"fig4", *deep_figures.FIGURES}
+    runs = {run for item in items.ITEMS.values() for run, _ in item.chosen("paper")}
     assert "cifar10-lenet-noise0.1" in {run.name("paper") for run in runs}
-    runs |= {run for item in deep_runs.ITEMS.values() for run, _ in item.chosen("cpu")}
+    runs |= {run for item in items.ITEMS.values() for run, _ in item.chosen("cpu")}
     for run in runs:
         for preset in ("paper", "cpu"):
             assert run.config(preset).model.name == run.model

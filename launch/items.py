@@ -12,7 +12,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import cifar10, scale1d, scale2d
-from launch.jobs import Job, unique
+from launch.jobs import Job, network_name, unique
 from launch.measurement import RING, THREE_SHUFFLES, Measurement
 
 CIFAR10, SCALE1D, SCALE2D = "cifar10", "scale1d", "scale2d"
@@ -54,11 +54,9 @@ class Run:
     image_noise: float = 0.0
 
     def name(self, preset: str) -> str:
-        """Of its folder."""
-        parts = [self.data, self.model]
-        parts += [f"width{self.width_factor:g}"] if self.width_factor != 1 else []
-        parts += [f"noise{self.image_noise:g}"] if self.image_noise else []
-        return "-".join(parts + ([] if preset == "paper" else [preset]))
+        """What its networks are called where they are shared: in results/networks, packed."""
+        name = network_name(self.config(preset))
+        return name if preset == "paper" else f"{name}-{preset}"
 
     def config(self, preset: str) -> ConfigDict:
         """Config of its training.

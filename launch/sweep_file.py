@@ -13,10 +13,8 @@ import traceback
 from types import ModuleType
 
 from cnnpool.files import storage
-from cnnpool.runs import run_config
-from launch import jobs as jobs_module
 from launch.items import IMPORTED, TRAINED
-from launch.jobs import Job, SweepError
+from launch.jobs import Job, SweepError, unique
 
 
 def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | None) -> list[Job]:
@@ -39,7 +37,7 @@ def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | 
     if not found or not all(isinstance(job, Job) for job in found):
         raise SweepError(f"{path}: jobs({preset!r}) must return a list of launch.jobs.Job")
     split = [part for job in found for part in job.split(seeds_per_job)]
-    return jobs_module.unique(_with_data_dir(job, data_dir) for job in split)
+    return unique(job.with_data_dir(data_dir) for job in split)
 
 
 def _jobs_function(path: Path) -> Callable[[str], Iterable[Job]]:
@@ -87,13 +85,6 @@ def _failing_in_one_line(path: Path) -> Iterator[None]:
         raise SweepError(f"{where}: {kind}{what}") from error
 
 
-def _with_data_dir(job: Job, data_dir: str | None) -> Job:
-    if data_dir is None or "data_dir" not in job.config.data:
-        return job
-    place = str(storage.on_disk(data_dir).absolute())
-    return Job(run_config.with_data_dir(job.config, place).lock(), job.measurements)
-
-
 def _root(text: str) -> Path:
     place = storage.on_disk(text)
     if "\\" in str(place.absolute()):
@@ -111,6 +102,17 @@ def user_name() -> str:
         return str(os.getuid())
 
 
+def add_root(parser: argparse.ArgumentParser, *also: str) -> None:
+    """The flag --root, and other names for it."""
+    parser.add_argument(
+        "--root",
+        *also,
+        type=_root,
+        default=Path("runs/jobs") / user_name(),
+        help="holds one folder for each job; on a cluster on the shared file system (%(default)s)",
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that name a sweep and its folder."""
     parser.add_argument(
@@ -124,12 +126,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seeds_per_job", type=int, help="networks that one job trains (all of a config)"
     )
     parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
-    parser.add_argument(
-        "--root",
-        type=_root,
-        default=Path("runs/jobs") / user_name(),
-        help="holds a folder a job; on a cluster on the shared file system (%(default)s)",
-    )
+    add_root(parser)
 
 
 def of_arguments(args: argparse.Namespace) -> list[Job]:

@@ -9,7 +9,7 @@ from benchmarks.communication import Size, size_of
 from cnnpool import models
 from cnnpool.measuring.image_settings import Settings
 from configs import scale1d
-from launch.deep_runs import CIFAR10, ITEMS, Run
+from launch.items import CIFAR10, ITEMS, SCALE1D, Run
 
 IMAGES = {CIFAR10: (50_000, 10_000, (32, 32, 3))}  # trained on, tested on, shape
 BACKWARD = 2  # forward passes that a backward one costs
@@ -37,8 +37,8 @@ class Training(NamedTuple):
 
 
 def deep_trainings() -> Iterator[Training]:
-    """All runs of `launch.deep_runs` at the protocol's length, each once."""
-    runs = dict.fromkeys(run for item in ITEMS.values() for run in item.runs)
+    """All runs of `launch.items` at the protocol's length, each once."""
+    runs = dict.fromkeys(run for item in ITEMS.values() for run in item.runs if run.data != SCALE1D)
     for run in runs:
         yield _training(run)
 

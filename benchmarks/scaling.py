@@ -209,7 +209,7 @@ The largest sum, of {worst.name}, takes {number(slowest)} ms on all of v5e-8 by 
 
 ## The full programme
 
-Every run of `launch/deep_runs.py` with its preset `paper`, once: all networks, initializations
+Every run of `launch/items.py` with its preset `paper`, once: all networks, initializations
 and epochs of the protocol, a test every epoch, D, G, R at two stages with five shuffles; and
 Figure 4's simple CNNs, 20,000 epochs (500 times an interpolation at epoch 40) with no backward
 pass left out. At {UTILIZATION:.0%} of the peak, a step taking {LEAST_STEP * 1e3:g} ms at least

@@ -1,6 +1,6 @@
 """Gathers what a sweep has measured so far into one result file, and names what is not there yet.
 
-    python -m launch.collect --sweep=launch/sweeps/fig5.py --preset=cpu --out=fig5.nc
+    python -m launch.collect --sweep=fig5 --preset=cpu --out=fig5.nc
     python -m cnnpool.figures fig5 --results fig5.nc --out fig5.png
 
 The file holds a netCDF group a network and measurement; seeds that were trained by several jobs

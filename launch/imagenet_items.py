@@ -19,20 +19,9 @@ from cnnpool.figures import __main__ as figures
 from cnnpool.files.atomic_write import write_text
 from cnnpool.import_weights import import_weights
 from cnnpool.importing import folder as imported
+from launch.items import IMPORTED
 from launch.measurement import ALL_SHUFFLES
 
-SHALLOW_VGGS = ("vgg11", "vgg11_bn")
-DEEP_VGGS = ("vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
-VGGS = (*SHALLOW_VGGS, *DEEP_VGGS)
-
-ITEMS: dict[str, tuple[str, ...]] = {
-    "fig2": VGGS,
-    "fig3": SHALLOW_VGGS,
-    "fig7": ("alexnet",),
-    "fig8": ("alexnet", *VGGS),
-    "fig9": DEEP_VGGS,
-    "fig10": ("alexnet",),
-}
 STAGES = ("init", "trained")
 TRANSFORMS = ALL_SHUFFLES
 ENDINGS = (".pth", ".pt", ".safetensors")
@@ -121,7 +110,7 @@ def reproduce(
     """One figure, and what it says as text in ITEM.md beside it.
 
     Args:
-      item: a key of `ITEMS`.
+      item: a key of `launch.items.IMPORTED`.
       places: where to look and to write.
       picture: to draw.
       count: P, images.
@@ -136,7 +125,7 @@ def reproduce(
     """
     missing = []
     there = []
-    for name in ITEMS[item]:
+    for name in IMPORTED[item].imported:
         try:
             weights_file(places.weights, name)
             there.append(name)

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnpool.errors import CnnpoolError, refuse_unknown
+from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
 from cnnpool.runs import run_config
 from launch.measurement import BOTH, Measurement
@@ -73,13 +74,7 @@ class Job:
     @property
     def network(self) -> str:
         """What it trains, in words that a file name can hold."""
-        data, model = self.config.data, self.config.model
-        parts = [data.name, model.name]
-        if "width_factor" in model and model.width_factor != 1:
-            parts.append(f"width{model.width_factor:g}")
-        if "image_noise" in data and data.image_noise:
-            parts.append(f"noise{data.image_noise:g}")
-        return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)[:LONGEST_PREFIX]).lstrip(".-")
+        return network_name(self.config)
 
     @property
     def group(self) -> str:
@@ -104,6 +99,14 @@ class Job:
             dataclasses.replace(self, config=with_fields(self.config, seeds=part)) for part in parts
         ]
 
+    def with_data_dir(self, data_dir: str | None) -> "Job":
+        """The same job, reading its data from a folder; itself where the data is drawn."""
+        if data_dir is None or "data_dir" not in self.config.data:
+            return self
+        place = str(storage.on_disk(data_dir).absolute())
+        config = run_config.with_data_dir(self.config, place).lock()
+        return dataclasses.replace(self, config=config)
+
     def is_finished(self, folder: Path) -> bool:
         """Whether all that is to be measured is there; result files are whole or not there."""
         return all((folder / one.file).is_file() for one in self.measurements)
@@ -119,6 +122,17 @@ class Job:
         path = folder / f"spec-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
         write_text(path, text + "\n")
         return path
+
+
+def network_name(config: ConfigDict) -> str:
+    """DATA-MODEL of a config, with width and noise where they are not the plain ones."""
+    data, model = config.data, config.model
+    parts = [data.name, model.name]
+    if "width_factor" in model and model.width_factor != 1:
+        parts.append(f"width{model.width_factor:g}")
+    if "image_noise" in data and data.image_noise:
+        parts.append(f"noise{data.image_noise:g}")
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", "-".join(parts)[:LONGEST_PREFIX]).lstrip(".-")
 
 
 def read_spec(path: Path) -> Job:

@@ -95,4 +95,7 @@ class Measurement:
 
 
 BOTH = Measurement()
+RING = Measurement(
+    transforms=("none", "channel_shuffle", "mean_channel_activations", "mean_channel_filters")
+)  # of simple CNNs
 THREE_SHUFFLES = Measurement(transforms=ALL_SHUFFLES)

@@ -8,10 +8,12 @@
     python -m launch.reproduce fig2 --preset=imagenet --weights=DIR --images=PICTURES
 
 Killed at any moment, the same command goes on where it was; given again when all is
-there, it only draws. fig4 leaves fig4.nc, fig4.png, table1.md and slopes.md; the figures of
-deep networks leave a picture, the numbers of its curves as CSV, and a file a network in the
-folder of --measurements, which they share. Of networks, it takes those that are trained already:
-in the folder of --runs, or packed in results/checkpoints.
+there, it only draws. What is missing is trained and measured by the jobs that
+`launch.sweep --sweep=ITEM` has, in the same folders: --root, where launch.status finds them. fig4
+leaves fig4.nc, fig4.png, table1.md and slopes.md; the other figures leave a picture, the numbers
+of its curves as CSV, and one file for each network in the folder of --measurements, which they
+share. Networks that are there are taken: measured in --measurements, trained in --root, or packed
+in results/checkpoints.
 
 --preset=imagenet draws figures 2, 3, 7, 8, 9 and 10 of torchvision's networks for ImageNet.
 --weights holds what torchvision downloads, its first version: alexnet-owt-7be5be79.pth,
@@ -32,48 +34,62 @@ from cnnpool import command_line
 from cnnpool.data.images import DataError
 from cnnpool.devices import runtime
 from cnnpool.errors import CnnpoolError, PreemptedError
-from cnnpool.eval import evaluate
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import fig4, table1
-from cnnpool.files import storage
+from cnnpool.files import results, storage
 from cnnpool.files.atomic_write import write_text
 from cnnpool.measuring.measured_data import SOURCES
-from cnnpool.measuring.transforms import TRANSFORMS
-from cnnpool.training.loop import train
-from configs import scale1d
-from launch import deep_items, deep_runs, imagenet_items
+from launch import imagenet_items, sweep_file, trained_items
+from launch.engines.engine import Engine, EngineError
+from launch.engines.local import Local, Options
+from launch.items import IMPORTED, ITEMS, TRAINED
+from launch.trained_items import Places
 
-ITEMS = ("fig4", *deep_runs.ITEMS)
 PRESETS = ("quick", "cpu", "paper")
 IMAGENET = "imagenet"  # trained by others
 
 
-def reproduce_fig4(preset: str, *, runs: Path, out: Path, overwrite: bool = False) -> xr.Dataset:
+def reproduce_fig4(
+    preset: str, places: Places, engine: Engine, *, out: Path, overwrite: bool = False
+) -> xr.Dataset:
     """Figure 4 and Table 1.
 
     Args:
       preset: of `configs/scale1d.py`.
-      runs: holds the working directory "fig4-PRESET".
+      places: where the job's folder is.
+      engine: trains and measures what is missing.
       out: gets fig4.nc, fig4.png, table1.md, slopes.md.
       overwrite: replace a fig4.nc that holds another measurement.
 
     Returns:
       The measurement.
+
+    Raises:
+      EngineError: if the job fails, or another launcher has it.
+      FileExistsError: if fig4.nc holds another measurement.
     """
-    config = scale1d.get_config(preset)
-    runtime.one_cpu_device_per_core(len(config.seeds))
-    workdir, file = runs / f"fig4-{preset}", out / "fig4.nc"
-    print(f"1/3 training {len(config.seeds)} networks of width {config.model.width} in {workdir}")
-    train(config, workdir)
-    print(f"2/3 measuring into {file}")
-    dataset = evaluate(
-        workdir, file, stages=("init", "trained"), transforms=tuple(TRANSFORMS), overwrite=overwrite
-    )
-    print(f"3/3 drawing into {out}")
+    ((run, measurement),) = ITEMS["fig4"].chosen(preset)
+    job = trained_items.job_of(run, preset, measurement, places)
+    trained_items.refuse_old_folder(run, preset, job, places)
+    state = trained_items.run_here([job], places.jobs, engine)[job.name]
+    if not job.is_finished(state.folder):
+        raise EngineError(f"{job.name} is {state.state}: {state.detail}")
+    dataset = trained_items.measured_by(job, places.jobs)
+    file = out / "fig4.nc"
+    _write(file, dataset, overwrite=overwrite)
     slopes = figures.make("fig4", [file], out / "fig4.png")
     write_text(out / "slopes.md", slopes + "\n")
     figures.make("table1", [file], out / "table1.md")
     return dataset
+
+
+def _write(file: Path, dataset: xr.Dataset, *, overwrite: bool) -> None:
+    """Writes a measurement unless it is there already."""
+    if file.exists() and not overwrite:
+        if results.read(file).attrs["measurement"] == dataset.attrs["measurement"]:
+            return
+        command_line.refuse_existing(file, overwrite=False, because="with another measurement")
+    results.write(file, dataset)
 
 
 def summary(dataset: xr.Dataset) -> str:
@@ -105,13 +121,12 @@ def summary(dataset: xr.Dataset) -> str:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.reproduce")
-    parser.add_argument("item", choices=(*ITEMS, "fig9", "all"), help="of the paper")
+    parser.add_argument("item", choices=(*ITEMS, "all"), help="of the paper")
     parser.add_argument(
         "--preset", choices=(*PRESETS, IMAGENET), default="cpu", help="(%(default)s)"
     )
-    parser.add_argument(
-        "--runs", type=storage.on_disk, default=Path("runs"), help="for runs (%(default)s)"
-    )
+    sweep_file.add_root(parser, "--runs")
+    parser.add_argument("--parallel", type=int, default=1, help="jobs at once (%(default)s)")
     parser.add_argument(
         "--out", type=storage.on_disk, help="for the item's files (results/ITEM-PRESET)"
     )
@@ -119,7 +134,7 @@ def main(argv: Sequence[str]) -> None:
         "--measurements",
         type=storage.on_disk,
         default=Path("results/networks"),
-        help="for a file a deep network (%(default)s)",
+        help="for one file for each network (%(default)s)",
     )
     parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
     group = parser.add_argument_group("--preset=imagenet")
@@ -137,15 +152,14 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
         parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
-    items = tuple(imagenet_items.ITEMS) if args.preset == IMAGENET else ITEMS
+    items = tuple(IMPORTED if args.preset == IMAGENET else TRAINED)
     if args.item not in (*items, "all"):
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
     if (args.preset == IMAGENET) != (args.weights is not None):
         parser.error("--preset=imagenet and --weights=DIR go together")
     if args.preset == IMAGENET and args.data != IMAGENET and args.images is None:
         parser.error(f"--images=DIR must name the folder of the images (--data={args.data})")
-    if args.item not in ("fig4", "all"):  # fig4, the first of all, splits the CPU by its networks
-        runtime.one_cpu_device_per_core(1)
+    runtime.one_cpu_device_per_core(1)
     failures = []
     for item in items if args.item == "all" else (args.item,):
         try:
@@ -162,23 +176,25 @@ def main(argv: Sequence[str]) -> None:
 
 def _reproduce(item: str, args: argparse.Namespace) -> None:
     out = args.out or Path("results") / f"{item}-{args.preset}"
+    picture, overwrite = out / f"{item}.{args.format}", args.overwrite
+    places = Places(args.root, args.measurements, data_dir=args.data_dir)
+    engine = Local(Options(parallel=args.parallel))
     if item == "fig4":
-        dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
-        print(summary(dataset))
+        print(summary(reproduce_fig4(args.preset, places, engine, out=out, overwrite=overwrite)))
     elif args.preset == IMAGENET:
-        folders = args.weights, args.images, args.data, args.runs, args.measurements
+        folders = args.weights, args.images, args.data, args.root, args.measurements
         imagenet_items.reproduce(
             item,
             imagenet_items.Places(*folders),
-            picture=out / f"{item}.{args.format}",
+            picture=picture,
             count=args.num_images,
             shuffles=args.shuffles,
-            overwrite=args.overwrite,
+            overwrite=overwrite,
         )
     else:
-        places = deep_items.Places(args.runs, args.measurements, data_dir=args.data_dir)
-        picture = out / f"{item}.{args.format}"
-        deep_items.reproduce(item, args.preset, places, picture=picture, overwrite=args.overwrite)
+        trained_items.reproduce(
+            item, args.preset, places, engine, picture=picture, overwrite=overwrite
+        )
     print(f"\nin {out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 

@@ -1,9 +1,9 @@
 """Shows how far the jobs of a sweep are: waiting, running, finished, failed, stopped.
 
-    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu
-    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu --watch
-    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu --retry_failed
-    python -m launch.status --sweep=launch/sweeps/fig5.py --preset=cpu --cancel
+    python -m launch.status --sweep=fig5 --preset=cpu
+    python -m launch.status --sweep=fig5 --preset=cpu --watch
+    python -m launch.status --sweep=fig5 --preset=cpu --retry_failed
+    python -m launch.status --sweep=fig5 --preset=cpu --cancel
 
 Of running jobs the epoch and the time left, of failed ones the error. What is stopped (preempted,
 killed, cancelled) or was never started goes on with the command of launch.sweep. --retry_failed

@@ -1,12 +1,13 @@
 r"""Trains and measures all networks of a sweep; the same command goes on with what is missing.
 
-    python -m launch.sweep --sweep=launch/sweeps/fig5.py --preset=cpu
-    python -m launch.sweep --sweep=launch/sweeps/fig5.py --preset=paper --seeds_per_job=2 \
+    python -m launch.sweep --sweep=fig5 --preset=cpu
+    python -m launch.sweep --sweep=fig5 --preset=paper --seeds_per_job=2 \
         --engine=slurm --partition=gpu --gpus=1 --time=12:00:00 --mem=32G --parallel=20
-    python -m launch.sweep --sweep=launch/sweeps/fig5.py --preset=paper --engine=skypilot \
+    python -m launch.sweep --sweep=fig5 --preset=paper --engine=skypilot \
         --accelerators=tpu-v5e-8 --bucket=gs://my-bucket --dry_run
 
-A sweep is a Python file with a function jobs(preset), see launch/sweeps/grid.py; its code is run.
+A sweep is an item of the paper, by name, or a Python file with a function jobs(preset), see
+launch/sweeps/grid.py; its code is run.
 A job's folder in --root is named by its config: what is finished, running or in a queue is left
 alone. On this machine (--engine=local) the command runs until all jobs are over; Ctrl-C lets them
 save. Watch with launch.status, gather with launch.collect.

@@ -1,7 +1,7 @@
-"""Sweeps: Python files with a function `jobs(preset)` that returns a list of `launch.jobs.Job`."""
+"""Sweeps: items of the paper, or Python files with a function `jobs(preset)` that returns jobs."""
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import getpass
 import hashlib
@@ -13,38 +13,51 @@ import traceback
 from types import ModuleType
 
 from cnnpool.files import storage
-from cnnpool.runs import run_config
-from launch import jobs as jobs_module
-from launch.jobs import Job, SweepError
+from launch.items import IMPORTED, TRAINED
+from launch.jobs import Job, SweepError, unique
 
 
 def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | None) -> list[Job]:
     """The jobs of a sweep, each once.
 
     Args:
-      path: the sweep's file; its code is run.
-      preset: given to its function `jobs`.
+      path: an item of `launch.items`, "fig5", or a sweep's file, whose code is run.
+      preset: of the item, or given to the function `jobs` of the file.
       seeds_per_job: seeds that are trained by one job, at most; None keeps them together.
       data_dir: where the data lies, for jobs that read it from a folder.
 
     Raises:
-      SweepError: if the file fails or has no such function, or it does not return jobs.
+      SweepError: if the item has no such preset; if the file fails or has no such function, or it
+        does not return jobs.
     """
-    module = _module(path)
-    if not callable(getattr(module, "jobs", None)):
-        raise SweepError(f"{path} has no function jobs(preset); see launch/sweeps/grid.py")
+    jobs_of = _jobs_function(path)
     with _failing_in_one_line(path):
-        found = module.jobs(preset)
+        found = jobs_of(preset)
         found = list(found) if isinstance(found, Iterable) else []
     if not found or not all(isinstance(job, Job) for job in found):
         raise SweepError(f"{path}: jobs({preset!r}) must return a list of launch.jobs.Job")
     split = [part for job in found for part in job.split(seeds_per_job)]
-    return jobs_module.unique(_with_data_dir(job, data_dir) for job in split)
+    return unique(job.with_data_dir(data_dir) for job in split)
+
+
+def _jobs_function(path: Path) -> Callable[[str], Iterable[Job]]:
+    if str(path) in TRAINED:
+        return TRAINED[str(path)].jobs
+    module = _module(path)
+    if not callable(getattr(module, "jobs", None)):
+        raise SweepError(f"{path} has no function jobs(preset); see launch/sweeps/grid.py")
+    return module.jobs
 
 
 def _module(path: Path) -> ModuleType:
     if not path.is_file():
-        raise SweepError(f"no sweep {path}; those of the paper's figures are in launch/sweeps/")
+        if path.stem in IMPORTED and path.stem not in TRAINED:
+            cure = f"its networks are imported: launch.reproduce {path.stem} --preset=imagenet"
+        elif path.stem in TRAINED:  # each had a file of that name once
+            cure = f"give the item itself, --sweep={path.stem}"
+        else:
+            cure = f"expected a Python file, or an item of the paper: {', '.join(TRAINED)}"
+        raise SweepError(f"no sweep {path}; {cure}")
     name = f"sweep_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path.absolute())
     if spec is None or spec.loader is None:
@@ -72,13 +85,6 @@ def _failing_in_one_line(path: Path) -> Iterator[None]:
         raise SweepError(f"{where}: {kind}{what}") from error
 
 
-def _with_data_dir(job: Job, data_dir: str | None) -> Job:
-    if data_dir is None or "data_dir" not in job.config.data:
-        return job
-    place = str(storage.on_disk(data_dir).absolute())
-    return Job(run_config.with_data_dir(job.config, place).lock(), job.measurements)
-
-
 def _root(text: str) -> Path:
     place = storage.on_disk(text)
     if "\\" in str(place.absolute()):
@@ -96,22 +102,31 @@ def user_name() -> str:
         return str(os.getuid())
 
 
+def add_root(parser: argparse.ArgumentParser, *also: str) -> None:
+    """The flag --root, and other names for it."""
+    parser.add_argument(
+        "--root",
+        *also,
+        type=_root,
+        default=Path("runs/jobs") / user_name(),
+        help="holds one folder for each job; on a cluster on the shared file system (%(default)s)",
+    )
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that name a sweep and its folder."""
     parser.add_argument(
-        "--sweep", type=storage.on_disk, required=True, help="launch/sweeps/fig5.py, or yours"
+        "--sweep",
+        type=storage.on_disk,
+        required=True,
+        help="an item of the paper, fig5, or a file of yours",
     )
     parser.add_argument("--preset", default="cpu", help="of the sweep: cpu, paper (%(default)s)")
     parser.add_argument(
         "--seeds_per_job", type=int, help="networks that one job trains (all of a config)"
     )
     parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
-    parser.add_argument(
-        "--root",
-        type=_root,
-        default=Path("runs/jobs") / user_name(),
-        help="holds a folder a job; on a cluster on the shared file system (%(default)s)",
-    )
+    add_root(parser)
 
 
 def of_arguments(args: argparse.Namespace) -> list[Job]:

@@ -9,19 +9,15 @@ from matplotlib.figure import Figure
 from cnnpool.figures import (
     delta_cutoff,
     dynamics,
-    fig2,
-    fig3,
     fig5,
     fig6,
-    fig7,
     fig8,
-    fig9,
-    fig10,
     networks,
     noise,
     shuffles,
     style,
 )
+from cnnpool.figures.figure_rows import ROWS
 from cnnpool.figures.networks import Network
 from cnnpool.figures.series import Series, write_csv
 
@@ -45,14 +41,10 @@ class DeepFigure(NamedTuple):
 
 
 FIGURES = {
-    "fig2": DeepFigure(fig2.series, fig2.draw),
-    "fig3": DeepFigure(fig3.series, fig3.draw),
+    **{item: DeepFigure(row.series, row.draw) for item, row in ROWS.items()},
     "fig5": DeepFigure(fig5.series, fig5.draw, fig5.markdown),
     "fig6": DeepFigure(fig6.series, fig6.draw),
-    "fig7": DeepFigure(fig7.series, fig7.draw),
     "fig8": DeepFigure(fig8.series, fig8.draw),
-    "fig9": DeepFigure(fig9.series, fig9.draw),
-    "fig10": DeepFigure(fig10.series, fig10.draw),
     "noise": DeepFigure(noise.series, noise.draw, noise.markdown),
     "delta_cutoff": DeepFigure(delta_cutoff.series, delta_cutoff.draw),
     "shuffles": DeepFigure(shuffles.series, shuffles.draw, shuffles.markdown),

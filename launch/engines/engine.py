@@ -12,6 +12,10 @@ class EngineError(CnnpoolError):
     """An engine is not there, or refuses."""
 
 
+class JobsFailedError(EngineError):
+    """Jobs were run and failed; the message names them."""
+
+
 def refuse_less(options: Any, **least: int) -> None:
     """Raises EngineError if an option, where it is given, is less than it can be."""
     for name, limit in least.items():

@@ -19,11 +19,18 @@ from tqdm import tqdm
 
 from cnnpool.errors import EXIT_PREEMPTED
 from cnnpool.runs import lease, run_status
-from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
+from launch.engines.engine import (
+    EngineError,
+    JobsFailedError,
+    nothing,
+    outside_of_slurm,
+    refuse_less,
+)
 from launch.job_states import WAITING, JobState, Queued, write_submission
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 2.0  # between two looks at how far jobs are
 STOP_SECONDS = 30.0  # for saving, after which a job is killed
 KILLS_WITHOUT_PROGRESS = 5  # after which a job has failed: out of memory, most likely
 BUSY_SECONDS = 5.0  # before a job is tried again that another process works on
@@ -115,7 +122,7 @@ class Local:
         """Runs all jobs to their end; Ctrl-C or SIGTERM stops them, saved.
 
         Raises:
-          EngineError: if jobs failed, naming them.
+          JobsFailedError: if jobs failed, naming them.
           KeyboardInterrupt: if it was stopped.
         """
         identity = f"launchers/{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -133,7 +140,7 @@ class Local:
             for number, handler in before.items():
                 signal.signal(number, handler)
         if failed:
-            raise EngineError("failed:\n  " + "\n  ".join(failed))
+            raise JobsFailedError("failed:\n  " + "\n  ".join(failed))
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
         """Jobs that a living launcher still has to start."""
@@ -208,6 +215,7 @@ def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
     """Runs tasks, one a slot; returns those that failed, with their errors."""
     waiting, free, failed = deque(tasks), list(places), []
     at_work: list[tuple[_Task, Slot, subprocess.Popen]] = []
+    next_look = time.monotonic()
     try:
         with tqdm(total=len(tasks), desc="jobs", unit="job") as bar:
             while waiting or at_work:
@@ -215,6 +223,9 @@ def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
                     slot = free.pop(0)
                     at_work.append((task, slot, _start(task, slot)))
                 time.sleep(POLL_SECONDS)
+                if time.monotonic() >= next_look:
+                    bar.set_postfix_str("; ".join(_how_far(task) for task, *_ in at_work))
+                    next_look = time.monotonic() + LOOK_SECONDS
                 for entry in [entry for entry in at_work if entry[2].poll() is not None]:
                     task, slot, process = entry
                     at_work.remove(entry)
@@ -230,6 +241,14 @@ def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
         _stop([process for *_, process in at_work])
         raise
     return failed
+
+
+def _how_far(task: _Task) -> str:
+    """The epoch of a job, or what else it does."""
+    status = run_status.read(task.state.folder)
+    if status is None or status.epoch is None or status.task != "training":
+        return "starting" if status is None else status.task
+    return f"epoch {status.epoch}" + ("" if status.epochs is None else f"/{status.epochs}")
 
 
 AGAIN = "again"

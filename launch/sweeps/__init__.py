@@ -1,1 +1,1 @@
-"""Sweeps, one a figure of the paper, and `grid`, an example to copy."""
+"""Sweeps of one's own: `grid`, an example to copy."""

@@ -9,7 +9,8 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import reproduce
+from launch import items, reproduce, trained_items
+from launch.engines.local import Local, Options
 from tests.paths import ROOT
 
 
@@ -192,37 +193,27 @@ def test_from_train_to_export_on_the_command_line(tmp_path):
     assert kept[0] == 0
 
 
-class KilledError(Exception):
-    """Stands for a kill between two steps."""
-
-
 @pytest.mark.slow
-def test_reproduce_goes_on_where_it_was_and_ends_with_the_same_files(
-    tmp_path, monkeypatch, tiny_config
-):
-    with tiny_config.unlocked():
-        tiny_config.checkpoint.every_seconds = 60.0
-    monkeypatch.setattr(reproduce.scale1d, "get_config", lambda preset: tiny_config)
-    places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
-
-    def killed(*args, **kwargs):
-        raise KilledError
-
-    for step in ("train", "evaluate"):
-        with monkeypatch.context() as patch:
-            patch.setattr(reproduce, step, killed)
-            with pytest.raises(KilledError):
-                reproduce.reproduce_fig4("quick", **places)
-    dataset = reproduce.reproduce_fig4("quick", **places)
+def test_reproduce_trains_by_a_job_and_ends_with_the_same_files(tmp_path, monkeypatch, tiny_config):
+    monkeypatch.setattr(items.scale1d, "get_config", lambda preset: tiny_config)
+    places = trained_items.Places(tmp_path / "jobs", tmp_path / "networks")
+    out, engine = tmp_path / "out", Local(Options(parallel=1))
+    dataset = reproduce.reproduce_fig4("quick", places, engine, out=out)
     names = ["fig4.csv", "fig4.nc", "fig4.png", "slopes.md", "table1.md"]
-    assert sorted(path.name for path in places["out"].iterdir()) == names
-    measured_at = (places["out"] / "fig4.nc").stat().st_mtime_ns
-    reproduce.reproduce_fig4("quick", **places)
-    assert (places["out"] / "fig4.nc").stat().st_mtime_ns == measured_at
+    assert sorted(path.name for path in out.iterdir()) == names
+    measured_at = (out / "fig4.nc").stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        patch.delattr(Local, "start")
+        reproduce.reproduce_fig4("quick", places, engine, out=out)
+    assert (out / "fig4.nc").stat().st_mtime_ns == measured_at
     text = reproduce.summary(dataset)
     assert "trained, mean channel" in text
     assert "test error by seed" in text
-    assert list(results.read(places["out"] / "fig4.nc")["stage"].values) == ["init", "trained"]
+    assert list(results.read(out / "fig4.nc")["stage"].values) == ["init", "trained"]
+    (other,) = tmp_path.glob("jobs/*/measurement-*.nc")
+    results.write(other, dataset.assign_attrs(measurement="{}"))
+    with pytest.raises(FileExistsError, match=r"fig4\.nc exists, with another measurement"):
+        reproduce.reproduce_fig4("quick", places, engine, out=out)
 
 
 def test_an_expected_error_becomes_one_line(monkeypatch, capsys):

@@ -47,6 +47,13 @@ def test_cpu_preset_shortens_and_says_so():
     }
 
 
+def test_lenet_has_the_protocol_s_decay_when_shortened():
+    cpu, lenet = cifar10.get_config("cpu").to_dict(), cifar10.get_config("lenet_cpu").to_dict()
+    assert (lenet["model"]["name"], lenet["training"]["weight_decay"]) == ("lenet", 5e-4)
+    changed = {key for key in cpu["training"] if cpu["training"][key] != lenet["training"][key]}
+    assert changed == {"epochs", "weight_decay"}
+
+
 @pytest.mark.parametrize("module", [cifar10, scale2d])
 def test_unknown_presets_are_refused(module):
     with pytest.raises(ValueError, match="expected"):

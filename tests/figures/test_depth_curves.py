@@ -5,9 +5,12 @@ from matplotlib.colors import to_rgba
 import numpy as np
 import pytest
 
-from cnnpool.figures import depth_curves, fig2, fig6, fig7, style
+from cnnpool.figures import depth_curves, fig6, style
+from cnnpool.figures.figure_rows import ROWS
 from cnnpool.figures.networks import Network
 from tests import deep_results
+
+fig2, fig7 = (ROWS[item] for item in ("fig2", "fig7"))
 
 
 def network(*args, **fields):

@@ -14,6 +14,7 @@ import xarray as xr
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import deep_figures, fig4, style, table1
 from cnnpool.figures import networks as measured
+from cnnpool.figures.figure_rows import ROWS
 from cnnpool.files import results
 from cnnpool.models import torchvision
 from tests import deep_results
@@ -198,6 +199,13 @@ def test_figure_9_shows_imported_deep_networks_and_an_initialization_if_measured
         rows = rows_of(tmp_path / f"{item}.csv")
         assert {row["curve"] for row in rows} == curves
         assert {row["epochs"] for row in rows} == {""}
+
+
+def test_every_row_says_what_the_paper_shows_and_what_we_do():
+    for row in ROWS.values():
+        assert row.item.startswith("Figure ")
+        assert "The paper's: " in row.prose
+        assert "Ours: " in row.prose
 
 
 def test_every_deep_figure_is_tried():

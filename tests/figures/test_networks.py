@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
-from cnnpool.figures import delta_cutoff, fig2, fig3, fig5, fig6, fig7, fig8, layers, noise
+from cnnpool.figures import delta_cutoff, fig5, fig6, fig8, layers, noise
 from cnnpool.figures import networks as measured
+from cnnpool.figures.figure_rows import ROWS
 from cnnpool.figures.networks import Network
 from cnnpool.files import results
 from tests import deep_results
+
+fig2, fig3, fig7 = (ROWS[item] for item in ("fig2", "fig3", "fig7"))
 
 
 def network(*args, **fields):

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 
-from cnnpool.figures import fig3, fig8, fig10, spectra
+from cnnpool.figures import fig8, spectra
+from cnnpool.figures.figure_rows import ROWS
 from cnnpool.figures.networks import Network
 from cnnpool.instruments.filter_spectrum import laplacian_modes
 from tests import deep_results
+
+fig3, fig10 = (ROWS[item] for item in ("fig3", "fig10"))
 
 
 def network(*args, **fields):

@@ -3,13 +3,15 @@
 import json
 import os
 import pwd
+import re
 
 import pytest
 
+from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.runs import lease, run_status
 from cnnpool.runs.run_status import Status
 from configs import cifar10, scale1d, scale2d
-from launch import deep_runs, job_states, sweep_file
+from launch import items, job_states, sweep_file
 from launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
 from launch.jobs import Job, SweepError, read_spec, unique, with_fields
 from launch.measurement import BOTH, Measurement
@@ -81,9 +83,9 @@ def test_unknown_fields_are_refused():
         with_fields(LENET, training__rate=1)
 
 
-@pytest.mark.parametrize("item", ["fig4", *deep_runs.ITEMS])
-def test_every_figure_has_a_sweep(item):
-    path = sweep_file.Path("launch/sweeps") / f"{item}.py"
+@pytest.mark.parametrize("item", items.TRAINED)
+def test_every_item_is_a_sweep(item):
+    path = sweep_file.Path(item)
     for preset in ("cpu", "paper"):
         jobs = sweep_file.load(path, preset, seeds_per_job=None, data_dir=None)
         for job in jobs:
@@ -91,11 +93,30 @@ def test_every_figure_has_a_sweep(item):
         split = sweep_file.load(path, preset, seeds_per_job=1, data_dir="there")
         assert len(split) == sum(len(job.config.seeds) for job in jobs)
         assert len({job.name for job in split}) == len(split)
-    if item != "fig4":
-        chosen = deep_runs.ITEMS[item].chosen("paper")
-        assert sum(len(job.measurements) for job in jobs) == len(chosen)
-        of_cifar = [job for job in split if job.config.data.name == "cifar10"]
-        assert all(job.config.data.data_dir.endswith("/there") for job in of_cifar)
+    chosen = items.ITEMS[item].chosen("paper")
+    assert sum(len(job.measurements) for job in jobs) == len(chosen)
+    of_cifar = [job for job in split if job.config.data.name == "cifar10"]
+    assert all(job.config.data.data_dir.endswith("/there") for job in of_cifar)
+
+
+@pytest.mark.parametrize(
+    ("sweep", "preset", "cure"),
+    [
+        ("launch/sweeps/fig5.py", "cpu", "give the item itself, --sweep=fig5"),
+        ("fig9", "cpu", "launch.reproduce fig9 --preset=imagenet"),
+        ("fig11", "cpu", "or an item of the paper: fig4, fig2, "),
+        ("fig5", "quick", "fig5: ValueError: preset is 'quick'; expected paper or cpu"),
+    ],
+)
+def test_a_sweep_that_is_not_there_is_refused_with_the_cure(sweep, preset, cure):
+    with pytest.raises(SweepError, match=re.escape(cure)):
+        sweep_file.load(sweep_file.Path(sweep), preset, seeds_per_job=None, data_dir=None)
+
+
+def test_figure_4_measures_all_that_simple_cnns_have():
+    """`launch.items` does not import the transforms themselves, and JAX with them."""
+    (job,) = items.ITEMS["fig4"].jobs("cpu")
+    assert [one.transforms for one in job.measurements] == [tuple(TRANSFORMS)]
 
 
 def test_a_new_value_adds_only_what_is_new(tmp_path):

@@ -1,7 +1,8 @@
-"""The runs of deep networks that the items of the paper need, and how they are measured.
+"""The table of the paper's items: which networks each needs, and how they are measured.
 
-A run is one network on one data set, several seeds. Its folder is DATA-MODEL for the whole
-protocol and DATA-MODEL-cpu for the shortened one, with width and noise in between.
+`launch.sweep` and `launch.reproduce` read it. A run is one network on one data set, several
+seeds. It is called DATA-MODEL for the whole protocol and DATA-MODEL-cpu for the shortened one, with
+width and noise in between.
 """
 
 from collections.abc import Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import cifar10, scale2d
-from launch.measurement import THREE_SHUFFLES, Measurement
+from configs import cifar10, scale1d, scale2d
+from launch.jobs import Job, network_name, unique
+from launch.measurement import RING, THREE_SHUFFLES, Measurement
 
-CIFAR10, SCALE2D = "cifar10", "scale2d"
+CIFAR10, SCALE1D, SCALE2D = "cifar10", "scale1d", "scale2d"
 SCALE2D_NETWORKS = (
     "lenet",
     "alexnet",
@@ -40,7 +42,7 @@ class Run:
     """One network on one data set.
 
     Attributes:
-      data: "cifar10" or "scale2d".
+      data: "cifar10", "scale1d" or "scale2d".
       model: name of the network.
       width_factor: on its channels, where they scale.
       image_noise: s, of the training set of CIFAR-10.
@@ -52,33 +54,39 @@ class Run:
     image_noise: float = 0.0
 
     def name(self, preset: str) -> str:
-        """Of its folder."""
-        parts = [self.data, self.model]
-        parts += [f"width{self.width_factor:g}"] if self.width_factor != 1 else []
-        parts += [f"noise{self.image_noise:g}"] if self.image_noise else []
-        return "-".join(parts + ([] if preset == "paper" else [preset]))
+        """What its networks are called where they are shared: in results/networks, packed."""
+        name = network_name(self.config(preset))
+        return name if preset == "paper" else f"{name}-{preset}"
 
     def config(self, preset: str) -> ConfigDict:
-        """Of its training.
+        """Config of its training.
 
         Args:
-          preset: "paper", the whole protocol and all initializations; or "cpu", few
-            initializations and the shortened training of the config's preset.
+          preset: "paper", the whole protocol and all initializations; "cpu", few initializations
+            and the shortened training of the config's preset; of simple CNNs also "quick".
+
+        Raises:
+          ValueError: if the config has no such preset.
         """
-        module = cifar10 if self.data == CIFAR10 else scale2d
-        config = module.get_config(preset).unlock()
+        if self.data == SCALE1D:
+            return scale1d.get_config(preset)
+        config = self._shortened_or_whole(preset).unlock()
         config.model.name = self.model
         config.model.width_factor = self.width_factor
         few = 3 if self.width_factor < 1 else CPU_SEEDS.get(self.model, 1)
         config.seeds = tuple(range(PAPER_SEEDS[self.data] if preset == "paper" else few))
-        if preset == "cpu" and self.data == CIFAR10 and self.model == "lenet":
-            config.training.epochs, config.training.weight_decay = 30, 5e-4  # it does not overfit
         if self in ITEMS["dynamics"].runs:
             kept = [epoch for epoch in KEPT_EPOCHS if epoch < config.training.epochs]
             config.checkpoint.keep_epochs = tuple(kept)
         if self.image_noise:
             config.data.image_noise = self.image_noise
         return config.lock()
+
+    def _shortened_or_whole(self, preset: str) -> ConfigDict:
+        if self.data == SCALE2D:
+            return scale2d.get_config(preset)
+        short_lenet = (self.model, preset) == ("lenet", "cpu")
+        return cifar10.get_config("lenet_cpu" if short_lenet else preset)
 
 
 DYNAMICS = Measurement("dynamics", stages=("all",), transforms=("none",))
@@ -95,10 +103,11 @@ CLEAN = Measurement(
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-    """A figure.
+    """A figure or table.
 
     Attributes:
-      runs: which networks it shows.
+      runs: which networks it shows, of those that are trained here.
+      imported: which of torchvision's networks, trained on ImageNet, it shows.
       cpu_runs: which with the preset "cpu", if not the same.
       measurement: how they are measured.
       noisy_measurement: how those with noise in the training set are measured once more.
@@ -106,7 +115,8 @@ class Item:
         shortened one.
     """
 
-    runs: Sequence[Run]
+    runs: Sequence[Run] = ()
+    imported: Sequence[str] = ()
     cpu_runs: Sequence[Run] | None = None
     measurement: Measurement = THREE_SHUFFLES
     noisy_measurement: Measurement | None = None
@@ -119,6 +129,11 @@ class Item:
         if self.noisy_measurement:
             pairs += [(run, self.noisy_measurement) for run in runs if run.image_noise]
         return pairs
+
+    def jobs(self, preset: str) -> list[Job]:
+        """A job for each network, with all that the item measures of it."""
+        pairs = self.chosen(preset)
+        return unique(Job(run.config(preset), (measurement,)) for run, measurement in pairs)
 
     def presets(self, preset: str) -> list[str]:
         """Whose networks serve a preset, the best first."""
@@ -136,25 +151,31 @@ def narrow(model: str) -> Run:
     return Run(SCALE2D, model, width_factor=NARROW if scales else 1.0)
 
 
+SHALLOW_VGGS = ("vgg11", "vgg11_bn")
+DEEP_VGGS = ("vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
+VGGS = (*SHALLOW_VGGS, *DEEP_VGGS)
 _WIDE = on(SCALE2D, "lenet", "alexnet", "vgg11", "vgg11_bn")
 
 ITEMS: dict[str, Item] = {
-    "fig2": Item(on(CIFAR10, "vgg11", "vgg11_bn")),
-    "fig3": Item([*on(CIFAR10, "vgg11", "vgg11_bn"), *on(SCALE2D, "vgg11", "vgg11_bn")]),
+    "fig4": Item([Run(SCALE1D, "simple_cnn")], measurement=RING, any_protocol=False),
+    "fig2": Item(on(CIFAR10, *SHALLOW_VGGS), imported=VGGS),
+    "fig3": Item([*on(CIFAR10, *SHALLOW_VGGS), *on(SCALE2D, *SHALLOW_VGGS)], SHALLOW_VGGS),
     "fig5": Item(
         on(SCALE2D, *SCALE2D_NETWORKS),
         cpu_runs=list(dict.fromkeys([*_WIDE, *map(narrow, SCALE2D_NETWORKS)])),
         any_protocol=False,
     ),
     "fig6": Item(on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn")),
-    "fig7": Item(on(CIFAR10, "lenet", "alexnet")),
+    "fig7": Item(on(CIFAR10, "lenet", "alexnet"), imported=["alexnet"]),
     "fig8": Item(
         [
             *on(CIFAR10, "lenet", "alexnet", "vgg11", "vgg11_bn"),
             *on(SCALE2D, "alexnet", "vgg11", "vgg11_bn", "vgg13_bn"),
-        ]
+        ],
+        imported=["alexnet", *VGGS],
     ),
-    "fig10": Item([*on(CIFAR10, "alexnet"), *on(SCALE2D, "alexnet")]),
+    "fig9": Item(imported=DEEP_VGGS),
+    "fig10": Item([*on(CIFAR10, "alexnet"), *on(SCALE2D, "alexnet")], ["alexnet"]),
     "noise": Item(
         [Run(CIFAR10, model, image_noise=s) for model in ("lenet", "vgg11_bn") for s in NOISES],
         cpu_runs=[Run(CIFAR10, "lenet", image_noise=s) for s in CPU_NOISES],
@@ -167,3 +188,5 @@ ITEMS: dict[str, Item] = {
         measurement=DYNAMICS,
     ),
 }
+TRAINED = {name: item for name, item in ITEMS.items() if item.runs}
+IMPORTED = {name: item for name, item in ITEMS.items() if item.imported}

@@ -1,0 +1,277 @@
+"""Results of the networks that an item needs: what is there, and else jobs on this machine.
+
+A network is trained and measured by the job that `launch.sweep` has for it, in the same folder.
+What it measured is collected into a file for each network, which all items share.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from functools import partial
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+import xarray as xr
+
+from cnnpool.data.images import DataError
+from cnnpool.eval import evaluate
+from cnnpool.figures import __main__ as figures
+from cnnpool.files import results
+from cnnpool.files.atomic_write import write_text
+from cnnpool.measuring.stages import INIT, TRAINED
+from cnnpool.runs import run_config
+from cnnpool.runs.run_config import ConfigMismatchError
+from cnnpool.training import packed
+from launch import engine_choice
+from launch.collect import collected
+from launch.engines.engine import Engine, JobsFailedError
+from launch.giving import giving
+from launch.items import CIFAR10, ITEMS, SCALE1D, Run
+from launch.job_states import FINISHED, JobState
+from launch.jobs import Job, SweepError, unique
+from launch.measurement import Measurement
+
+OLD_RUNS = Path("runs")  # where launch.reproduce trained before it had jobs
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where things are.
+
+    Attributes:
+      jobs: the root of all jobs, with a folder for each.
+      measurements: one result file for each network, shared by all items.
+      checkpoints: packed networks.
+      data_dir: TFDS's folder; None: TFDS_DATA_DIR.
+    """
+
+    jobs: Path
+    measurements: Path
+    checkpoints: Path = Path("results/checkpoints")
+    data_dir: str | None = None
+
+
+def job_of(run: Run, preset: str, measurement: Measurement, places: Places) -> Job:
+    """The job that trains and measures a network."""
+    return Job(run.config(preset), (measurement,)).with_data_dir(places.data_dir)
+
+
+def source_of(
+    run: Run,
+    presets: Sequence[str],
+    places: Places,
+    *,
+    measurement: Measurement,
+    overwrite: bool,
+) -> Callable[[], Path] | None:
+    """How to get the file of a network's measurement; None if it has to be trained first.
+
+    Taken is, by the first preset for which there is one: a measurement that is there, whether or
+    not its networks are; that of a finished job; packed networks, which are then measured.
+
+    Args:
+      run: which networks.
+      presets: "paper", "cpu", or both, the better first.
+      places: where to look.
+      measurement: how.
+      overwrite: replace a measurement that is there.
+
+    Returns:
+      A function that leaves the file and returns its name; DataError if the data of packed
+      networks is absent or damaged.
+
+    Raises:
+      ConfigMismatchError: if what is there comes from another config.
+      FileExistsError: if another measurement is there.
+    """
+    exact = presets[-1] == "paper"
+    for preset in presets:
+        name, config = run.name(preset), run.config(preset)
+        file = _file(name, measurement, places)
+        if file.is_file() and not overwrite:
+            _refuse_other_measurement(file, config, measurement, exact=exact)
+            return partial(Path, file)
+        job = job_of(run, preset, measurement, places)
+        if job.is_finished(places.jobs / job.name):
+            return partial(_collect, job, file, places)
+        folder = places.checkpoints / name
+        if packed.is_packed(folder) and {INIT, TRAINED}.issuperset(measurement.stages):
+            there = run_config.load(folder).to_dict()
+            _refuse_other_config(folder, there, config, exact=exact)
+            return partial(_measure, folder, file, run, measurement, places)
+        refuse_old_folder(run, preset, job, places)
+    return None
+
+
+def _collect(job: Job, file: Path, places: Places) -> Path:
+    results.write(file, measured_by(job, places.jobs))
+    return file
+
+
+def _file(name: str, measurement: Measurement, places: Places) -> Path:
+    parts = [name, measurement.name] if measurement.name else [name]
+    return places.measurements / f"{'-'.join(parts)}.nc"
+
+
+def measured_by(job: Job, root: Path) -> xr.Dataset:
+    """The dataset of a finished job with one measurement.
+
+    Raises:
+      SweepError: if its file is damaged.
+    """
+    networks, _, damaged = collected([job], root)
+    if damaged:
+        raise SweepError(f"damaged; delete it and give the command again: {damaged[0]}")
+    (dataset,) = networks.values()
+    return dataset
+
+
+def _measure(folder: Path, file: Path, run: Run, measurement: Measurement, places: Places) -> Path:
+    print(f"measuring {folder} into {file}")
+    evaluate(
+        folder,
+        file,
+        stages=measurement.stages,
+        transforms=measurement.transforms,
+        settings=dict(measurement.settings),
+        overwrite=True,
+        data_dir=places.data_dir if run.data == CIFAR10 else None,
+    )
+    return file
+
+
+def refuse_old_folder(run: Run, preset: str, job: Job, places: Places) -> None:
+    """Raises ConfigMismatchError for a working directory by its earlier name, with the cure."""
+    name = f"fig4-{preset}" if run.data == SCALE1D else run.name(preset)
+    folder = places.jobs / job.name
+    for old in (OLD_RUNS / name, places.jobs / name):
+        if run_config.config_path(old).is_file() and not folder.exists():
+            raise ConfigMismatchError(
+                f"{old} is a working directory of an earlier version; its networks belong in the "
+                f"folder of their job: mkdir -p {places.jobs} && mv {old} {folder} (or delete it)"
+            )
+
+
+def _refuse_other_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) -> None:
+    """Raises ConfigMismatchError if networks are not those of a run.
+
+    Any number of initializations will do, unless `exact`.
+    """
+    theirs = run_config.defining_fields(run_config.from_dict(found))
+    ours = run_config.defining_fields(wanted)
+    if not exact:
+        ours["seeds"] = theirs["seeds"]
+    changed = run_config.differences(theirs, ours)
+    if changed:
+        raise ConfigMismatchError(
+            f"{where} holds networks of another config; there -> asked for:\n  "
+            + "\n  ".join(changed)
+            + "\nRename it, or give another --measurements."
+        )
+
+
+def _refuse_other_measurement(
+    file: Path, wanted: ConfigDict, measurement: Measurement, *, exact: bool
+) -> None:
+    attributes = results.read(file).attrs
+    _refuse_other_config(file, json.loads(attributes["config"]), wanted, exact=exact)
+    record = json.loads(attributes["measurement"])
+    asked = json.loads(json.dumps(measurement.record()))
+    changed = run_config.differences({key: record.get(key) for key in asked}, asked)
+    if changed:
+        raise FileExistsError(
+            f"{file} exists, with another measurement; there -> asked for: {', '.join(changed)}; "
+            "give --overwrite to replace it"
+        )
+
+
+def run_here(jobs: Sequence[Job], root: Path, engine: Engine) -> dict[str, JobState]:
+    """Runs jobs that are not finished to their end; failed ones once more.
+
+    Args:
+      jobs: any.
+      root: holds their folders.
+      engine: of this machine.
+
+    Returns:
+      What became of each, by name.
+    """
+    for job in jobs:
+        job.refuse_unknown_names()
+    with giving(root) as noted:
+        states = engine_choice.states(jobs, root)
+        given = [one for one in states if one.state != FINISHED and not one.queued]
+        try:
+            if given:
+                print(f"{len(given)} jobs in {root}; each prints into log.txt there")
+                engine.start(given, root, noted)
+        except JobsFailedError as error:
+            print(error)
+    return {one.job.name: one for one in engine_choice.states(jobs, root)}
+
+
+def files_of(
+    item: str, preset: str, places: Places, engine: Engine, *, overwrite: bool
+) -> tuple[list[Path], list[str]]:
+    """The result files of an item's networks, and what is left out, in a line each.
+
+    Networks whose data is not there, or whose training fails, are left out and named.
+
+    Args:
+      item: a key of `launch.items.TRAINED`.
+      preset: "paper" or "cpu".
+      places: where to look and to write.
+      engine: trains what is missing.
+      overwrite: replace measurements that are there.
+    """
+    presets, pairs = ITEMS[item].presets(preset), ITEMS[item].chosen(preset)
+    sources = [
+        source_of(run, presets, places, measurement=measurement, overwrite=overwrite)
+        for run, measurement in pairs
+    ]
+    jobs = [job_of(run, preset, measurement, places) for run, measurement in pairs]
+    lacking = [job for job, source in zip(jobs, sources, strict=True) if source is None]
+    # Before anything is measured here: this process would take an accelerator's memory.
+    states = run_here(unique(lacking), places.jobs, engine) if lacking else {}
+    files, left_out = [], []
+    for (run, measurement), job, source in zip(pairs, jobs, sources, strict=True):
+        name = run.name(preset)
+        try:
+            if source is not None:
+                files.append(source())
+            elif job.is_finished(places.jobs / job.name):
+                files.append(_collect(job, _file(name, measurement, places), places))
+            else:
+                state = states[job.name]
+                left_out.append(f"left out {name}: {state.detail or state.state}")
+        except DataError as error:
+            left_out.append(f"left out {name}: {error}")
+    return files, left_out
+
+
+def reproduce(
+    item: str, preset: str, places: Places, engine: Engine, *, picture: Path, overwrite: bool
+) -> Sequence[Path]:
+    """One figure, and what it says as text in ITEM.md beside it.
+
+    Args:
+      item: a key of `launch.items.TRAINED`.
+      preset: "paper" or "cpu".
+      places: where to look and to write.
+      engine: trains what is missing.
+      picture: to draw.
+      overwrite: replace measurements that are there.
+
+    Returns:
+      The files that the figure was drawn from.
+
+    Raises:
+      DataError: if there is no network.
+    """
+    files, missing = files_of(item, preset, places, engine, overwrite=overwrite)
+    if not files:
+        raise DataError("\n".join(missing))
+    text = "\n\n".join([figures.make(item, files, picture), *missing])
+    write_text(picture.with_suffix(".md"), f"{text}\n")
+    print(text)
+    return files

@@ -23,13 +23,9 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from cnnpool import command_line
-from cnnpool.devices import distributed, runtime
 from cnnpool.errors import PreemptedError
 from cnnpool.files import storage
 from cnnpool.runs import lease, run_config
-from cnnpool.training import any_network
-from cnnpool.training.checkpoints import CheckpointStore
-from cnnpool.training.loop import checkpoint_directory
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -72,6 +68,10 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     command_line.prepare()
+    # Slow to import, so only now; so below.
+    from cnnpool.devices import distributed, numerics
+
+    numerics.settle()
     try:
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))
@@ -87,6 +87,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:
+    from cnnpool.devices import distributed, runtime
+    from cnnpool.training import any_network
+    from cnnpool.training.checkpoints import CheckpointStore
+    from cnnpool.training.loop import checkpoint_directory
+
     processes = distributed.join(
         coordinator=_COORDINATOR.value,
         process_id=_PROCESS_ID.value,

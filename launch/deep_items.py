@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 
 from cnnpool.data.images import DataError
 from cnnpool.devices import runtime
-from cnnpool.eval import evaluate
-from cnnpool.figures import __main__ as figures
+from cnnpool.figures import items
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_text
-from cnnpool.measuring.stages import ALL, INIT, TRAINED
+from cnnpool.measuring.evaluation import evaluate
+from cnnpool.measuring.names import ALL, INIT, TRAINED
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.training import image_loop, packed
@@ -189,7 +189,7 @@ def reproduce(
             missing.append(f"left out {run.name(preset)}: {error}")
     if not files:
         raise DataError("\n".join(missing))
-    text = "\n\n".join([figures.make(item, files, picture), *missing])
+    text = "\n\n".join([items.make(item, files, picture), *missing])
     write_text(picture.with_suffix(".md"), f"{text}\n")
     print(text)
     return files

@@ -14,25 +14,14 @@ import dataclasses
 from pathlib import Path
 
 from cnnpool.data.images import DataError
-from cnnpool.eval import evaluate
-from cnnpool.figures import __main__ as figures
+from cnnpool.figures import items
 from cnnpool.files.atomic_write import write_text
-from cnnpool.import_weights import import_weights
 from cnnpool.importing import folder as imported
+from cnnpool.importing.weights import import_weights
+from cnnpool.measuring.evaluation import evaluate
+from launch.imagenet_networks import ITEMS
 from launch.measurement import ALL_SHUFFLES
 
-SHALLOW_VGGS = ("vgg11", "vgg11_bn")
-DEEP_VGGS = ("vgg13", "vgg13_bn", "vgg16", "vgg16_bn", "vgg19", "vgg19_bn")
-VGGS = (*SHALLOW_VGGS, *DEEP_VGGS)
-
-ITEMS: dict[str, tuple[str, ...]] = {
-    "fig2": VGGS,
-    "fig3": SHALLOW_VGGS,
-    "fig7": ("alexnet",),
-    "fig8": ("alexnet", *VGGS),
-    "fig9": DEEP_VGGS,
-    "fig10": ("alexnet",),
-}
 STAGES = ("init", "trained")
 TRANSFORMS = ALL_SHUFFLES
 ENDINGS = (".pth", ".pt", ".safetensors")
@@ -148,7 +137,7 @@ def reproduce(
         measured(name, places, count=count, shuffles=shuffles, overwrite=overwrite)
         for name in there
     ]
-    text = "\n\n".join([figures.make(item, files, picture), *missing])
+    text = "\n\n".join([items.make(item, files, picture), *missing])
     write_text(picture.with_suffix(".md"), f"{text}\n")
     print(text)
     return files

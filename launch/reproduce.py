@@ -26,80 +26,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import xarray as xr
-
 from cnnpool import command_line
-from cnnpool.data.images import DataError
-from cnnpool.devices import runtime
 from cnnpool.errors import CnnpoolError, PreemptedError
-from cnnpool.eval import evaluate
-from cnnpool.figures import __main__ as figures
-from cnnpool.figures import fig4, table1
+from cnnpool.figures.item_names import FORMATS
 from cnnpool.files import storage
-from cnnpool.files.atomic_write import write_text
-from cnnpool.measuring.measured_data import SOURCES
-from cnnpool.measuring.transforms import TRANSFORMS
-from cnnpool.training.loop import train
-from configs import scale1d
-from launch import deep_items, deep_runs, imagenet_items
+from cnnpool.measuring.names import SOURCES
+from launch import deep_runs, imagenet_networks
 
 ITEMS = ("fig4", *deep_runs.ITEMS)
 PRESETS = ("quick", "cpu", "paper")
 IMAGENET = "imagenet"  # trained by others
 
 
-def reproduce_fig4(preset: str, *, runs: Path, out: Path, overwrite: bool = False) -> xr.Dataset:
-    """Figure 4 and Table 1.
-
-    Args:
-      preset: of `configs/scale1d.py`.
-      runs: holds the working directory "fig4-PRESET".
-      out: gets fig4.nc, fig4.png, table1.md, slopes.md.
-      overwrite: replace a fig4.nc that holds another measurement.
-
-    Returns:
-      The measurement.
-    """
-    config = scale1d.get_config(preset)
-    runtime.one_cpu_device_per_core(len(config.seeds))
-    workdir, file = runs / f"fig4-{preset}", out / "fig4.nc"
-    print(f"1/3 training {len(config.seeds)} networks of width {config.model.width} in {workdir}")
-    train(config, workdir)
-    print(f"2/3 measuring into {file}")
-    dataset = evaluate(
-        workdir, file, stages=("init", "trained"), transforms=tuple(TRANSFORMS), overwrite=overwrite
-    )
-    print(f"3/3 drawing into {out}")
-    slopes = figures.make("fig4", [file], out / "fig4.png")
-    write_text(out / "slopes.md", slopes + "\n")
-    figures.make("table1", [file], out / "table1.md")
-    return dataset
-
-
-def summary(dataset: xr.Dataset) -> str:
-    """The main numbers, for the terminal."""
-    first, last = fig4.FIT_RANGE
-    head = f"{'curve':24s}{'slope of':10s}{'measured':>18s}{'finite ring':>14s}{'paper':>8s}"
-    lines = [f"\nSlopes against A_k over layers {first}..{last}, ± standard error over seeds", head]
-    for row in fig4.slope_rows(dataset):
-        if row.first == first:
-            measured = f"{row.measured.mean:+.2f} ± {row.measured.se:.2f}"
-            exponent = f"{fig4.PAPER_EXPONENT[row.quantity]:+.0f}"
-            paper = "" if row.curve == fig4.CURVES[0].label else exponent
-            lines.append(
-                f"{row.curve:24s}{row.quantity + '_k':10s}{measured:>18s}"
-                f"{row.predicted:>+14.2f}{paper:>8s}"
-            )
-    trained = dataset.sel(stage="trained", transform="none")
-    errors = ", ".join(f"{float(error):.2%}" for error in trained["test_error"])
-    epochs = ", ".join(f"{int(epoch)}" for epoch in trained["stopped_epoch"])
-    positive = table1.all_positive(table1.filters(dataset, "trained"))
-    lines.append(
-        "finite ring: exact for constant positive filters; paper: asymptotic, trained networks\n"
-        f"test error by seed: {errors}; trained for {epochs} epochs; mean filters positive in the "
-        f"first {table1.POSITIVE_LAYERS} layers: {int(positive.sum())} of {positive.size} networks"
-    )
-    return "\n".join(lines)
+class NotMadeError(CnnpoolError):
+    """Some of several items could not be made."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -130,20 +70,24 @@ def main(argv: Sequence[str]) -> None:
     group.add_argument("--data", choices=SOURCES, default="image_folder", help="(%(default)s)")
     group.add_argument("--num_images", type=int, default=500, help="P (%(default)s)")
     group.add_argument("--shuffles", type=int, default=5, help="of each network (%(default)s)")
-    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of figures")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of figures")
     parser.add_argument("--overwrite", action="store_true", help="replace differing measurements")
     args = parser.parse_args(argv)
     if args.item == "all" and args.out is not None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
         parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
-    items = tuple(imagenet_items.ITEMS) if args.preset == IMAGENET else ITEMS
+    items = tuple(imagenet_networks.ITEMS) if args.preset == IMAGENET else ITEMS
     if args.item not in (*items, "all"):
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
     if (args.preset == IMAGENET) != (args.weights is not None):
         parser.error("--preset=imagenet and --weights=DIR go together")
     if args.preset == IMAGENET and args.data != IMAGENET and args.images is None:
         parser.error(f"--images=DIR must name the folder of the images (--data={args.data})")
+    # Slow to import, so only now; so below.
+    from cnnpool.devices import numerics, runtime
+
+    numerics.settle()
     if args.item not in ("fig4", "all"):  # fig4, the first of all, splits the CPU by its networks
         runtime.one_cpu_device_per_core(1)
     failures = []
@@ -157,15 +101,21 @@ def main(argv: Sequence[str]) -> None:
                 raise
             failures.append(f"{item}: {error}")
     if failures:
-        raise DataError("not made:\n" + "\n".join(failures))
+        raise NotMadeError("not made:\n" + "\n".join(failures))
 
 
 def _reproduce(item: str, args: argparse.Namespace) -> None:
     out = args.out or Path("results") / f"{item}-{args.preset}"
     if item == "fig4":
-        dataset = reproduce_fig4(args.preset, runs=args.runs, out=out, overwrite=args.overwrite)
-        print(summary(dataset))
+        from launch import fig4_item
+
+        dataset = fig4_item.reproduce(
+            args.preset, runs=args.runs, out=out, overwrite=args.overwrite
+        )
+        print(fig4_item.summary(dataset))
     elif args.preset == IMAGENET:
+        from launch import imagenet_items
+
         folders = args.weights, args.images, args.data, args.runs, args.measurements
         imagenet_items.reproduce(
             item,
@@ -176,6 +126,8 @@ def _reproduce(item: str, args: argparse.Namespace) -> None:
             overwrite=args.overwrite,
         )
     else:
+        from launch import deep_items
+
         places = deep_items.Places(args.runs, args.measurements, data_dir=args.data_dir)
         picture = out / f"{item}.{args.format}"
         deep_items.reproduce(item, args.preset, places, picture=picture, overwrite=args.overwrite)

@@ -9,7 +9,7 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import reproduce
+from launch import fig4_item, reproduce
 from tests.paths import ROOT
 
 
@@ -202,7 +202,7 @@ def test_reproduce_goes_on_where_it_was_and_ends_with_the_same_files(
 ):
     with tiny_config.unlocked():
         tiny_config.checkpoint.every_seconds = 60.0
-    monkeypatch.setattr(reproduce.scale1d, "get_config", lambda preset: tiny_config)
+    monkeypatch.setattr(fig4_item.scale1d, "get_config", lambda preset: tiny_config)
     places = {"runs": tmp_path / "runs", "out": tmp_path / "out"}
 
     def killed(*args, **kwargs):
@@ -212,14 +212,14 @@ def test_reproduce_goes_on_where_it_was_and_ends_with_the_same_files(
         with monkeypatch.context() as patch:
             patch.setattr(reproduce, step, killed)
             with pytest.raises(KilledError):
-                reproduce.reproduce_fig4("quick", **places)
-    dataset = reproduce.reproduce_fig4("quick", **places)
+                fig4_item.reproduce("quick", **places)
+    dataset = fig4_item.reproduce("quick", **places)
     names = ["fig4.csv", "fig4.nc", "fig4.png", "slopes.md", "table1.md"]
     assert sorted(path.name for path in places["out"].iterdir()) == names
     measured_at = (places["out"] / "fig4.nc").stat().st_mtime_ns
-    reproduce.reproduce_fig4("quick", **places)
+    fig4_item.reproduce("quick", **places)
     assert (places["out"] / "fig4.nc").stat().st_mtime_ns == measured_at
-    text = reproduce.summary(dataset)
+    text = fig4_item.summary(dataset)
     assert "trained, mean channel" in text
     assert "test error by seed" in text
     assert list(results.read(places["out"] / "fig4.nc")["stage"].values) == ["init", "trained"]

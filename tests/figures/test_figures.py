@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from cnnpool.figures import __main__ as figures
-from cnnpool.figures import deep_figures, fig4, style, table1
+from cnnpool.figures import deep_figures, fig4, item_names, items, style, table1
 from cnnpool.figures import networks as measured
 from cnnpool.files import results
 from cnnpool.models import torchvision
@@ -111,8 +111,8 @@ def test_command_reads_files_and_writes(dataset, tmp_path):
     for stage in ("init", "trained"):
         results.write(tmp_path / f"{stage}.nc", dataset.sel(stage=[stage]))
     files = [tmp_path / "init.nc", tmp_path / "trained.nc"]
-    assert "+1.100 ± 0.058" in figures.make("fig4", files, tmp_path / "fig4.png")
-    assert figures.make("table1", files, tmp_path / "t.md") == (tmp_path / "t.md").read_text()
+    assert "+1.100 ± 0.058" in items.make("fig4", files, tmp_path / "fig4.png")
+    assert items.make("table1", files, tmp_path / "t.md") == (tmp_path / "t.md").read_text()
     assert (tmp_path / "fig4.png").exists()
 
 
@@ -123,7 +123,7 @@ def rows_of(path):
 
 def test_the_numbers_of_figure_4_lie_beside_it(dataset, tmp_path):
     results.write(tmp_path / "a.nc", dataset)
-    figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "fig4.svg")
+    items.make("fig4", [tmp_path / "a.nc"], tmp_path / "fig4.svg")
     rows = rows_of(tmp_path / "fig4.csv")
     assert {row["panel"] for row in rows} == {"D", "G", "A"}
     trained = [row for row in rows if (row["panel"], row["curve"]) == ("G", "trained")]
@@ -172,7 +172,7 @@ def deep_files(tmp_path_factory):
 
 @pytest.mark.parametrize("item", SHOWN)
 def test_every_deep_figure_is_made_from_all_files(item, deep_files, tmp_path):
-    text = figures.make(item, deep_files, tmp_path / "a.png")
+    text = items.make(item, deep_files, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     rows = rows_of(tmp_path / "a.csv")
     assert {row["figure"] for row in rows} == {item}
@@ -193,7 +193,7 @@ def test_figure_9_shows_imported_deep_networks_and_an_initialization_if_measured
     results.write(tmp_path / "vgg13_bn.nc", run)
     drawn = {"initialization", "trained"} if "init" in stages else {"trained"}
     for item, curves in (("fig9", {*drawn, "random filters"}), ("fig8", drawn)):
-        text = figures.make(item, [tmp_path / "vgg13_bn.nc"], tmp_path / f"{item}.png")
+        text = items.make(item, [tmp_path / "vgg13_bn.nc"], tmp_path / f"{item}.png")
         assert text.startswith("drawn: VGG13-bn, pictures, 3 networks, imported; data: made-up")
         rows = rows_of(tmp_path / f"{item}.csv")
         assert {row["curve"] for row in rows} == curves
@@ -205,20 +205,20 @@ def test_every_deep_figure_is_tried():
 
 
 def test_what_was_drawn_is_said_with_epochs_and_data(deep_files, tmp_path):
-    text = figures.make("fig7", deep_files, tmp_path / "a.png")
+    text = items.make("fig7", deep_files, tmp_path / "a.png")
     assert text.splitlines() == [
         "drawn: LeNet, CIFAR-10, 3 networks, 100 epochs; data: made-up cifar10",
         "not drawn: VGG11, CIFAR-10; VGG11, noise 10, CIFAR-10; LeNet, scale detection; "
         "VGG11, scale detection",
     ]
-    assert "| all, scale detection | R_f | 2 |" in figures.make(
+    assert "| all, scale detection | R_f | 2 |" in items.make(
         "fig5", deep_files, tmp_path / "a.png"
     )
 
 
 def test_the_format_comes_from_the_flag_or_the_ending():
     def path(name, picture_format=None):
-        return figures.picture_path("fig2", Path(name), picture_format).name
+        return item_names.picture_path("fig2", Path(name), picture_format).name
 
     assert path("a/fig2") == "fig2.png"
     assert path("a/fig2", "svg") == "fig2.svg"
@@ -226,7 +226,7 @@ def test_the_format_comes_from_the_flag_or_the_ending():
     with pytest.raises(ValueError, match=r"one of the endings \.svg; got a/fig2\.png"):
         path("a/fig2.png", "svg")
     with pytest.raises(ValueError, match=r"endings \.png, \.pdf, \.svg; got None"):
-        figures.picture_path("fig2", None, None)
+        item_names.picture_path("fig2", None, None)
 
 
 def test_the_command_writes_the_format(deep_files, tmp_path, capsys):
@@ -247,11 +247,11 @@ def test_what_is_missing_is_said(dataset, tmp_path):
         tmp_path / "a.nc", dataset.sel(stage=["init"], transform=["mean_channel_activations"])
     )
     with pytest.raises(ValueError, match="Figure 4 needs stages init and trained"):
-        figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.png")
+        items.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.png")
     with pytest.raises(ValueError, match="Table 1 needs stages init and trained"):
-        figures.make("table1", [tmp_path / "a.nc"], None)
+        items.make("table1", [tmp_path / "a.nc"], None)
     with pytest.raises(ValueError, match=r"fig4 needs --out with one of the endings \.png"):
-        figures.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.jpgg")
+        items.make("fig4", [tmp_path / "a.nc"], tmp_path / "a.jpgg")
 
 
 def test_figures_import_neither_jax_nor_models():
@@ -270,4 +270,4 @@ def test_results_of_deep_networks_are_refused(tmp_path):
     results.write(path, deep_results.network("vgg11"))
     for item in ("fig4", "table1"):
         with pytest.raises(ValueError, match=r"of simple CNNs on a ring.* got .*vgg\.nc"):
-            figures.make(item, [path], tmp_path / "a.png")
+            items.make(item, [path], tmp_path / "a.png")

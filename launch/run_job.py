@@ -97,11 +97,11 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(_after_several(spec.parent, args.after))
     # Slow to import, so only now.
     from cnnpool.devices import numerics
-    from launch import job
+    from launch import job_run
 
     numerics.settle()
     try:
-        job.run(spec, accelerator=args.accelerator)
+        job_run.run(spec, accelerator=args.accelerator)
     except PreemptedError as error:
         if args.requeue:  # with it Slurm may end this process, before it says another word
             command_line.leave(error, at_last=slurm.requeue_this_job)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cnnpool.figures import __main__ as figures
+from cnnpool.figures import items
 from cnnpool.files import results
 from configs import scale2d
 from launch import collect, collected
@@ -111,6 +111,6 @@ def test_figures_take_the_file(tmp_path, capsys):
     out = tmp_path / "fig6.nc"
     found = collected.collected([job_of("alexnet", 0), job_of("vgg11_bn", 0)], tmp_path)
     results.write(out, found.networks)
-    text = figures.make("fig6", [out], tmp_path / "fig6.png")
+    text = items.make("fig6", [out], tmp_path / "fig6.png")
     assert text.count("drawn: ") == 2
     assert (tmp_path / "fig6.png").is_file()

@@ -53,7 +53,11 @@ def test_help_helps(command, words):
         ("--config.model.widht=3", 'Did you mean "width" instead of "widht"?'),
         ("--config.trainin.ridge=3", 'Did you mean "training" instead of "trainin"?'),
         ("--confg=configs/scale1d.py", "Did you mean: config"),
-        ("--config=configs/scale2d.pz", "scale2d.pz"),
+        ("--config=configs/scale2d.pz", "No such file or directory: 'configs/scale2d.pz'"),
+        ("--config=configs/cifar10.py:nonsense", "'nonsense'; expected cpu, paper or fully_conn"),
+        ("--config.training.ridge=many", "could not convert string to float: 'many'"),
+        ("elsewhere", "unexpected arguments: elsewhere"),
+        ("--workdir=", "--workdir is needed"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_path):
@@ -63,7 +67,24 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_p
     assert found.returncode != 0
     assert message in found.stderr
     assert "Traceback" not in found.stderr
+    assert "\\n" not in found.stderr
+    assert len(found.stderr.splitlines()) == 1
     assert not (tmp_path / "a").exists()
+
+
+def test_help_lists_the_fields_of_the_config_beside_it():
+    found = run("cnnpool.train", "--config=configs/cifar10.py:cpu", "--config.seeds=3,4", "--help")
+    assert found.returncode == 0
+    assert {
+        "  --config.training.epochs=28",
+        "  --config.seeds=3,4",
+        "  --config.data.data_dir=None",
+    } <= set(found.stdout.splitlines())
+    assert "--config.SECTION.FIELD" in found.stdout
+    alone = run("cnnpool.train", "--help")
+    assert alone.returncode == 0
+    assert "--config=configs/cifar10.py:cpu --help" in alone.stdout
+    assert str(ROOT) not in alone.stdout
 
 
 SMALL_IMAGES = ("--config.data.train_size=64", "--config.data.test_size=64")

@@ -52,6 +52,7 @@ def test_nothing_slow_is_imported_before_the_flags_are_parsed(command, word):
     assert SLOW.intersection(imported.split()) == set()
     assert "Traceback" not in found.stderr
     if word == "--help":
+        assert found.returncode == 0
         assert "python -m" in found.stdout
     else:
         assert found.returncode != 0

@@ -14,6 +14,10 @@ from launch import sweep_file
 from launch.jobs import SweepError
 
 
+def _all(jobs: int) -> str:
+    return "the one job is finished" if jobs == 1 else f"all {jobs} jobs are finished"
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.collect")
@@ -38,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
         print(f"{name}: {dataset.sizes['seed']} networks")
     for name in missing:
         print(f"not finished: {name}")
-    print(f"\n{len(networks)} in {args.out}; {len(missing)} of {len(jobs)} jobs are not finished")
+    unfinished = f"{len(missing)} of {len(jobs)} jobs are not finished"
+    print(f"\n{len(networks)} in {args.out}; {unfinished if missing else _all(len(jobs))}")
     if damaged:
         raise SweepError(f"{damage}\n{args.out} holds the others")
 

@@ -76,7 +76,8 @@ def main(argv: Sequence[str]) -> None:
     if args.item == "all" and args.out is not None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
-        parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
+        others = [*PRESETS[1:], *([IMAGENET] if args.item in imagenet_networks.ITEMS else [])]
+        parser.error(f"--preset=quick is of fig4; {args.item} has {', '.join(others)}")
     items = tuple(imagenet_networks.ITEMS) if args.preset == IMAGENET else ITEMS
     if args.item not in (*items, "all"):
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")

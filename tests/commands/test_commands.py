@@ -72,6 +72,13 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_p
     assert not (tmp_path / "a").exists()
 
 
+def test_a_preset_of_another_figure_is_refused_with_those_of_this_one(capsys):
+    for item, presets in {"fig2": "cpu, paper, imagenet", "fig6": "cpu, paper"}.items():
+        with pytest.raises(SystemExit):
+            reproduce.main([item, "--preset=quick"])
+        assert f"{item} has {presets}\n" in capsys.readouterr().err
+
+
 def test_help_lists_the_fields_of_the_config_beside_it():
     found = run("cnnpool.train", "--config=configs/cifar10.py:cpu", "--config.seeds=3,4", "--help")
     assert found.returncode == 0

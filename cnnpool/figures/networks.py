@@ -152,7 +152,8 @@ class Network:
         points: Iterable[object] = (),
     ) -> Series:
         """A curve of this network; for the arguments see `of_averages`."""
-        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, epochs=self.epochs)
+        origin = {"epochs": self.epochs, "source": self.source}
+        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, **origin)
 
     def has(self, stage: str, transform: str) -> bool:
         """Whether a curve was measured."""
@@ -212,14 +213,19 @@ def choose(
     if not chosen:
         given = "; ".join(f"{one.title} ({one.source})" for one in networks)
         raise ValueError(f"{item} needs result files of {needs}; got {given or 'none'}")
-    by_title: dict[str, Network] = {}
+    by_title: dict[str, list[Network]] = {}
     for network in chosen:
-        other = by_title.setdefault(network.title, network)
-        if other is not network:
-            raise ValueError(
-                f"{item}: {network.title} is in {other.source} and in {network.source}; give one "
-                "file a run, all its stages and transforms measured in one call of cnnpool.eval"
-            )
+        by_title.setdefault(network.title, []).append(network)
+    twice = {title: found for title, found in by_title.items() if len(found) > 1}
+    if twice:
+        lines = [
+            f"{title}: {', '.join(one.source for one in found)}" for title, found in twice.items()
+        ]
+        raise ValueError(
+            f"{item} shows a network once; give one file a run, all its stages and transforms "
+            "measured in one call of cnnpool.eval. Leave out all but one of\n  "
+            + "\n  ".join(lines)
+        )
     return in_order(chosen)
 
 

@@ -82,9 +82,17 @@ def test_no_network_of_a_figure_is_an_error_that_lists_what_was_given():
 
 
 def test_a_run_given_twice_is_refused():
-    files = [Network(deep_results.network("vgg11"), name) for name in ("a.nc", "b.nc")]
-    with pytest.raises(ValueError, match=r"VGG11, CIFAR-10 is in a\.nc and in b\.nc; give one"):
+    files = [
+        Network(deep_results.network(model), f"{model}-{name}.nc")
+        for model in ("vgg11", "vgg11_bn")
+        for name in "ab"
+    ]
+    with pytest.raises(ValueError, match="Figure 2 shows a network once") as raised:
         fig2.series(files)
+    assert str(raised.value).splitlines()[1:] == [
+        "  VGG11, CIFAR-10: vgg11-a.nc, vgg11-b.nc",
+        "  VGG11-bn, CIFAR-10: vgg11_bn-a.nc, vgg11_bn-b.nc",
+    ]
 
 
 def test_all_that_is_missing_is_said_with_the_command_that_measures_it():

@@ -160,8 +160,16 @@ class Network:
         points: Iterable[object] = (),
     ) -> Series:
         """A curve of this network; for the arguments see `of_averages`."""
-        origin = {"epochs": self.epochs, "source": self.source}
-        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, **origin)
+        return of_averages(
+            panel,
+            curve,
+            self.identity,
+            x=x,
+            y=y,
+            points=points,
+            epochs=self.epochs,
+            source=self.source,
+        )
 
     def has(self, stage: str, transform: str) -> bool:
         """Whether a curve was measured."""
@@ -189,9 +197,13 @@ def _read(path: Path) -> list[Network]:
     if not outlines:
         return [Network(one, _source(path, name)) for name, one in whole().items()]
     return [
-        Network(one, _source(path, name), lambda name=name: whole()[name])
+        Network(one, _source(path, name), functools.partial(_one_of, whole, name))
         for name, one in outlines.items()
     ]
+
+
+def _one_of(whole: Callable[[], dict[str, xr.Dataset]], name: str) -> xr.Dataset:
+    return whole()[name]
 
 
 def _source(path: Path, name: str) -> str:

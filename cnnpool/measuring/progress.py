@@ -1,5 +1,9 @@
 """A progress bar whose rate leaves out what is not computed, and what compiles first."""
 
+from collections.abc import MutableMapping
+import time
+from typing import Any
+
 from tqdm import tqdm
 
 
@@ -14,24 +18,24 @@ class MeasuringBar(tqdm):
         self._since: tuple[float, float] | None = None  # when the first piece ended, at which n
         super().__init__(*args, **options)
 
-    def computed(self, count: int) -> None:
+    def computed(self, count: int | float) -> None:
         """Counts what was computed."""
         self.update(count)
         if self._since is None:
-            self._since = self._time(), self.n
+            self._since = time.monotonic(), self.n
 
-    def found(self, count: int) -> None:
+    def found(self, count: int | float) -> None:
         """Counts what was there already."""
         if self._since is not None:
             self._since = self._since[0], self._since[1] + count
         self.update(count)
 
     @property
-    def format_dict(self) -> dict:
+    def format_dict(self) -> MutableMapping[str, Any]:
         """tqdm's, with no rate before there is one."""
         shown = super().format_dict
         began, first = self._since or (0.0, self.n)
-        seconds = self._time() - began
+        seconds = time.monotonic() - began
         # With no progress since `initial` tqdm shows a question mark.
         rate = (self.n - first) / seconds if self.n > first and seconds > 0 else None
-        return shown | {"rate": rate, "initial": shown["n"]}
+        return {**shown, "rate": rate, "initial": shown["n"]}

@@ -2,6 +2,9 @@
 
 import io
 
+import pytest
+
+from cnnpool.measuring import progress
 from cnnpool.measuring.progress import MeasuringBar
 
 
@@ -9,24 +12,27 @@ class Clock:
     def __init__(self):
         self.now = 1000.0
 
-    def __call__(self):
+    def monotonic(self):
         return self.now
 
 
-def bar_with_clock(total):
-    clock, written = Clock(), io.StringIO()
-    bar = MeasuringBar(total=total, file=written, mininterval=0)
-    bar._time = clock
-    bar.start_t = bar.last_print_t = clock.now
-    return bar, clock
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+def bar_of(total):
+    return MeasuringBar(total=total, file=io.StringIO())
 
 
 def rate(bar):
     return bar.format_dict["rate"]
 
 
-def test_compilation_in_the_first_piece_does_not_count():
-    bar, clock = bar_with_clock(400)
+def test_compilation_in_the_first_piece_does_not_count(clock):
+    bar = bar_of(400)
     clock.now += 120
     bar.computed(100)
     assert rate(bar) is None
@@ -37,8 +43,8 @@ def test_compilation_in_the_first_piece_does_not_count():
     assert "<00:10" in str(bar)
 
 
-def test_what_was_there_from_an_earlier_start_does_not_count():
-    bar, clock = bar_with_clock(1000)
+def test_what_was_there_from_an_earlier_start_does_not_count(clock):
+    bar = bar_of(1000)
     bar.found(300)
     clock.now += 60
     bar.computed(100)

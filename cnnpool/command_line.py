@@ -1,4 +1,9 @@
-"""What the commands share: a parser whose help is the module's docstring, and clean errors."""
+"""What the commands share: a parser whose help is the module's docstring, and clean errors.
+
+A command's module imports only what its flags need. What is slow to import (JAX, xarray, pandas,
+Matplotlib, and all that uses them) `main` imports after parsing, then it settles the numerics, so
+that --help and a wrong flag answer at once.
+"""
 
 import argparse
 from collections.abc import Callable, Sequence
@@ -45,7 +50,7 @@ def prepare() -> None:
     logging.set_verbosity(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed ends no command
         sys.stdout.reconfigure(errors="replace")
-    if "jax" in sys.modules:  # figures do without it
+    if "jax" in sys.modules:  # not in commands, see above
         from cnnpool.devices import numerics
 
         numerics.settle()

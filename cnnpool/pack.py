@@ -8,52 +8,10 @@ summary.json, with errors before and after rounding; cnnpool.export opens the fo
 """
 
 from collections.abc import Sequence
-import dataclasses
-from pathlib import Path
-
-import jax
-import numpy as np
 
 from cnnpool import command_line
-from cnnpool.devices import numerics, runtime
 from cnnpool.files import storage
-from cnnpool.importing.folder import is_imported
-from cnnpool.measuring import image_run
-from cnnpool.measuring.stages import TRAINED
 from cnnpool.runs import run_config
-from cnnpool.training import packed
-
-
-def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bool = False) -> dict:
-    """Packs the best networks of a finished run; returns what summary.json holds.
-
-    Raises:
-      ValueError, CheckpointError: if the run is not deep, not trained to the end, or damaged, or
-        JAX is set so that other numbers would come out.
-      FileExistsError: if `out` holds something else.
-      PackedError: if a value does not fit into float16.
-    """
-    numerics.refuse_others()
-    config = run_config.load(workdir, data_dir=data_dir)
-    if is_imported(workdir):
-        raise ValueError(f"{workdir} holds an imported network; expected a run of cnnpool.train")
-    if not run_config.is_deep(config):
-        raise ValueError(f"{workdir} is a run on {config.data.name}; expected a deep one")
-    packed.refuse_run(out)
-    training = image_run.open_training(config)
-    state = image_run.load_stages(workdir, config, [TRAINED], training=training)[TRAINED]
-    half = packed.rounded(jax.device_get(state.params), config.seeds)
-    again = jax.tree.map(lambda a: a.astype(np.float32), half)
-    found = image_run.evaluator(training)(again, image_run.network_epochs(state, TRAINED))
-    return packed.write(
-        out,
-        config,
-        state=dataclasses.replace(state, params=half),
-        rounded_errors=[float(one.error) for one in found],
-        data=training.data,
-        trained_by=(workdir / "provenance.json").read_text("utf-8"),
-        overwrite=overwrite,
-    )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -66,6 +24,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing folder")
     args = parser.parse_args(argv)
+    # Slow to import, so only now.
+    from cnnpool.devices import numerics, runtime
+    from cnnpool.measuring.packing import pack
+
+    numerics.settle()
     runtime.one_cpu_device_per_core(len(run_config.load(args.workdir).seeds))
     summary = pack(args.workdir, args.out, data_dir=args.data_dir, overwrite=args.overwrite)
     for row in summary["seeds"]:

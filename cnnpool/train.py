@@ -3,7 +3,8 @@ r"""Trains the networks of a config; killed at any moment, the same command goes
     python -m cnnpool.train --config=configs/scale1d.py:quick --workdir=runs/quick
     python -m cnnpool.train --config=configs/cifar10.py --config.model.name=lenet --workdir=runs/b
 
-Any field of the config can be overridden with --config.SECTION.FIELD=VALUE.
+Any field of the config can be overridden with --config.SECTION.FIELD=VALUE; --help lists the fields
+of the config that stands beside it.
 Leaves config.json, metrics.csv (a row a network an epoch or block of epochs) and
 checkpoints/ in the working directory, and in status.json how far it is. On SIGTERM or SIGUSR1
 it saves, in seconds, and ends with exit status 75.
@@ -13,7 +14,7 @@ In several processes that share the working directory: under `srun -n K`, on a T
 HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use all their devices.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import os
 from pathlib import Path
@@ -23,13 +24,9 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from cnnpool import command_line
-from cnnpool.devices import distributed, runtime
 from cnnpool.errors import PreemptedError
 from cnnpool.files import storage
 from cnnpool.runs import lease, run_config
-from cnnpool.training import any_network
-from cnnpool.training.checkpoints import CheckpointStore
-from cnnpool.training.loop import checkpoint_directory
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -51,27 +48,90 @@ _NUM_PROCESSES = flags.DEFINE_integer(
 )
 
 
+_HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
+
+
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the command line; an unknown config field ends with the nearest name."""
+    """Parses the command line; what is wrong with it ends with one line, --help with status 0."""
     words = [
         f"--config={os.path.expanduser(word.removeprefix('--config='))}"
         if word.startswith("--config=~")
         else word
         for word in argv
+        if word not in _HELP
     ]
     try:
-        return app.parse_flags_with_usage(words)
+        rest = flags.FLAGS(words)
+        config = _CONFIG.value
+        if config is not None:
+            config.to_dict()  # an absent file fails only here
     except (AttributeError, KeyError) as error:
-        sys.exit(f"error: --config has no such field: {error.args[0]}")
+        sys.exit(f"error: --config has no such field: {_one_line(error)}; {_LIST}")
     except OSError as error:
-        sys.exit(f"error: --config cannot be read: {error}")
+        sys.exit(f"error: --config cannot be read: {str(error).splitlines()[-1].strip()}")
+    except flags.Error as error:
+        sys.exit(f"error: {_cause(error)}; {_LIST}")
+    except (SyntaxError, ImportError) as error:
+        sys.exit(f"error: --config is no config: {type(error).__name__}: {error}")
+    if len(words) < len(argv):
+        print(_help(config))
+        sys.exit(0)
+    return rest
+
+
+_LIST = "python -m cnnpool.train --config=CONFIG --help lists all fields"
+
+
+def _one_line(error: BaseException) -> str:
+    """The innermost message, without the quotes and escapes of an error in an error."""
+    inner = error.args[0]
+    return _one_line(inner) if isinstance(inner, BaseException) else ". ".join(inner.split("\n"))
+
+
+def _cause(error: flags.Error) -> str:
+    """Of a config file that refuses its preset what it says, without the traceback in it."""
+    text = str(error).strip()
+    first, last = text.splitlines()[0], text.splitlines()[-1]
+    if not last.startswith("ValueError: "):
+        return text
+    return f"{first.split(': Error')[0]}: {last.removeprefix('ValueError: ')}"
+
+
+def _help(config: ConfigDict | None) -> str:
+    """The flags, and the fields of a config with their values, as one would give them."""
+    _, _, ours = flags.FLAGS.main_module_help().strip().partition("\n")  # below the file's name
+    parts = [(__doc__ or "").strip(), f"flags:\n{ours}"]
+    if config is None:
+        parts.append(
+            "The fields of a config and their values: give --help together with a config, "
+            "--config=configs/cifar10.py:cpu --help"
+        )
+    else:
+        parts += ["Fields of this config and their values:", "\n".join(_fields("config", config))]
+    return "\n\n".join(parts)
+
+
+def _fields(prefix: str, config: ConfigDict) -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            yield from _fields(f"{prefix}.{name}", value)
+        else:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            yield f"  --{prefix}.{name}={shown}"
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+        sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
+    for flag in (_CONFIG, _WORKDIR):
+        if not flag.value:
+            sys.exit(f"error: --{flag.name} is needed; python -m cnnpool.train --help says more")
     command_line.prepare()
+    # Slow to import, so only now; so below.
+    from cnnpool.devices import distributed, numerics
+
+    numerics.settle()
     try:
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))
@@ -87,6 +147,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:
+    from cnnpool.devices import distributed, runtime
+    from cnnpool.training import any_network
+    from cnnpool.training.checkpoints import CheckpointStore
+    from cnnpool.training.loop import checkpoint_directory
+
     processes = distributed.join(
         coordinator=_COORDINATOR.value,
         process_id=_PROCESS_ID.value,
@@ -110,5 +175,4 @@ def _train(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config", "workdir"])
     app.run(main, flags_parser=parse_flags)

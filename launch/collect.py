@@ -7,116 +7,15 @@ The file holds a netCDF group a network and measurement; seeds that were trained
 are put together. What is whole is written, with exit status 1 if a result file is damaged.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-import json
-from pathlib import Path
-from typing import NamedTuple
-
-import xarray as xr
+from collections.abc import Sequence
 
 from cnnpool import command_line
-from cnnpool.files import results
 from launch import sweep_file
-from launch.jobs import Job, SweepError
-from launch.measurement import Measurement
+from launch.jobs import SweepError
 
 
-class Collected(NamedTuple):
-    """What a sweep has measured.
-
-    Attributes:
-      networks: by the name of their netCDF group.
-      missing: names of jobs that are not finished.
-      damaged: what is wrong with result files that cannot be read.
-    """
-
-    networks: dict[str, xr.Dataset]
-    missing: list[str]
-    damaged: list[str]
-
-
-def collected(jobs: Sequence[Job], root: Path) -> Collected:
-    """All that jobs have measured.
-
-    Raises:
-      SweepError: if parts of one network do not fit one another.
-    """
-    names = _group_names(jobs)
-    parts: dict[str, list[xr.Dataset]] = {}
-    missing, damaged = [], []
-    for job in jobs:
-        folder = root / job.name
-        if not job.is_finished(folder):
-            missing.append(job.name)
-            continue
-        for one in job.measurements:
-            try:
-                found = results.read(folder / one.file)
-            except results.ResultsError as error:
-                damaged.append(str(error))
-            else:
-                parts.setdefault(names[job.group, one], []).append(found)
-    networks = {name: one_network(found, name) for name, found in parts.items()}
-    return Collected(networks, missing, damaged)
-
-
-def _group_names(jobs: Sequence[Job]) -> dict[tuple[str, Measurement], str]:
-    """Of a netCDF group; with the measurement's digest where others have the same name."""
-    pairs = list(dict.fromkeys((job.group, one) for job in jobs for one in job.measurements))
-    short = ["-".join(part for part in (group, one.name) if part) for group, one in pairs]
-    counts = Counter(short)
-    return {
-        pair: name if counts[name] == 1 else f"{name}-{pair[1].digest}"
-        for pair, name in zip(pairs, short, strict=True)
-    }
-
-
-def one_network(parts: Sequence[xr.Dataset], name: str) -> xr.Dataset:
-    """Seeds of one network that were measured apart, in order.
-
-    Raises:
-      SweepError: if they differ in more than their seeds, or have a seed twice.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    counts = Counter(int(seed) for part in parts for seed in part["seed"].values)
-    if repeated := sorted(seed for seed, count in counts.items() if count > 1):
-        raise SweepError(
-            f"{name}: several jobs of the sweep have measured the seeds {repeated}; let its "
-            "function jobs return each seed of a config in one job alone"
-        )
-    own = {
-        "training_seconds": sum(part["training_seconds"] for part in parts),
-        "epoch": xr.concat([part["epoch"] for part in parts], "part").max("part"),
-    }
-    try:
-        whole = xr.concat(
-            [part.drop_vars(list(own)) for part in parts],
-            dim="seed",
-            data_vars="minimal",
-            coords="minimal",
-            compat="equals",
-            join="exact",
-            combine_attrs="override",
-        )
-    except (ValueError, xr.AlignmentError) as error:
-        raise SweepError(f"{name}: the jobs of its seeds do not fit: {error}") from error
-    whole = whole.assign(own).sortby("seed")
-    seeds = [int(seed) for seed in whole["seed"].values]
-    whole.attrs["config"] = json.dumps(_config(parts[0]) | {"seeds": seeds}, sort_keys=True)
-    whole.attrs["parts"] = json.dumps([_provenance(part) for part in parts])
-    return whole
-
-
-def _config(dataset: xr.Dataset) -> dict:
-    return json.loads(dataset.attrs["config"])
-
-
-def _provenance(dataset: xr.Dataset) -> Mapping[str, object]:
-    names = ("commit", "host_platform", "versions", "environment", "trained_by", "measurement")
-    kept = {name: dataset.attrs[name] for name in names if name in dataset.attrs}
-    return {"seeds": _config(dataset)["seeds"]} | kept
+def _all(jobs: int) -> str:
+    return "the one job is finished" if jobs == 1 else f"all {jobs} jobs are finished"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -127,6 +26,10 @@ def main(argv: Sequence[str]) -> None:
         "--out", type=command_line.netcdf_path, required=True, help="the netCDF file to write"
     )
     args = parser.parse_args(argv)
+    # Slow to import, so only now.
+    from cnnpool.files import results
+    from launch.collected import collected
+
     jobs = sweep_file.of_arguments(args)
     networks, missing, damaged = collected(jobs, args.root)
     damage = "\n  ".join(["damaged; delete these and give the sweep again:", *damaged])
@@ -139,7 +42,8 @@ def main(argv: Sequence[str]) -> None:
         print(f"{name}: {dataset.sizes['seed']} networks")
     for name in missing:
         print(f"not finished: {name}")
-    print(f"\n{len(networks)} in {args.out}; {len(missing)} of {len(jobs)} jobs are not finished")
+    unfinished = f"{len(missing)} of {len(jobs)} jobs are not finished"
+    print(f"\n{len(networks)} in {args.out}; {unfinished if missing else _all(len(jobs))}")
     if damaged:
         raise SweepError(f"{damage}\n{args.out} holds the others")
 

@@ -14,11 +14,11 @@ import dataclasses
 from pathlib import Path
 
 from cnnpool.data.images import DataError
-from cnnpool.eval import evaluate
-from cnnpool.figures import __main__ as figures
+from cnnpool.figures import items
 from cnnpool.files.atomic_write import write_text
-from cnnpool.import_weights import import_weights
 from cnnpool.importing import folder as imported
+from cnnpool.importing.weights import import_weights
+from cnnpool.measuring.evaluation import evaluate
 from launch.items import IMPORTED
 from launch.measurement import ALL_SHUFFLES
 
@@ -137,7 +137,7 @@ def reproduce(
         measured(name, places, count=count, shuffles=shuffles, overwrite=overwrite)
         for name in there
     ]
-    text = "\n\n".join([figures.make(item, files, picture), *missing])
+    text = "\n\n".join([items.make(item, files, picture), *missing])
     write_text(picture.with_suffix(".md"), f"{text}\n")
     print(text)
     return files

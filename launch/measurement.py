@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnpool.errors import refuse_unknown
+from cnnpool.measuring import names
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.runs import run_config
 
@@ -79,9 +80,9 @@ class Measurement:
         # They import JAX, which takes a second: only where jobs are given, never for their states.
         from cnnpool.instruments.diffeomorphisms import INTERPOLATIONS
         from cnnpool.instruments.noise import KINDS
-        from cnnpool.measuring import image_transforms, stages, transforms
+        from cnnpool.measuring import image_transforms, transforms
 
-        stages.parse_stages(",".join(self.stages))
+        names.parse_stages(",".join(self.stages))
         deep = run_config.is_deep(config)
         for name in self.transforms:
             if deep:

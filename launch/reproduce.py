@@ -28,94 +28,20 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import xarray as xr
-
 from cnnpool import command_line
-from cnnpool.data.images import DataError
-from cnnpool.devices import runtime
 from cnnpool.errors import CnnpoolError, PreemptedError
-from cnnpool.figures import __main__ as figures
-from cnnpool.figures import fig4, table1
-from cnnpool.files import results, storage
-from cnnpool.files.atomic_write import write_text
-from cnnpool.measuring.measured_data import SOURCES
-from launch import imagenet_items, sweep_file, trained_items
-from launch.engines.engine import Engine, EngineError
-from launch.engines.local import Local, Options
+from cnnpool.figures.item_names import FORMATS
+from cnnpool.files import storage
+from cnnpool.measuring.names import SOURCES
+from launch import sweep_file
 from launch.items import IMPORTED, ITEMS, TRAINED
-from launch.trained_items import Places
 
 PRESETS = ("quick", "cpu", "paper")
 IMAGENET = "imagenet"  # trained by others
 
 
-def reproduce_fig4(
-    preset: str, places: Places, engine: Engine, *, out: Path, overwrite: bool = False
-) -> xr.Dataset:
-    """Figure 4 and Table 1.
-
-    Args:
-      preset: of `configs/scale1d.py`.
-      places: where the job's folder is.
-      engine: trains and measures what is missing.
-      out: gets fig4.nc, fig4.png, table1.md, slopes.md.
-      overwrite: replace a fig4.nc that holds another measurement.
-
-    Returns:
-      The measurement.
-
-    Raises:
-      EngineError: if the job fails, or another launcher has it.
-      FileExistsError: if fig4.nc holds another measurement.
-    """
-    ((run, measurement),) = ITEMS["fig4"].chosen(preset)
-    job = trained_items.job_of(run, preset, measurement, places)
-    trained_items.refuse_old_folder(run, preset, job, places)
-    state = trained_items.run_here([job], places.jobs, engine)[job.name]
-    if not job.is_finished(state.folder):
-        raise EngineError(f"{job.name} is {state.state}: {state.detail}")
-    dataset = trained_items.measured_by(job, places.jobs)
-    file = out / "fig4.nc"
-    _write(file, dataset, overwrite=overwrite)
-    slopes = figures.make("fig4", [file], out / "fig4.png")
-    write_text(out / "slopes.md", slopes + "\n")
-    figures.make("table1", [file], out / "table1.md")
-    return dataset
-
-
-def _write(file: Path, dataset: xr.Dataset, *, overwrite: bool) -> None:
-    """Writes a measurement unless it is there already."""
-    if file.exists() and not overwrite:
-        if results.read(file).attrs["measurement"] == dataset.attrs["measurement"]:
-            return
-        command_line.refuse_existing(file, overwrite=False, because="with another measurement")
-    results.write(file, dataset)
-
-
-def summary(dataset: xr.Dataset) -> str:
-    """The main numbers, for the terminal."""
-    first, last = fig4.FIT_RANGE
-    head = f"{'curve':24s}{'slope of':10s}{'measured':>18s}{'finite ring':>14s}{'paper':>8s}"
-    lines = [f"\nSlopes against A_k over layers {first}..{last}, ± standard error over seeds", head]
-    for row in fig4.slope_rows(dataset):
-        if row.first == first:
-            measured = f"{row.measured.mean:+.2f} ± {row.measured.se:.2f}"
-            exponent = f"{fig4.PAPER_EXPONENT[row.quantity]:+.0f}"
-            paper = "" if row.curve == fig4.CURVES[0].label else exponent
-            lines.append(
-                f"{row.curve:24s}{row.quantity + '_k':10s}{measured:>18s}"
-                f"{row.predicted:>+14.2f}{paper:>8s}"
-            )
-    trained = dataset.sel(stage="trained", transform="none")
-    errors = ", ".join(f"{float(error):.2%}" for error in trained["test_error"])
-    epochs = ", ".join(f"{int(epoch)}" for epoch in trained["stopped_epoch"])
-    positive = table1.all_positive(table1.filters(dataset, "trained"))
-    lines.append(
-        "finite ring: exact for constant positive filters; paper: asymptotic, trained networks\n"
-        f"test error by seed: {errors}; trained for {epochs} epochs; mean filters positive in the "
-        f"first {table1.POSITIVE_LAYERS} layers: {int(positive.sum())} of {positive.size} networks"
-    )
-    return "\n".join(lines)
+class NotMadeError(CnnpoolError):
+    """Some of several items could not be made."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -145,13 +71,14 @@ def main(argv: Sequence[str]) -> None:
     group.add_argument("--data", choices=SOURCES, default="image_folder", help="(%(default)s)")
     group.add_argument("--num_images", type=int, default=500, help="P (%(default)s)")
     group.add_argument("--shuffles", type=int, default=5, help="of each network (%(default)s)")
-    parser.add_argument("--format", choices=("png", "pdf", "svg"), default="png", help="of figures")
+    parser.add_argument("--format", choices=FORMATS, default="png", help="of figures")
     parser.add_argument("--overwrite", action="store_true", help="replace differing measurements")
     args = parser.parse_args(argv)
     if args.item == "all" and args.out is not None:
         parser.error("--out is of one item; all leaves results/ITEM-PRESET")
     if args.preset == "quick" and args.item != "fig4":
-        parser.error("--preset=quick is of fig4; deep networks have cpu and paper")
+        others = [*PRESETS[1:], *([IMAGENET] if args.item in IMPORTED else [])]
+        parser.error(f"--preset=quick is of fig4; {args.item} has {', '.join(others)}")
     items = tuple(IMPORTED if args.preset == IMAGENET else TRAINED)
     if args.item not in (*items, "all"):
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
@@ -159,6 +86,10 @@ def main(argv: Sequence[str]) -> None:
         parser.error("--preset=imagenet and --weights=DIR go together")
     if args.preset == IMAGENET and args.data != IMAGENET and args.images is None:
         parser.error(f"--images=DIR must name the folder of the images (--data={args.data})")
+    # Slow to import, so only now, as all that _reproduce needs.
+    from cnnpool.devices import numerics, runtime
+
+    numerics.settle()
     runtime.one_cpu_device_per_core(1)
     failures = []
     for item in items if args.item == "all" else (args.item,):
@@ -171,16 +102,20 @@ def main(argv: Sequence[str]) -> None:
                 raise
             failures.append(f"{item}: {error}")
     if failures:
-        raise DataError("not made:\n" + "\n".join(failures))
+        raise NotMadeError("not made:\n" + "\n".join(failures))
 
 
 def _reproduce(item: str, args: argparse.Namespace) -> None:
+    from launch import fig4_item, imagenet_items, trained_items
+    from launch.engines.local import Local, Options
+
     out = args.out or Path("results") / f"{item}-{args.preset}"
     picture, overwrite = out / f"{item}.{args.format}", args.overwrite
-    places = Places(args.root, args.measurements, data_dir=args.data_dir)
+    places = trained_items.Places(args.root, args.measurements, data_dir=args.data_dir)
     engine = Local(Options(parallel=args.parallel))
     if item == "fig4":
-        print(summary(reproduce_fig4(args.preset, places, engine, out=out, overwrite=overwrite)))
+        dataset = fig4_item.reproduce(args.preset, places, engine, out=out, overwrite=overwrite)
+        print(fig4_item.summary(dataset))
     elif args.preset == IMAGENET:
         folders = args.weights, args.images, args.data, args.root, args.measurements
         imagenet_items.reproduce(

@@ -10,7 +10,6 @@ status.json, log.txt (with --log) and the result files measurement-*.nc.
 import argparse
 from collections.abc import Sequence
 import ctypes
-import functools
 import json
 import os
 from pathlib import Path
@@ -18,56 +17,13 @@ import signal
 import sys
 
 from cnnpool import command_line
-from cnnpool.devices import distributed, runtime
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
-from cnnpool.eval import evaluate
-from cnnpool.runs import run_config, run_status
-from cnnpool.runs.running import running
-from cnnpool.training import any_network
+from cnnpool.runs import run_status
 from launch.engines import slurm
-from launch.jobs import SweepError, read_spec
+from launch.jobs import SweepError
 
 RESTARTS = 20  # of a job with killed processes
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def run(spec: Path, *, accelerator: bool = False) -> None:
-    """Trains and measures what a spec asks for and is not there yet.
-
-    Args:
-      spec: of the job.
-      accelerator: whether it was given to run on one.
-
-    Raises:
-      DeviceError: if there is no accelerator, and it was.
-      SweepError: if the spec is damaged.
-      WorkdirBusyError: if another process works on this job.
-      PreemptedError: if a signal asked to stop; what was computed is saved.
-      CnnpoolError, ValueError, OSError: if training or measurement fail.
-    """
-    job, folder = read_spec(spec), spec.parent
-    deep = run_config.is_deep(job.config)
-    processes = distributed.join()
-    runtime.use_compilation_cache()
-    devices = job.config.runtime.mesh.data if deep else 1
-    runtime.one_cpu_device_per_core(
-        len(job.config.seeds), devices_per_network=devices, processes=processes
-    )
-    with running(folder) as process, distributed.ending_together(process.record):
-        if accelerator:
-            runtime.refuse_cpu()
-        any_network.train(job.config, folder, process=process)
-        for one in job.measurements:
-            process.report("measuring")
-            process.call(
-                lambda one=one: evaluate(
-                    folder,
-                    folder / one.file,
-                    stages=one.stages,
-                    transforms=one.transforms,
-                    settings=dict(one.settings),
-                )
-            )
 
 
 def _chosen(args: argparse.Namespace) -> Path:
@@ -139,9 +95,13 @@ def main(argv: Sequence[str]) -> None:
         _log_into(spec.parent / "log.txt")
     if args.after is not None:
         sys.exit(_after_several(spec.parent, args.after))
-    start = functools.partial(run, accelerator=True) if args.accelerator else run
+    # Slow to import, so only now.
+    from cnnpool.devices import numerics
+    from launch import job_run
+
+    numerics.settle()
     try:
-        start(spec)
+        job_run.run(spec, accelerator=args.accelerator)
     except PreemptedError as error:
         if args.requeue:  # with it Slurm may end this process, before it says another word
             command_line.leave(error, at_last=slurm.requeue_this_job)

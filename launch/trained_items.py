@@ -14,16 +14,16 @@ from ml_collections import ConfigDict
 import xarray as xr
 
 from cnnpool.data.images import DataError
-from cnnpool.eval import evaluate
-from cnnpool.figures import __main__ as figures
+from cnnpool.figures import items as figures
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_text
-from cnnpool.measuring.stages import INIT, TRAINED
+from cnnpool.measuring.evaluation import evaluate
+from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.training import packed
 from launch import engine_choice
-from launch.collect import collected
+from launch.collected import collected
 from launch.engines.engine import Engine, JobsFailedError
 from launch.giving import giving
 from launch.items import CIFAR10, ITEMS, SCALE1D, Run

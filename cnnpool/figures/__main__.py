@@ -27,110 +27,11 @@ picture lies its data, `NAME.csv`, a line a point: figure, panel, curve, network
 point, x, y, standard errors, and how many networks were averaged.
 """
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-
-import xarray as xr
+from collections.abc import Sequence
 
 from cnnpool import command_line
-from cnnpool.figures import claims, deep_figures, fig4, networks, paired, report, style, table1
-from cnnpool.figures.series import write_csv
-from cnnpool.files import results, storage
-from cnnpool.files.atomic_write import write_text
-
-FORMATS = ("png", "pdf", "svg")
-
-
-def _fig4(files: Sequence[Path], out: Path) -> str:
-    dataset = _one_run(files)
-    style.save(lambda: fig4.draw(dataset), out)
-    write_csv(out.with_suffix(".csv"), "fig4", fig4.series(dataset))
-    return fig4.slopes_markdown(dataset)
-
-
-def _table1(files: Sequence[Path], out: Path | None) -> str:
-    return _written(table1.markdown(_one_run(files)), out)
-
-
-def _claims(files: Sequence[Path], out: Path | None) -> str:
-    return _written(claims.markdown(networks.read(files)), out)
-
-
-def _paired(files: Sequence[Path], out: Path | None) -> str:
-    return _written(paired.markdown(networks.read(files)), out)
-
-
-def _written(text: str, out: Path | None) -> str:
-    if out is not None:
-        write_text(out, text)
-    return text
-
-
-def _report(files: Sequence[Path], out: Path | None) -> str:
-    if len(files) != 1:
-        raise ValueError("report needs one file, --results items.toml")
-    return report.write(files[0], html_file=out)
-
-
-def _one_run(files: Sequence[Path]) -> xr.Dataset:
-    dataset = results.merge_stages([results.read(path) for path in files])
-    if "mean_filter" not in dataset:
-        raise ValueError(
-            f"fig4 and table1 are of simple CNNs on a ring, runs of configs/scale1d.py; got "
-            f"{', '.join(map(str, files))}, of a deep network"
-        )
-    return dataset
-
-
-PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {
-    "fig4": _fig4,
-    **{item: partial(deep_figures.make, item) for item in deep_figures.FIGURES},
-}
-TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
-    "table1": _table1,
-    "claims": _claims,
-    "paired": _paired,
-    "report": _report,
-}
-ITEMS = (*PICTURES, *TEXTS)
-
-
-def make(item: str, files: Sequence[Path], out: Path | None) -> str:
-    """Makes one item.
-
-    Args:
-      item: of `ITEMS`.
-      files: result files; of the report its items.toml.
-      out: where to, a picture's with its ending; a table may be printed only, and of the report
-        this is its HTML page, without it report.html beside items.toml.
-
-    Returns:
-      Text to print: which networks were drawn, slopes, correlations, the table.
-
-    Raises:
-      ValueError: if a file does not hold what the item needs, or `out` is no picture's name.
-    """
-    if item in PICTURES:
-        return PICTURES[item](files, picture_path(item, out, None))
-    return TEXTS[item](files, out)
-
-
-def picture_path(item: str, out: Path | None, picture_format: str | None) -> Path:
-    """Where a picture goes, its ending completed.
-
-    Raises:
-      ValueError: if `out` is None, or has another ending than the format.
-    """
-    allowed = FORMATS if picture_format is None else (picture_format,)
-    if out is not None and not out.suffix:
-        return out.with_name(f"{out.name}.{picture_format or 'png'}")
-    if out is None or out.suffix.removeprefix(".") not in allowed:
-        raise ValueError(
-            f"{item} needs --out with one of the endings {', '.join(f'.{end}' for end in allowed)}"
-            f"; got {out}"
-        )
-    return out
+from cnnpool.figures.item_names import FORMATS, ITEMS, PICTURES, picture_path
+from cnnpool.files import storage
 
 
 def main(argv: Sequence[str]) -> None:
@@ -150,7 +51,9 @@ def main(argv: Sequence[str]) -> None:
         out = picture_path(args.item, out, args.format)
     elif args.format is not None:
         parser.error(f"{args.item} is no picture; leave out --format={args.format}")
-    print(make(args.item, args.results, out))
+    from cnnpool.figures import items  # slow to import, so only now
+
+    print(items.make(args.item, args.results, out))
     if out is not None:
         print(f"\nin {out}")
 

@@ -71,11 +71,11 @@ def make(item: str, files: Sequence[Path], out: Path) -> str:
     series = figure.series(given)
     style.save(lambda: figure.draw(series), out)
     write_csv(out.with_suffix(".csv"), item, series)
-    drawn = {(one.model, one.variant, one.data) for one in series}
+    drawn = {one.source for one in series}
     ordered = networks.in_order(given)
-    lines = [_described(one) for one in ordered if one.identity in drawn]
-    others = [one.title for one in ordered if one.identity not in drawn]
-    lines += [f"not drawn: {'; '.join(others)}"] if others else []
+    lines = [_described(one) for one in ordered if one.source in drawn]
+    others = [f"  {one.title}: {one.source}" for one in ordered if one.source not in drawn]
+    lines += ["not drawn:", *others] if others else []
     return "\n\n".join(part for part in ("\n".join(lines), figure.markdown(series)) if part)
 
 
@@ -86,5 +86,5 @@ def _described(network: Network) -> str:
     images = ", measured on clean images" if clean else ""
     return (
         f"drawn: {network.title}{images}, {seeds} network{'s' if seeds > 1 else ''}, "
-        f"{training}; data: {network.dataset.attrs['data_source']}"
+        f"{training}; data: {network.dataset.attrs['data_source']}; {network.source}"
     )

@@ -35,7 +35,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
         networks,
         lambda one: (
             one.has_displacements
-            and max(one.dataset.sizes["delta"], one.dataset.sizes["cutoff"]) > 1
+            and max(one.outline.sizes["delta"], one.outline.sizes["cutoff"]) > 1
         ),
         item=ITEM,
         needs=(

@@ -39,7 +39,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
     """
     chosen = measured.choose(
         networks,
-        lambda one: "epoch" in one.dataset and len(epochs(one.dataset)) > 1,
+        lambda one: "epoch" in one.outline and len(epochs(one.outline)) > 1,
         item=ITEM,
         needs=(
             "networks at several epochs, which checkpoint.keep_epochs of their config keeps (`"

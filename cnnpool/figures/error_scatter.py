@@ -77,6 +77,7 @@ def series(
             y=found[ERROR],
             points=_why_left_out(found),
             epochs=one.epochs,
+            source=one.source,
         )
         for name in QUANTITIES
         for one, found in zip(networks, averages, strict=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
+import functools
 from functools import cached_property
 import json
 from pathlib import Path
@@ -25,12 +26,19 @@ class Network:
     """All seeds of one network on one data set.
 
     Attributes:
-      measured: of one run, every shuffle and kind of noise (see `cnnpool.files.results`).
+      outline: of one run; attributes and coordinates are enough where `load` has the rest.
       source: where it comes from, for messages.
+      load: what reads the whole dataset, once it is needed; None: `outline` is whole.
     """
 
-    measured: xr.Dataset
+    outline: xr.Dataset
     source: str
+    load: Callable[[], xr.Dataset] | None = None
+
+    @cached_property
+    def measured(self) -> xr.Dataset:
+        """Every shuffle and kind of noise (see `cnnpool.files.results`)."""
+        return self.load() if self.load else self.outline
 
     @cached_property
     def dataset(self) -> xr.Dataset:
@@ -46,14 +54,14 @@ class Network:
     @property
     def noises(self) -> list[str]:
         """The kinds of noise that it was measured under."""
-        if "noise" not in self.measured.dims:
+        if "noise" not in self.outline.dims:
             return [WHITE]
-        return [str(kind) for kind in self.measured["noise"].values]
+        return [str(kind) for kind in self.outline["noise"].values]
 
     @cached_property
     def config(self) -> dict:
         """The run's config."""
-        return json.loads(self.dataset.attrs["config"])
+        return json.loads(self.outline.attrs["config"])
 
     @property
     def model(self) -> str:
@@ -99,11 +107,11 @@ class Network:
     @property
     def has_batch_norm(self) -> bool:
         """Whether it has batch normalization, so that statistics matter."""
-        return any("bn" in str(unit) for unit in self.measured["layer"].values)
+        return any("bn" in str(unit) for unit in self.outline["layer"].values)
 
     @property
     def _settings(self) -> dict:
-        return json.loads(self.dataset.attrs["measurement"]).get("settings", {})
+        return json.loads(self.outline.attrs["measurement"]).get("settings", {})
 
     @property
     def variant(self) -> str:
@@ -128,7 +136,7 @@ class Network:
     @property
     def has_displacements(self) -> bool:
         """Whether D, G, R were measured at several displacements and cut-offs."""
-        return "delta" in self.dataset.dims
+        return "delta" in self.outline.dims
 
     def at_nominal(self, noise: str = WHITE) -> xr.Dataset:
         """The dataset at the displacement and cut-off that figures use, where it has several.
@@ -152,11 +160,20 @@ class Network:
         points: Iterable[object] = (),
     ) -> Series:
         """A curve of this network; for the arguments see `of_averages`."""
-        return of_averages(panel, curve, self.identity, x=x, y=y, points=points, epochs=self.epochs)
+        return of_averages(
+            panel,
+            curve,
+            self.identity,
+            x=x,
+            y=y,
+            points=points,
+            epochs=self.epochs,
+            source=self.source,
+        )
 
     def has(self, stage: str, transform: str) -> bool:
         """Whether a curve was measured."""
-        return stage in self.dataset["stage"] and transform in self.dataset["transform"]
+        return stage in self.outline["stage"] and transform in self.outline["transform"]
 
 
 def on_plain_images(network: Network) -> bool:
@@ -165,17 +182,32 @@ def on_plain_images(network: Network) -> bool:
 
 
 def read(files: Sequence[Path]) -> list[Network]:
-    """All networks of result files.
+    """All networks of result files; the numbers of each are read once they are needed.
 
     Raises:
       FileNotFoundError: if a file is not there.
       cnnpool.files.results.ResultsError: if a file is no result file, or holds no D, G, R.
     """
+    return [network for path in files for network in _read(path)]
+
+
+def _read(path: Path) -> list[Network]:
+    outlines = results.read_outlines(path)
+    whole = functools.cache(lambda: results.read_networks(path))
+    if not outlines:
+        return [Network(one, _source(path, name)) for name, one in whole().items()]
     return [
-        Network(dataset, str(path) if name == "/" else f"{path}, network {name}")
-        for path in files
-        for name, dataset in results.read_networks(path).items()
+        Network(one, _source(path, name), functools.partial(_one_of, whole, name))
+        for name, one in outlines.items()
     ]
+
+
+def _one_of(whole: Callable[[], dict[str, xr.Dataset]], name: str) -> xr.Dataset:
+    return whole()[name]
+
+
+def _source(path: Path, name: str) -> str:
+    return str(path) if name == "/" else f"{path}, network {name}"
 
 
 def in_order(networks: Sequence[Network]) -> list[Network]:
@@ -212,14 +244,19 @@ def choose(
     if not chosen:
         given = "; ".join(f"{one.title} ({one.source})" for one in networks)
         raise ValueError(f"{item} needs result files of {needs}; got {given or 'none'}")
-    by_title: dict[str, Network] = {}
+    by_title: dict[str, list[Network]] = {}
     for network in chosen:
-        other = by_title.setdefault(network.title, network)
-        if other is not network:
-            raise ValueError(
-                f"{item}: {network.title} is in {other.source} and in {network.source}; give one "
-                "file a run, all its stages and transforms measured in one call of cnnpool.eval"
-            )
+        by_title.setdefault(network.title, []).append(network)
+    twice = {title: found for title, found in by_title.items() if len(found) > 1}
+    if twice:
+        lines = [
+            f"{title}: {', '.join(one.source for one in found)}" for title, found in twice.items()
+        ]
+        raise ValueError(
+            f"{item} shows a network once; give one file a run, all its stages and transforms "
+            "measured in one call of cnnpool.eval. Leave out all but one of\n  "
+            + "\n  ".join(lines)
+        )
     return in_order(chosen)
 
 

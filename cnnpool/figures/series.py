@@ -38,6 +38,7 @@ class Series:
       seeds: networks averaged at every point; None where nothing is averaged.
       points: what each point is: a layer's unit, an eigenvalue; None for nothing.
       epochs: how long the network was trained, by its config; None for what is not said.
+      source: where the numbers come from, for messages; not in the CSV.
     """
 
     panel: tuple[str, str]
@@ -52,6 +53,7 @@ class Series:
     seeds: Int[np.ndarray, " points"] | None = None
     points: tuple[str, ...] | None = None
     epochs: int | None = None
+    source: str = ""
 
 
 def of_averages(
@@ -63,6 +65,7 @@ def of_averages(
     y: Average | np.ndarray,
     points: Iterable[object] = (),
     epochs: int | None = None,
+    source: str = "",
 ) -> Series:
     """A series of numbers or of averages over seeds.
 
@@ -74,6 +77,7 @@ def of_averages(
       y: likewise; the numbers of seeds are its.
       points: what every point is; nothing if empty.
       epochs: how long the network was trained, by its config.
+      source: where the numbers come from, for messages.
     """
     return Series(
         panel,
@@ -86,6 +90,7 @@ def of_averages(
         seeds=y.seeds if isinstance(y, Average) else None,
         points=tuple(map(str, points)) or None,
         epochs=epochs,
+        source=source,
     )
 
 

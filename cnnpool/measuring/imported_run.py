@@ -32,7 +32,7 @@ from cnnpool.measuring.image_sensitivities import Network
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.measured_data import source
-from cnnpool.measuring.stages import INIT, TRAINED
+from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.models import torchvision
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import provenance, run_config

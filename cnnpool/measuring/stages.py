@@ -2,36 +2,8 @@
 
 from collections.abc import Sequence
 
+from cnnpool.measuring.names import ALL, INIT, LAST, TRAINED
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, Progress
-
-INIT, TRAINED, LAST, ALL = "init", "trained", "last", "all"
-
-
-def parse_stages(text: str) -> tuple[str, ...]:
-    """Stage names from a comma-separated list: init, trained, last, all, or epochs.
-
-    Raises:
-      ValueError: if one is none of them.
-    """
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in (INIT, TRAINED, LAST, ALL) and not name.isdigit():
-            raise ValueError(
-                f"stage {name!r}: expected {INIT}, {TRAINED}, {LAST}, {ALL} or an epoch's number"
-            )
-    return names
-
-
-def parse_stage(text: str) -> str:
-    """The name of one stage, where there may be no more.
-
-    Raises:
-      ValueError: if it is none, or several.
-    """
-    names = parse_stages(text)
-    if len(names) > 1 or ALL in names:
-        raise ValueError(f"--stage={text}: expected one stage; give the command once for each")
-    return names[0]
 
 
 def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:

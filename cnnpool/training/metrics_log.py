@@ -61,10 +61,13 @@ class MetricsLog:
 
 
 def say_where_it_goes_on(epoch: int, *, step: int = 0) -> None:
-    """Tells, of a run that was begun before, from which epoch and step it goes on."""
-    if (epoch or step) and distributed.is_first():
+    """Tells from where a run that was begun before goes on, and what takes the first minute."""
+    if not distributed.is_first():
+        return
+    if epoch or step:
         within = f", step {step} of the next" if step else ""
         tqdm.write(f"going on from epoch {epoch}{within}", file=sys.stderr)
+    tqdm.write("compiling the training step ...", file=sys.stderr)
 
 
 def progress_bar(epoch: int) -> tqdm:

@@ -9,7 +9,7 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import items, reproduce, trained_items
+from launch import fig4_item, items, trained_items
 from launch.engines.local import Local, Options
 from tests.paths import ROOT
 
@@ -54,7 +54,11 @@ def test_help_helps(command, words):
         ("--config.model.widht=3", 'Did you mean "width" instead of "widht"?'),
         ("--config.trainin.ridge=3", 'Did you mean "training" instead of "trainin"?'),
         ("--confg=configs/scale1d.py", "Did you mean: config"),
-        ("--config=configs/scale2d.pz", "scale2d.pz"),
+        ("--config=configs/scale2d.pz", "No such file or directory: 'configs/scale2d.pz'"),
+        ("--config=configs/cifar10.py:nonsense", "'nonsense'; expected cpu, paper or fully_conn"),
+        ("--config.training.ridge=many", "could not convert string to float: 'many'"),
+        ("elsewhere", "unexpected arguments: elsewhere"),
+        ("--workdir=", "--workdir is needed"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_path):
@@ -64,7 +68,31 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_p
     assert found.returncode != 0
     assert message in found.stderr
     assert "Traceback" not in found.stderr
+    assert "\\n" not in found.stderr
+    assert len(found.stderr.splitlines()) == 1
     assert not (tmp_path / "a").exists()
+
+
+def test_a_preset_of_another_figure_is_refused_with_those_of_this_one(capsys):
+    for item, presets in {"fig2": "cpu, paper, imagenet", "fig6": "cpu, paper"}.items():
+        with pytest.raises(SystemExit):
+            reproduce.main([item, "--preset=quick"])
+        assert f"{item} has {presets}\n" in capsys.readouterr().err
+
+
+def test_help_lists_the_fields_of_the_config_beside_it():
+    found = run("cnnpool.train", "--config=configs/cifar10.py:cpu", "--config.seeds=3,4", "--help")
+    assert found.returncode == 0
+    assert {
+        "  --config.training.epochs=28",
+        "  --config.seeds=3,4",
+        "  --config.data.data_dir=None",
+    } <= set(found.stdout.splitlines())
+    assert "--config.SECTION.FIELD" in found.stdout
+    alone = run("cnnpool.train", "--help")
+    assert alone.returncode == 0
+    assert "--config=configs/cifar10.py:cpu --help" in alone.stdout
+    assert str(ROOT) not in alone.stdout
 
 
 SMALL_IMAGES = ("--config.data.train_size=64", "--config.data.test_size=64")
@@ -198,22 +226,22 @@ def test_reproduce_trains_by_a_job_and_ends_with_the_same_files(tmp_path, monkey
     monkeypatch.setattr(items.scale1d, "get_config", lambda preset: tiny_config)
     places = trained_items.Places(tmp_path / "jobs", tmp_path / "networks")
     out, engine = tmp_path / "out", Local(Options(parallel=1))
-    dataset = reproduce.reproduce_fig4("quick", places, engine, out=out)
+    dataset = fig4_item.reproduce("quick", places, engine, out=out)
     names = ["fig4.csv", "fig4.nc", "fig4.png", "slopes.md", "table1.md"]
     assert sorted(path.name for path in out.iterdir()) == names
     measured_at = (out / "fig4.nc").stat().st_mtime_ns
     with monkeypatch.context() as patch:
         patch.delattr(Local, "start")
-        reproduce.reproduce_fig4("quick", places, engine, out=out)
+        fig4_item.reproduce("quick", places, engine, out=out)
     assert (out / "fig4.nc").stat().st_mtime_ns == measured_at
-    text = reproduce.summary(dataset)
+    text = fig4_item.summary(dataset)
     assert "trained, mean channel" in text
     assert "test error by seed" in text
     assert list(results.read(out / "fig4.nc")["stage"].values) == ["init", "trained"]
     (other,) = tmp_path.glob("jobs/*/measurement-*.nc")
     results.write(other, dataset.assign_attrs(measurement="{}"))
     with pytest.raises(FileExistsError, match=r"fig4\.nc exists, with another measurement"):
-        reproduce.reproduce_fig4("quick", places, engine, out=out)
+        fig4_item.reproduce("quick", places, engine, out=out)
 
 
 def test_an_expected_error_becomes_one_line(monkeypatch, capsys):

@@ -11,11 +11,11 @@ from ml_collections import ConfigDict
 import pytest
 
 from cnnpool.devices import numerics
-from cnnpool.eval import evaluate
-from cnnpool.export import parameter_arrays
+from cnnpool.measuring.evaluation import evaluate
+from cnnpool.measuring.exporting import parameter_arrays
+from cnnpool.measuring.packing import pack
 from cnnpool.measuring.run import measurement_record
-from cnnpool.pack import pack
-from cnnpool.predict import predict
+from cnnpool.measuring.run_outputs import predict
 from cnnpool.runs import provenance
 from cnnpool.training import any_network
 

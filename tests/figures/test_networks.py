@@ -85,9 +85,48 @@ def test_no_network_of_a_figure_is_an_error_that_lists_what_was_given():
 
 
 def test_a_run_given_twice_is_refused():
-    files = [Network(deep_results.network("vgg11"), name) for name in ("a.nc", "b.nc")]
-    with pytest.raises(ValueError, match=r"VGG11, CIFAR-10 is in a\.nc and in b\.nc; give one"):
+    files = [
+        Network(deep_results.network(model), f"{model}-{name}.nc")
+        for model in ("vgg11", "vgg11_bn")
+        for name in "ab"
+    ]
+    with pytest.raises(ValueError, match="Figure 2 shows a network once") as raised:
         fig2.series(files)
+    assert str(raised.value).splitlines()[1:] == [
+        "  VGG11, CIFAR-10: vgg11-a.nc, vgg11-b.nc",
+        "  VGG11-bn, CIFAR-10: vgg11_bn-a.nc, vgg11_bn-b.nc",
+    ]
+
+
+def test_duplicates_are_refused_before_any_number_is_read(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{name}.nc" for name in "ab"]
+    for path in paths:
+        results.write(path, deep_results.network("vgg11"))
+    monkeypatch.setattr(results, "read_networks", None)
+    with pytest.raises(ValueError, match=f"VGG11, CIFAR-10: {paths[0]}, {paths[1]}"):
+        fig2.series(measured.read(paths))
+
+
+def test_an_outline_says_what_the_whole_file_does(tmp_path):
+    sweep = {"deltas": [0.3, 1.0], "stages": ["init", "10", "trained"], "image_noise": 10.0}
+    path = tmp_path / "a.nc"
+    results.write(path, {"a": deep_results.network("vgg11", **sweep), "b": deep_results.network()})
+    for lazy, whole in zip(
+        measured.read([path]), results.read_networks(path).values(), strict=True
+    ):
+        for name, variable in lazy.outline.variables.items():
+            np.testing.assert_array_equal(variable.values, whole[name].values)
+        known = Network(whole, lazy.source)
+        for field in (
+            "title",
+            "epochs",
+            "noises",
+            "shuffles",
+            "has_batch_norm",
+            "has_displacements",
+        ):
+            assert getattr(lazy, field) == getattr(known, field)
+        assert lazy.measured.identical(whole)
 
 
 def test_all_that_is_missing_is_said_with_the_command_that_measures_it():

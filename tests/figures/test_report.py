@@ -6,8 +6,7 @@ from html.parser import HTMLParser
 import h5py
 import pytest
 
-from cnnpool.figures import __main__ as figures
-from cnnpool.figures import report, report_pages, report_text
+from cnnpool.figures import items, report, report_pages, report_text
 from cnnpool.figures.report_items import read_items
 from cnnpool.figures.report_provenance import read_records, record_of
 
@@ -104,7 +103,7 @@ class Page(HTMLParser):
 
 def test_the_html_page_holds_everything_itself(folder, tmp_path):
     out = tmp_path / "out" / "report.html"
-    text = figures.make("report", [folder / "items.toml"], out)
+    text = items.make("report", [folder / "items.toml"], out)
     assert "partly reproduced Figure 2: R < 1 & falls" in text
     page = Page(out.read_text())
     for expected in ("Figure 2: R < 1 & falls", "VGG11's <R_k>.", "< 0.1", "0.12 ± 0.01"):
@@ -122,7 +121,7 @@ def test_the_html_page_holds_everything_itself(folder, tmp_path):
 
 
 def test_every_page_is_written(folder, tmp_path):
-    figures.make("report", [folder / "items.toml"], None)
+    items.make("report", [folder / "items.toml"], None)
     overview = (folder / "README.md").read_text()
     row = "| [Figure 2](fig2/README.md): R < 1 & falls | partly reproduced † | R_K | < 0.1 |"
     assert row in overview
@@ -242,7 +241,7 @@ def test_an_absent_file_is_an_error_that_names_the_command(folder):
     with pytest.raises(FileNotFoundError, match=r"no file fig2/fig2\.png; make it with `python -m"):
         report.generated(folder / "items.toml")
     with pytest.raises(ValueError, match="report needs one file"):
-        figures.make("report", [folder / "items.toml"] * 2, None)
+        items.make("report", [folder / "items.toml"] * 2, None)
 
 
 def test_little_markdown_becomes_html():

@@ -19,7 +19,7 @@ import pytest
 from cnnpool.files import results, storage
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.files.storage import StorageError
-from cnnpool.pack import pack
+from cnnpool.measuring.packing import pack
 from cnnpool.runs import lease
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
 from launch import reproduce, sweep

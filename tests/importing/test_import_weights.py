@@ -9,15 +9,13 @@ from PIL import Image
 import pytest
 import safetensors.numpy
 
-from cnnpool import eval as evaluation
-from cnnpool import export, import_weights, pack, predict
 from cnnpool.data.images import DataError
 from cnnpool.files import results
-from cnnpool.importing import conversion, folder, state_dict
+from cnnpool.importing import conversion, folder, state_dict, weights
 from cnnpool.importing.folder import ImportedError
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.instruments.filter_spectrum import spectrum
-from cnnpool.measuring import imported_run
+from cnnpool.measuring import evaluation, exporting, imported_run, packing, run_outputs
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
@@ -47,7 +45,7 @@ def whole(golden):
 def imported(whole, tmp_path_factory):
     where = tmp_path_factory.mktemp("imported")
     safetensors.numpy.save_file(whole, where / "resnet18.safetensors")
-    import_weights.import_weights("resnet18", where / "resnet18.safetensors", where / "run")
+    weights.import_weights("resnet18", where / "resnet18.safetensors", where / "run")
     return where / "run"
 
 
@@ -63,7 +61,7 @@ def test_predictions_are_pytorch_s(imported, golden, tmp_path):
     """Float32 against the golden float64; rounding is 5e-7 of the maximum."""
     images = torchvision_inputs.images("resnet18")
     np.save(tmp_path / "x.npy", np.concatenate([images, -images, images]))
-    outputs = predict.predict(imported, tmp_path / "x.npy", batch_size=2)
+    outputs = run_outputs.predict(imported, tmp_path / "x.npy", batch_size=2)
     assert outputs.shape == (3, 1000)
     np.testing.assert_allclose(outputs[0], outputs[2], rtol=1e-5, atol=1e-5)
     assert abs(outputs[0] - outputs[1]).max() > 0.1
@@ -80,7 +78,8 @@ def test_uint8_images_are_normalized(imported, tmp_path):
     np.save(tmp_path / "stored.npy", pixels)
     np.save(tmp_path / "ready.npy", (pixels / 255 - mean) / std)
     stored, ready = (
-        predict.predict(imported, tmp_path / f"{n}.npy", batch_size=1) for n in ("stored", "ready")
+        run_outputs.predict(imported, tmp_path / f"{n}.npy", batch_size=1)
+        for n in ("stored", "ready")
     )
     # Outputs of up to 100 after twenty layers of float32.
     np.testing.assert_allclose(stored, ready, rtol=0, atol=1e-5 * abs(ready).max())
@@ -89,11 +88,9 @@ def test_uint8_images_are_normalized(imported, tmp_path):
 def test_normalized_floats_need_not_be_negative_where_the_mean_is_zero(whole, tmp_path):
     safetensors.numpy.save_file(whole, tmp_path / "a.safetensors")
     unscaled = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-    import_weights.import_weights(
-        "resnet18", tmp_path / "a.safetensors", tmp_path / "w", **unscaled
-    )
+    weights.import_weights("resnet18", tmp_path / "a.safetensors", tmp_path / "w", **unscaled)
     np.save(tmp_path / "x.npy", np.full((1, 40, 40, 3), 0.5, np.float32))
-    found = predict.predict(tmp_path / "w", tmp_path / "x.npy", batch_size=1)
+    found = run_outputs.predict(tmp_path / "w", tmp_path / "x.npy", batch_size=1)
     assert found.shape == (1, 1000)
 
 
@@ -112,7 +109,7 @@ def test_normalized_floats_need_not_be_negative_where_the_mean_is_zero(whole, tm
 def test_images_that_are_not_the_network_s(imported, tmp_path, images, message):
     np.save(tmp_path / "x.npy", images)
     with pytest.raises(DataError, match=message):
-        predict.predict(imported, tmp_path / "x.npy")
+        run_outputs.predict(imported, tmp_path / "x.npy")
 
 
 @pytest.mark.filterwarnings("ignore:outside T_min:UserWarning")
@@ -262,7 +259,7 @@ def test_vgg16_features_have_a_normalization_of_their_own(tmp_path):
     state["classifier.0.bias"] = np.full(4096, np.nan, np.float32)
     safetensors.numpy.save_file(state, tmp_path / "a.safetensors")
     given = "vgg16", tmp_path / "a.safetensors", tmp_path / "run"
-    notes = import_weights.import_weights(*given, std=(0.5, 0.5, 0.5)).notes
+    notes = weights.import_weights(*given, std=(0.5, 0.5, 0.5)).notes
     assert any("0.48235,0.45882,0.40784" in note for note in notes)
     data = run_config.load(tmp_path / "run").data
     assert (data.mean, data.std) == ((0.48235, 0.45882, 0.40784), (0.5, 0.5, 0.5))
@@ -373,7 +370,7 @@ def test_a_foreign_prefix_is_seen_and_the_file_named(whole, tmp_path):
     safetensors.numpy.save_file(foreign, tmp_path / "a.safetensors")
     message = r"a\.safetensors: .*(.|\n)*missing: .*(.|\n)*left over: backbone\..*(.|\n)*: 9\d more"
     with pytest.raises(StateDictError, match=message):
-        import_weights.import_weights("resnet18", tmp_path / "a.safetensors", tmp_path / "run")
+        weights.import_weights("resnet18", tmp_path / "a.safetensors", tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -393,14 +390,14 @@ def test_files_that_are_no_state_dict(name, content, message, tmp_path):
 
 
 def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, whole, tmp_path):
-    arrays = export.parameter_arrays(imported, "trained")
+    arrays = exporting.parameter_arrays(imported, "trained")
     expected = whole["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(arrays["seed0/block03/shortcut_conv/kernel"], expected)
     np.testing.assert_array_equal(arrays["seed0/bn01/mean"], whole["bn1.running_mean"])
     with pytest.raises(ValueError, match=r"stage of an imported network is 'init'.*'trained'"):
-        export.parameter_arrays(imported, "init")
+        exporting.parameter_arrays(imported, "init")
     with pytest.raises(ValueError, match="holds an imported network"):
-        pack.pack(imported, tmp_path / "packed")
+        packing.pack(imported, tmp_path / "packed")
     with pytest.raises(ConfigMismatchError, match="which is not trained"):
         run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)
 
@@ -408,33 +405,33 @@ def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, who
 def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_path):
     safetensors.numpy.save_file(whole, tmp_path / "a.safetensors")
     with pytest.raises(FileExistsError, match="holds an imported network"):
-        import_weights.import_weights("resnet18", tmp_path / "a.safetensors", imported)
+        weights.import_weights("resnet18", tmp_path / "a.safetensors", imported)
     with pytest.raises(ValueError, match="did you mean 'resnet18'"):
-        import_weights.import_weights("resnet81", tmp_path / "a.safetensors", tmp_path / "b")
+        weights.import_weights("resnet81", tmp_path / "a.safetensors", tmp_path / "b")
     with pytest.raises(ValueError, match="three means"):
-        import_weights.import_weights(
+        weights.import_weights(
             "resnet18", tmp_path / "a.safetensors", tmp_path / "b", std=(1.0, 1.0, 0.0)
         )
     with pytest.raises(ValueError, match="Divide by 255"):
-        import_weights.import_weights(
+        weights.import_weights(
             "resnet18", tmp_path / "a.safetensors", tmp_path / "b", mean=(123.7, 116.3, 103.5)
         )
     assert not (tmp_path / "b").exists()
     run = tmp_path / "run"
-    import_weights.import_weights("resnet18", tmp_path / "a.safetensors", run)
+    weights.import_weights("resnet18", tmp_path / "a.safetensors", run)
     np.save(tmp_path / "x.npy", np.zeros((2, 40, 40, 3), np.float32))
     with (run / folder.WEIGHTS).open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"\1\2\3\4")
     with pytest.raises(ImportedError, match=r"not the file that summary\.json describes"):
-        predict.predict(run, tmp_path / "x.npy")
+        run_outputs.predict(run, tmp_path / "x.npy")
     (run / folder.SUMMARY).write_text("{}")
     with pytest.raises(ImportedError, match="import the network again"):
-        predict.predict(run, tmp_path / "x.npy")
+        run_outputs.predict(run, tmp_path / "x.npy")
     (run / folder.WEIGHTS).unlink()
     with pytest.raises(ImportedError, match=r"weights\.safetensors is not there"):
-        predict.predict(run, tmp_path / "x.npy")
+        run_outputs.predict(run, tmp_path / "x.npy")
     for text in ("{", "{}"):
         (run / "config.json").write_text(text)
         with pytest.raises(run_config.ConfigFileError, match=r"config\.json is damaged"):
-            predict.predict(run, tmp_path / "x.npy")
+            run_outputs.predict(run, tmp_path / "x.npy")

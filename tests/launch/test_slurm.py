@@ -138,7 +138,7 @@ def test_a_sweep_with_signals_is_collected(slurm, place):
     assert "0 to start" in submit(place, "good"), "the same sweep runs nothing twice"
     assert "stopped by SIGUSR1" in (first / "log.txt").read_text()
     out = place.parent / "good.nc"
-    assert "0 of 2 jobs are not finished" in call(collect, place, "good", f"--out={out}")
+    assert "all 2 jobs are finished" in call(collect, place, "good", f"--out={out}")
     networks = results.read_networks(out)
     assert [dataset.sizes["seed"] for dataset in networks.values()] == [2, 2]
     for path in place.parent.rglob("*"):

@@ -40,5 +40,5 @@ def test_a_job_whose_node_is_lost_goes_on_when_there_are_two_again(place):  # no
         wait_for(lambda: "1 finished" in call(status, place, "joined"), seconds=240)
         assert saved > 0
         out = place.parent / "joined.nc"
-        assert "0 of 1 jobs are not finished" in call(collect, place, "joined", f"--out={out}")
+        assert "the one job is finished" in call(collect, place, "joined", f"--out={out}")
         assert results.read(out).sizes["seed"] == 2

@@ -7,11 +7,11 @@ import jax
 import numpy as np
 import pytest
 
-from cnnpool import eval as evaluation
+from cnnpool import eval as eval_command
 from cnnpool import export
 from cnnpool.data.images import DataError, standardize
 from cnnpool.files import results
-from cnnpool.measuring import image_run
+from cnnpool.measuring import evaluation, image_run
 from cnnpool.measuring.run import load_stages
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import CheckpointError, RunState
@@ -197,7 +197,7 @@ def test_drawn_data_has_no_folder(lenet, tmp_path):
 
 def test_the_command_prints_layers_errors_and_budget(lenet, tmp_path, capsys):
     out = tmp_path / "a.nc"
-    evaluation.main(
+    eval_command.main(
         [
             f"--workdir={lenet[0]}",
             "--stage=init,trained",

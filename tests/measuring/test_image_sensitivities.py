@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnpool import eval as evaluation
 from cnnpool import models
 from cnnpool.data.images import Split, StandardizedImages, as_stored
 from cnnpool.devices import distributed, runtime
@@ -17,6 +16,7 @@ from cnnpool.instruments import moments
 from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import (
     batch_statistics,
+    evaluation,
     image_inputs,
     image_network,
     image_run,

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cnnpool import eval as evaluation
+from cnnpool import eval as eval_command
 from cnnpool import export
 from cnnpool.files import results
+from cnnpool.measuring import evaluation, tables
 from cnnpool.measuring import network as measuring
-from cnnpool.measuring import tables
-from cnnpool.measuring.stages import parse_stages
+from cnnpool.measuring.names import parse_stages
 from cnnpool.measuring.transforms import TRANSFORMS, parse_transforms
 from cnnpool.runs import run_config
 from cnnpool.training import loop, setup
@@ -201,7 +201,7 @@ def test_the_mean_is_of_the_networks_that_are_not_dead(measured):
 @pytest.mark.parametrize("name", ["a.csv", "a.npz", "a.png"])
 def test_a_result_file_is_not_called_what_it_is_not(name, capsys):
     with pytest.raises(SystemExit):
-        evaluation.main(["--workdir=run", f"--out={name}"])
+        eval_command.main(["--workdir=run", f"--out={name}"])
     said = capsys.readouterr().err
     assert "netCDF is written: expected a name that ends in .nc" in said
 

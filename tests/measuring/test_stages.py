@@ -5,18 +5,19 @@ from unittest import mock
 import pytest
 
 from cnnpool.measuring import stages
+from cnnpool.measuring.names import parse_stage, parse_stages
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
 
 
 def test_one_stage_is_one():
-    assert stages.parse_stage("12") == "12"
+    assert parse_stage("12") == "12"
     for text in ("init,trained", "all"):
         with pytest.raises(ValueError, match=f"--stage={text}: expected one stage"):
-            stages.parse_stage(text)
+            parse_stage(text)
 
 
 def epochs_of(names, epochs):
-    stage_names = stages.parse_stages(names)
+    stage_names = parse_stages(names)
     store = mock.create_autospec(CheckpointStore, instance=True, epochs=epochs, directory="here")
     return stages.epochs_of(stage_names, store)
 

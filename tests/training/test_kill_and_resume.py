@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from cnnpool.export import parameter_arrays
+from cnnpool.measuring.exporting import parameter_arrays
 from tests.paths import ROOT
 
 FIELDS = {

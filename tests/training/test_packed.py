@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from cnnpool import data as data_sets
-from cnnpool import eval as evaluation
-from cnnpool import export, pack
+from cnnpool import eval as eval_command
+from cnnpool import export
 from cnnpool.files import results
+from cnnpool.measuring import evaluation, exporting, packing
 from cnnpool.runs import run_config
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointError
@@ -28,7 +29,7 @@ def vgg(tmp_path_factory):
 @pytest.fixture(scope="module")
 def packed_once(vgg, tmp_path_factory):
     out = tmp_path_factory.mktemp("packed") / "vgg"
-    pack.pack(vgg[0], out, data_dir=deep_runs.moved_data(vgg[0]))
+    packing.pack(vgg[0], out, data_dir=deep_runs.moved_data(vgg[0]))
     return out
 
 
@@ -88,7 +89,7 @@ def test_nothing_names_the_machine_it_was_made_on(packed_once, vgg):
 
 def test_a_folder_is_evaluated_like_a_run(packed_once, vgg, tmp_path):
     out, data = tmp_path / "a.nc", f"--data_dir={deep_runs.moved_data(vgg[0])}"
-    evaluation.main([f"--workdir={packed_once}", f"--out={out}", data, "--images=24"])
+    eval_command.main([f"--workdir={packed_once}", f"--out={out}", data, "--images=24"])
     dataset = results.read(out)
     rows = json.loads((packed_once / "summary.json").read_text())["seeds"]
     expected = [np.float32(row["packed_test_error"]) for row in rows]
@@ -96,7 +97,7 @@ def test_a_folder_is_evaluated_like_a_run(packed_once, vgg, tmp_path):
     np.testing.assert_array_equal(dataset["best_epoch"].sel(stage="trained"), [1, 1])
     assert json.loads(dataset.attrs["trained_by"])
     before = out.stat().st_mtime_ns
-    evaluation.main([f"--workdir={packed_once}", f"--out={out}", "--images=24"])
+    eval_command.main([f"--workdir={packed_once}", f"--out={out}", "--images=24"])
     assert out.stat().st_mtime_ns == before
 
 
@@ -115,13 +116,13 @@ def test_other_stages_are_not_there(packed_once, tmp_path):
             packed_once, tmp_path / "a.nc", stages=("trained", "last"), transforms=("none",)
         )
     with pytest.raises(CheckpointError, match=message):
-        export.parameter_arrays(packed_once, "last")
+        exporting.parameter_arrays(packed_once, "last")
 
 
 def test_initial_networks_are_made_anew_from_their_seeds(packed_once, vgg):
     data = deep_runs.moved_data(vgg[0])
-    ours = export.parameter_arrays(packed_once, "init", data_dir=data)
-    of_run = export.parameter_arrays(vgg[0], "init", data_dir=data)
+    ours = exporting.parameter_arrays(packed_once, "init", data_dir=data)
+    of_run = exporting.parameter_arrays(vgg[0], "init", data_dir=data)
     assert ours.keys() == of_run.keys()
     for name, array in ours.items():
         np.testing.assert_array_equal(array, of_run[name], err_msg=name)
@@ -159,12 +160,12 @@ def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, 
 
 def test_a_run_is_not_written_into(vgg):
     with pytest.raises(FileExistsError, match="holds a run; pack its networks into another"):
-        pack.pack(vgg[0], vgg[0], data_dir=deep_runs.moved_data(vgg[0]), overwrite=True)
+        packing.pack(vgg[0], vgg[0], data_dir=deep_runs.moved_data(vgg[0]), overwrite=True)
 
 
 def test_a_1d_run_is_refused(tiny_run, tmp_path):
     with pytest.raises(ValueError, match="is a run on scale1d; expected a deep one"):
-        pack.pack(tiny_run, tmp_path / "out")
+        packing.pack(tiny_run, tmp_path / "out")
 
 
 @pytest.mark.parametrize("value", [65536.0, -1e9, np.inf, np.nan])

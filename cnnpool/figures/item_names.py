@@ -1,0 +1,28 @@
+"""Names of figures, tables and their files, without the code behind them, slow to import."""
+
+from pathlib import Path
+
+FORMATS = ("png", "pdf", "svg")
+PICTURES = (
+    *("fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10"),
+    *("noise", "delta_cutoff", "dynamics", "shuffles"),
+)
+TEXTS = ("table1", "claims", "paired", "report")
+ITEMS = (*PICTURES, *TEXTS)
+
+
+def picture_path(item: str, out: Path | None, picture_format: str | None) -> Path:
+    """Where a picture goes, its ending completed.
+
+    Raises:
+      ValueError: if `out` is None, or has another ending than the format.
+    """
+    allowed = FORMATS if picture_format is None else (picture_format,)
+    if out is not None and not out.suffix:
+        return out.with_name(f"{out.name}.{picture_format or 'png'}")
+    if out is None or out.suffix.removeprefix(".") not in allowed:
+        raise ValueError(
+            f"{item} needs --out with one of the endings {', '.join(f'.{end}' for end in allowed)}"
+            f"; got {out}"
+        )
+    return out

@@ -1,0 +1,64 @@
+"""Makes the folder of a network of torchvision from a file of its parameters."""
+
+from collections.abc import Sequence
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cnnpool.data import image_folder, preparation
+from cnnpool.errors import refuse_unknown
+from cnnpool.importing import conversion, folder, state_dict
+from cnnpool.importing.unpickling import StateDictError
+from cnnpool.models import torchvision
+from cnnpool.runs import provenance
+
+
+def import_weights(
+    model: str,
+    path: Path,
+    workdir: Path,
+    *,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    overwrite: bool = False,
+    key: str | None = None,
+) -> conversion.Imported:
+    """Makes the folder of one imported network.
+
+    Args:
+      model: as torchvision calls it.
+      path: of the state_dict.
+      workdir: the folder.
+      mean: of each channel of the images, pixels counting from 0 to 1; None is torchvision's.
+      std: of each channel; None is torchvision's.
+      overwrite: replace an imported network.
+      key: of the state_dict in its file, "model_ema"; None searches.
+
+    Raises:
+      ValueError: if there is no such network, or mean or std is impossible.
+      StateDictError: if the file is absent, damaged, or does not fit the network.
+      FileExistsError: if the folder holds something else.
+    """
+    refuse_unknown(model, torchvision.NAMES, "--model")
+    image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
+    folder.refuse_other(workdir, overwrite=overwrite)
+    found = state_dict.find(path, key)
+    try:
+        imported = conversion.to_network(model, found.state)
+    except StateDictError as error:
+        raise StateDictError(f"{path}: {error}") from error
+    if found.others:
+        others = ", ".join(found.others)
+        note = f"taken was the state_dict {found.key!r}; others there, for --key: {others}"
+        imported = imported._replace(notes=(*imported.notes, note))
+    data = image_folder.default_config(mean or imported.mean, std or imported.std)
+    folder.write(
+        workdir,
+        ConfigDict({"seeds": (0,), "model": imported.model, "data": data}),
+        imported.variables,
+        made_by=json.dumps([provenance.record()], indent=2) + "\n",
+        source=f"{path.name}{f', {key}' if key else ''} (sha256 {folder.file_checksum(path)[:12]})",
+        notes=imported.notes,
+    )
+    return imported

@@ -1,0 +1,93 @@
+"""Results and parameters as arrays and tables, for files of other tools."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from cnnpool.devices import numerics
+from cnnpool.errors import refuse_unknown
+from cnnpool.importing.folder import is_imported
+from cnnpool.measuring import image_run, imported_run
+from cnnpool.measuring.names import TRAINED
+from cnnpool.measuring.run import load_stages
+from cnnpool.runs import run_config
+from cnnpool.training import packed
+from cnnpool.training.image_step import Variables
+
+
+def result_arrays(networks: Mapping[str, xr.Dataset]) -> dict[str, np.ndarray]:
+    """All variables and coordinates by name; "GROUP/name" where a file holds several networks."""
+    return {
+        str(name) if group == "/" else f"{group}/{name}": variable.values
+        for group, dataset in networks.items()
+        for name, variable in dataset.variables.items()
+    }
+
+
+def result_table(networks: Mapping[str, xr.Dataset]) -> pd.DataFrame:
+    """One row a combination of coordinates, one column a variable; column `network` by group."""
+    frames = []
+    for group, dataset in networks.items():
+        frame = _one_column_a_tap(dataset).to_dataframe().reset_index()
+        frames.append(frame if group == "/" else frame.assign(network=group))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
+    """Spreads the dimension `tap` over variables, so that no other number is repeated."""
+    if "tap" not in dataset.dims:
+        return dataset
+    names = [name for name in dataset.data_vars if "tap" in dataset[name].dims]
+    columns = {
+        f"{name}_{int(tap)}": dataset[name].sel(tap=tap, drop=True)
+        for name in names
+        for tap in dataset["tap"].values
+    }
+    return dataset.drop_dims("tap").assign(columns)
+
+
+def parameter_arrays(
+    workdir: Path, stage: str, *, data_dir: str | None = None
+) -> dict[str, np.ndarray]:
+    """Every network of a run at one stage, by "seedN/LAYER/NAME"; deep ones with batch statistics.
+
+    Args:
+      workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
+      stage: "init", "trained", "last" or an epoch.
+      data_dir: instead of the config's `data.data_dir`; a packed folder needs no data.
+
+    Raises:
+      ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
+    """
+    numerics.refuse_others()
+    config = run_config.load(workdir, data_dir=data_dir)
+    return packed.named_arrays(_variables(workdir, config, stage), config.seeds)
+
+
+def _variables(workdir: Path, config: ConfigDict, stage: str) -> Variables:
+    if not run_config.is_deep(config):
+        return Variables(load_stages(workdir, config, [stage])[stage].params, {})
+    if is_imported(workdir):
+        refuse_unknown(stage, [TRAINED], "the stage of an imported network")
+        _, variables = imported_run.load(workdir, config)
+        return jax.tree.map(lambda leaf: leaf[None], variables)  # a seed axis
+    return image_run.load_stages(workdir, config, [stage])[stage].params
+
+
+def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
+    """Writes arrays by name, without pickles: objects become text."""
+    plain = {k: a.astype(str) if a.dtype == object else a for k, a in arrays.items()}
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **plain)
+
+
+RESULT_WRITERS: dict[str, Callable[[Mapping[str, xr.Dataset], Path], None]] = {
+    "npz": lambda networks, path: write_npz(result_arrays(networks), path),
+    "csv": lambda networks, path: result_table(networks).to_csv(path, index=False),
+    "parquet": lambda networks, path: result_table(networks).to_parquet(path),
+}

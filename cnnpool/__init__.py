@@ -3,7 +3,77 @@
 Train CNNs, measure every layer's sensitivity to small diffeomorphisms (D), to
 noise (G) and R = D / G, and hold it against the theory of Tomasini, Petrini,
 Cagnetta and Wyart, "How deep convolutional neural networks lose spatial
-information with training".
+information with training". Any network, in three lines:
+
+    import cnnpool as cp
+
+    data = cp.measure(cp.torch.features(module), images)
+    data.cnnpool.plot()
+    cp.save(data, "mine.nc")
+
+Names are imported when they are first used; `import cnnpool` imports nothing else.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cnnpool import flax, torch
+    from cnnpool.instruments.channels import (
+        mean_channel_filters,
+        shuffle_both_axes,
+        shuffle_channels,
+    )
+    from cnnpool.instruments.moments import image_moments
+    from cnnpool.instruments.perturbation import perturb
+    from cnnpool.instruments.pooling_budget import spatial_share
+    from cnnpool.instruments.sensitivity import sensitivities, sensitivity
+    from cnnpool.library.measuring import measure
+    from cnnpool.library.opening import open
+    from cnnpool.library.saving import load, save
+
 __version__ = "0.1.0"
+__all__ = [
+    "flax",
+    "image_moments",
+    "load",
+    "mean_channel_filters",
+    "measure",
+    "open",
+    "perturb",
+    "save",
+    "sensitivities",
+    "sensitivity",
+    "shuffle_both_axes",
+    "shuffle_channels",
+    "spatial_share",
+    "torch",
+]
+
+_HOMES = {
+    "measure": "library.measuring",
+    "open": "library.opening",
+    "load": "library.saving",
+    "save": "library.saving",
+    "sensitivity": "instruments.sensitivity",
+    "sensitivities": "instruments.sensitivity",
+    "image_moments": "instruments.moments",
+    "perturb": "instruments.perturbation",
+    "shuffle_channels": "instruments.channels",
+    "shuffle_both_axes": "instruments.channels",
+    "mean_channel_filters": "instruments.channels",
+    "spatial_share": "instruments.pooling_budget",
+}
+_MODULES = ("flax", "torch")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"cnnpool.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cnnpool' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"cnnpool.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,6 +1,35 @@
-"""Runs the code of the pages, each page as one program."""
+"""Runs the code of the pages, each page as one program, in a folder of its own.
+
+What needs PyTorch stands between `<!-- skip: start if(NO_TORCH, ...) -->` and `<!-- skip: end -->`.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+import tempfile
 
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-pytest_collect_file = Sybil(parsers=[PythonCodeBlockParser()], patterns=["*.md"]).pytest()
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def setup(namespace):
+    folder = tempfile.TemporaryDirectory()
+    (Path(folder.name) / "results").symlink_to(ROOT / "results")
+    namespace |= {"_folder": folder, "_before": Path.cwd()}
+    namespace["NO_TORCH"] = importlib.util.find_spec("torch") is None
+    os.chdir(folder.name)
+
+
+def teardown(namespace):
+    os.chdir(namespace["_before"])
+    namespace["_folder"].cleanup()
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["*.md"],
+    setup=setup,
+    teardown=teardown,
+).pytest()

@@ -14,8 +14,11 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float, Key
+import numpy as np
 
 Params = Any
+Kernel = Array | np.ndarray
+_WINDOWS = (1, 3, 5, 7, 9, 11)  # rows or columns of kernels
 _OUTPUTS = 1  # folded into a kernel's key for the permutation of its output channels
 
 
@@ -66,13 +69,14 @@ def shuffle_channels(
 
     Raises:
       ValueError: if a pattern matches nothing, or something that is no kernel, or a kernel with
-        one channel to permute.
+        one channel to permute, or whose given axes look like rows and columns.
     """
     by_channel = [] if depthwise is None else matching_paths(params, depthwise)
 
-    def permuted(path: str, kernel: Array) -> Array:
+    def permuted(path: str, kernel: Kernel) -> Array:
         axis = output_axis if path in by_channel else input_axis
         _refuse_no_kernel(path, kernel, pattern)
+        _refuse_rows_and_columns(path, kernel.shape, input_axis, output_axis)
         if kernel.shape[axis] == 1:
             raise ValueError(
                 f"{path} has shape {kernel.shape}, one channel on axis {axis}: nothing to permute; "
@@ -109,11 +113,13 @@ def shuffle_both_axes(
       output_axis: of the kernels.
 
     Raises:
-      ValueError: if the pattern matches nothing, or something that is no kernel.
+      ValueError: if the pattern matches nothing, or something that is no kernel, or whose given
+        axes look like rows and columns.
     """
 
-    def permuted(path: str, kernel: Array) -> Array:
+    def permuted(path: str, kernel: Kernel) -> Array:
         _refuse_no_kernel(path, kernel, pattern)
+        _refuse_rows_and_columns(path, kernel.shape, input_axis, output_axis)
         inputs = _key_of(path, key)
         outputs = jax.random.fold_in(inputs, _OUTPUTS)
         return _permuted(_permuted(kernel, inputs, input_axis), outputs, output_axis)
@@ -126,15 +132,40 @@ def _key_of(path: str, key: Key[Array, ""]) -> Key[Array, ""]:
     return jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
-def _permuted(kernel: Array, key: Key[Array, ""], axis: int) -> Array:
+def _permuted(kernel: Kernel, key: Key[Array, ""], axis: int) -> Array:
     return jnp.take(kernel, jax.random.permutation(key, kernel.shape[axis]), axis=axis)
 
 
-def _refuse_no_kernel(path: str, kernel: Array, pattern: str) -> None:
+def _refuse_no_kernel(path: str, kernel: Kernel, pattern: str) -> None:
     if jnp.ndim(kernel) < 2:
         raise ValueError(
             f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
         )
+
+
+def _refuse_rows_and_columns(
+    path: str, shape: tuple[int, ...], input_axis: int, output_axis: int
+) -> None:
+    """Raises ValueError where a kernel's given axes look like rows and columns, and others do not.
+
+    Of 2-D convolutions; rows and columns are equal, odd and few. A kernel (3, 3, 3, 3) may be
+    anything.
+    """
+    if len(shape) != 4:
+        return
+    given = (shape[input_axis], shape[output_axis])
+    channels = {input_axis % 4, output_axis % 4}
+    others = tuple(size for axis, size in enumerate(shape) if axis not in channels)
+    if _like_a_window(given) and not _like_a_window(others):
+        raise ValueError(
+            f"{path or 'the kernel'} has shape {shape}: its axes {input_axis} and {output_axis}, "
+            f"of lengths {given[0]} and {given[1]}, look like rows and columns, not like input and "
+            "output channels; PyTorch's and Equinox's are on input_axis=1, output_axis=0"
+        )
+
+
+def _like_a_window(sizes: tuple[int, ...]) -> bool:
+    return len(set(sizes)) == 1 and sizes[0] in _WINDOWS
 
 
 def mean_channel_filters(
@@ -162,7 +193,8 @@ def mean_channel_filters(
     """
     on_image = matching_paths(params, image_layer)
 
-    def averaged(path: str, value: Array) -> Array:
+    def averaged(path: str, value: Kernel) -> Array:
+        _refuse_rows_and_columns(path, value.shape, input_axis, output_axis)
         only_output = value.ndim == 1 or path in on_image
         axes = (output_axis,) if only_output else (input_axis, output_axis)
         return jnp.broadcast_to(value.mean(axes, keepdims=True), value.shape)

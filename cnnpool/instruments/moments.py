@@ -48,6 +48,7 @@ class Rescaled:
 
 
 Features = Callable[[Array], dict[str, Any]]  # of arrays and `Rescaled`
+Images = Array | np.ndarray
 
 _LARGEST_CPU_BATCH = 75  # more images of a small network are not faster; accelerators want more
 _BATCH_BYTES = 2**30
@@ -141,14 +142,14 @@ def image_moments(
       ValueError: if shapes disagree or there are fewer than two images.
       TypeError: if `features` does not return named activations, one of each image.
     """
-    _check_inputs(clean, deformed, noisy, batch_size)
+    check_inputs(clean, deformed, noisy, batch_size)
     if not isinstance(features, jax.tree_util.Partial):
         features = jax.tree_util.Partial(features)
     copies = 1 + len(deformed) + len(noisy)
     activations = _activations(features, clean, copies)
     images, devices = len(clean), 1 if mesh is None else mesh.size
     share = -(-images // devices)
-    size = min(max(1, (batch_size or _fitting_batch(activations, devices)) // copies), share)
+    size = min(max(1, (batch_size or fitting_batch(activations, devices)) // copies), share)
     # Where devices do not divide the images, the last one is repeated, with weight 0.
     number = np.arange(share * devices)
     weights = (number < images).astype(np.float32)
@@ -156,8 +157,8 @@ def image_moments(
         index = np.minimum(number, images - 1)
         clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
     inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-2], mesh)
-    layers = _nothing(shapes(activations), size * -(-share // size), mesh)()
-    steps, finish = _programs(mesh, size)
+    layers = nothing(shapes(activations), size * -(-share // size), mesh)()
+    steps, finish = programs(mesh, size)
     at_once = size * max(1, _images_within(_CALL_BYTES, activations) // (copies * size))
     # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
     with jax.default_matmul_precision("highest"):
@@ -167,10 +168,23 @@ def image_moments(
             if on_batch:
                 jax.block_until_ready(layers)
                 on_batch(min(images, end * devices) - min(images, start * devices))
-        rows, centers = global_arrays.fetch(finish(layers, inputs[-1]))
+        found = global_arrays.fetch(finish(layers, inputs[-1]))
+    return by_unit(found, activations, images)
+
+
+def by_unit(
+    found: tuple[np.ndarray, np.ndarray], activations: Mapping[str, Any], images: int
+) -> dict[str, ImageMoments]:
+    """What the program of the end found, by unit, in forward order.
+
+    Args:
+      found: rows (units, 3, images and more) and centers (units,), units by their layers' names.
+      activations: shapes of arrays, or `Rescaled` ones, by unit.
+      images: how many there are.
+    """
     units = _units(activations)
     place = {unit: row for row, unit in enumerate(u for name in sorted(units) for u in units[name])}
-    rows = rows[..., :images].astype(np.float64)
+    rows, centers = found[0][..., :images].astype(np.float64), found[1]
     moments = {}
     for name in activations:
         deformation, noise, spread = rows[place[name]]
@@ -178,7 +192,8 @@ def image_moments(
     return moments
 
 
-def _check_inputs(clean: Array, deformed: Array, noisy: Array, batch_size: int) -> None:
+def check_inputs(clean: Images, deformed: Images, noisy: Images, batch_size: int) -> None:
+    """Raises ValueError if shapes disagree, or there are fewer than two images."""
     for name, array in (("deformed", deformed), ("noisy", noisy)):
         if array.shape[1:] != clean.shape or not len(array):
             raise ValueError(
@@ -200,8 +215,19 @@ def _activations(features: Features, clean: Array, copies: int) -> dict[str, Any
       TypeError: if they are not what `features` has to return.
     """
     several = jax.ShapeDtypeStruct((copies, *clean.shape[1:]), clean.dtype)
-    found = jax.eval_shape(_in_forward_order, features, several)
+    found = jax.eval_shape(in_forward_order, features, several)
     activations = dict(zip(found.names, found.activations, strict=True))
+    check_activations(activations, copies)
+    return activations
+
+
+def check_activations(activations: Mapping[str, Any], copies: int) -> None:
+    """Raises TypeError if shapes of activations are not what a function has to return.
+
+    Args:
+      activations: shapes of arrays, or `Rescaled` ones, by name.
+      copies: how many images they are of.
+    """
     for name, f in activations.items():
         if isinstance(f, Rescaled):
             _check_rescaled(name, f, activations)
@@ -216,7 +242,6 @@ def _activations(features: Features, clean: Array, copies: int) -> dict[str, Any
                 f"activations {name!r}: expected floats of shape (images, ...), a row an image; "
                 f"of {copies} images they are {f.dtype} of shape {f.shape}"
             )
-    return activations
 
 
 def _check_rescaled(name: str, f: Rescaled, activations: Mapping[str, Any]) -> None:
@@ -235,7 +260,7 @@ def _check_rescaled(name: str, f: Rescaled, activations: Mapping[str, Any]) -> N
     jax.tree_util.register_dataclass, data_fields=["activations"], meta_fields=["names"]
 )
 @dataclasses.dataclass
-class _InForwardOrder:
+class InForwardOrder:
     """Activations out of a traced function; JAX would sort a dict by its keys."""
 
     names: tuple[str, ...]
@@ -243,14 +268,15 @@ class _InForwardOrder:
 
 
 @jax.jit  # traces a function once for all networks of one shape
-def _in_forward_order(features: Features, images: Array) -> _InForwardOrder:
+def in_forward_order(features: Features, images: Array) -> InForwardOrder:
+    """What a function says of images, compiled; a compiled function would sort its dict."""
     found = features(images)
     if not isinstance(found, Mapping) or not found:
         raise TypeError(
             "expected a function from images to a dict of named activations, got one that returns "
             f"{type(found).__name__}"
         )
-    return _InForwardOrder(tuple(found), tuple(found.values()))
+    return InForwardOrder(tuple(found), tuple(found.values()))
 
 
 def _images_within(limit: int, activations: Mapping[str, Any]) -> int:
@@ -260,7 +286,7 @@ def _images_within(limit: int, activations: Mapping[str, Any]) -> int:
     return max(1, limit // max(1, of_one))
 
 
-def _fitting_batch(activations: Mapping[str, Any], devices: int) -> int:
+def fitting_batch(activations: Mapping[str, Any], devices: int) -> int:
     """Images of a device's batch, where nobody says how many. A CPU's devices share its memory."""
     if jax.default_backend() != "cpu":
         return _images_within(_BATCH_BYTES, activations)
@@ -306,7 +332,7 @@ def shapes(activations: Mapping[str, Any]) -> tuple[tuple[str, Shape], ...]:
 
 
 @functools.cache
-def _nothing(
+def nothing(
     shapes: tuple[tuple[str, Shape], ...], rows: int, mesh: Mesh | None
 ) -> Callable[[], dict[str, Layer]]:
     """The program that makes all layers, as they are before the first batch.
@@ -328,7 +354,7 @@ def _nothing(
 
 
 @functools.cache
-def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
+def programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
     """The programs of some batches, of `size` images a device each, and of the end."""
     axis = None if mesh is None else DATA_AXIS
 
@@ -336,7 +362,7 @@ def _programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
         return values if axis is None else lax.psum(values, axis)
 
     steps: Callable = functools.partial(_steps, size, total)
-    finish: Callable = functools.partial(_finish, total)
+    finish: Callable = functools.partial(finish_layers, total)
 
     def over_mesh(program: Callable, *specs: PartitionSpec, after: Any = None) -> Callable:
         """(layers, *inputs) -> layers or `after`, on every device for its own images."""
@@ -395,6 +421,28 @@ def _step(
     copies = [clean[row][None], jnp.take(deformed, row, axis=1), jnp.take(noisy, row, axis=1)]
     stacked = jnp.concatenate(copies)
     found = features(stacked.reshape(-1, *clean.shape[1:]))
+    return with_found(total, layers, found, len(deformed), weights, start)
+
+
+def with_found(
+    total: Callable[[Array], Array],
+    layers: dict[str, Layer],
+    found: Mapping[str, Any],
+    draws: int,
+    weights: Array,
+    start: Array,
+) -> dict[str, Layer]:
+    """Adds to what is known of all layers the activations of a batch.
+
+    Args:
+      total: adds over devices.
+      layers: as they were before.
+      found: activations of the batch's clean, deformed and noisy images, one behind the other.
+      draws: how many of the copies are deformed.
+      weights: of the images of the batch, 0 for what fills it up.
+      start: place of its first image.
+    """
+    size = len(weights)
     units = _units(found)
     # Without the barrier, what makes a unit is repeated in everything that reads it.
     kept = lax.optimization_barrier({name: found[name] for name in units})
@@ -419,7 +467,7 @@ def _step(
         for name, layer in layers.items()
     }
     return {
-        name: layer_sums.with_batch(begun[name], f, len(deformed), weights, start)
+        name: layer_sums.with_batch(begun[name], f, draws, weights, start)
         for name, f in flat.items()
     }
 
@@ -432,7 +480,7 @@ def _scales(layer: Layer, rescaled: list[Rescaled]) -> Scales:
     return Scales(jnp.stack(gains), jnp.stack(offsets))
 
 
-def _finish(
+def finish_layers(
     total: Callable[[Array], Array], layers: dict[str, Layer], weights: Array
 ) -> tuple[Float[Array, "units 3 images"], Float[Array, " units"]]:
     """Deformation, noise and spread of every image, and ||m||^2; units by their layers' names."""

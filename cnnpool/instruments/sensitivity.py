@@ -43,7 +43,7 @@ class Sensitivity(NamedTuple):
 def sensitivity(
     function: Features,
     images: Array | np.ndarray,
-    key: Key[Array, ""],
+    key: Key[Array, ""] | int,
     *,
     delta: int | float = 1.0,
     cutoff: int = 3,
@@ -62,7 +62,7 @@ def sensitivity(
         inference mode; see `cnnpool.instruments.moments.image_moments` for its parameters.
       images: (images, rows, columns, channels), square, floats as the network takes them; 500 or
         more make errors small.
-      key: randomness of diffeomorphisms and noise.
+      key: randomness of diffeomorphisms and noise; an int is a seed, jax.random.key(seed).
       delta: nominal displacement, in pixels.
       cutoff: c, highest frequency of the displacement, in half-waves a side.
       interpolation: of deformed images: bilinear, nearest or gaussian.
@@ -76,6 +76,7 @@ def sensitivity(
       TypeError: if pixels are not floats, or the function does not return named activations.
     """
     images = jnp.asarray(images)
+    key = jax.random.key(key) if isinstance(key, int) else key
     inputs = perturb(
         images,
         *jax.random.split(key),

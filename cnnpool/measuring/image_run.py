@@ -230,10 +230,10 @@ def measure_run(
     record = measurement_record(workdir, config, stages, transforms, settings)
     trained_by = (workdir / "provenance.json").read_text("utf-8")
     training = open_training(config, image_noise=settings.image_noise)
-    _refuse_other_data(workdir, training.data.source)
+    refuse_other_data(workdir, training.data.source)
     image_inputs.check(training.data, settings)
     states = load_stages(workdir, config, stages, training=training)
-    networks = _networks(config.seeds, states)
+    networks = by_seed(config.seeds, states)
     names = image_transforms.parse(",".join(transforms), networks[0].variables.params)
     evaluate = evaluator(training)
     found = {
@@ -254,7 +254,7 @@ def measure_run(
     return errors.assign(arrays).set_coords("depth").assign_attrs(attributes | made_by)
 
 
-def _refuse_other_data(workdir: Path, source: str) -> None:
+def refuse_other_data(workdir: Path, source: str) -> None:
     """Raises ConfigMismatchError if the networks were trained on other data."""
     if packed.is_packed(workdir):
         packed.refuse_other_data(workdir, source)
@@ -262,9 +262,7 @@ def _refuse_other_data(workdir: Path, source: str) -> None:
         run_config.refuse_other_data(workdir, source)
 
 
-def _networks(
-    seeds: Sequence[int], states: dict[str, RunState]
-) -> list[image_sensitivities.Network]:
+def by_seed(seeds: Sequence[int], states: dict[str, RunState]) -> list[image_sensitivities.Network]:
     """All networks one by one, seed by seed."""
     held = {stage: global_arrays.fetch(state.params) for stage, state in states.items()}
     return [

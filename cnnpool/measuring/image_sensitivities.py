@@ -28,6 +28,7 @@ from cnnpool.measuring.progress import MeasuringBar
 from cnnpool.training.image_step import Variables
 
 Moments = dict[str, ImageMoments]
+Depths = Callable[[Sequence[str]], list[int | None]]  # k of units, None of those not plotted
 _UNDEFINED = Share(float("nan"), float("nan"))
 
 
@@ -97,13 +98,13 @@ def measure(
             for network in networks:
                 kept = functools.partial(_kept, journal, kind.label)
                 found = _under_transforms(model, network, transforms, settings, inputs, kept, bar)
-                fields[-1].append(_field(network, found))
-    arrays = _arrays(networks, transforms, kinds, fields)
+                fields[-1].append(field(network, found))
+    measured = arrays(networks, transforms, kinds, fields)
     if not own:
-        arrays["natural"] = natural_kinds(data.test.images.shape[1], settings)
-    return arrays | image_spectra.spectra(
+        measured["natural"] = natural_kinds(data.test.images.shape[1], settings)
+    return measured | image_spectra.spectra(
         [network.variables for network in networks],
-        arrays["layer"][1],
+        measured["layer"][1],
         shape=tuple(len(axis) for axis in _axes(networks)),
         random_power=random_power,
     )
@@ -186,7 +187,16 @@ def _after_batch(bar: MeasuringBar, images: int) -> None:
     distributed.end_if_asked(f"after {bar.n} of {bar.total} images")
 
 
-def _field(network: Network, found: Mapping[str, list[Moments]]) -> Field:
+def field(
+    network: Network, found: Mapping[str, list[Moments]], depths: Depths = units.depths
+) -> Field:
+    """Sensitivities and shares of one network under one perturbation; says what is dead.
+
+    Args:
+      network: for messages.
+      found: its moments under every transform, a list over shuffles.
+      depths: of its units.
+    """
     values = {}
     for transform, shuffles in found.items():
         with warnings.catch_warnings(record=True) as caught:
@@ -196,7 +206,7 @@ def _field(network: Network, found: Mapping[str, list[Moments]]) -> Field:
             text = f"seed {network.seed}, {network.stage}, {transform}: {text}"
             if distributed.is_first():
                 tqdm.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
-    budgets = {name: _budget(found, name) for name in _budgeted(list(found))}
+    budgets = {name: _budget(found, name, depths) for name in _budgeted(list(found))}
     shares = {name: share for name, (share, _) in budgets.items()}
     return Field(values, shares, {name: by_layer for name, (_, by_layer) in budgets.items()})
 
@@ -207,12 +217,12 @@ def _budgeted(transforms: Sequence[str]) -> list[str]:
     return [name for name in image_transforms.SHUFFLES if there and name in transforms]
 
 
-def _budget(found: Mapping[str, list[Moments]], shuffle: str) -> tuple[Share, dict[str, Share]]:
+def _budget(
+    found: Mapping[str, list[Moments]], shuffle: str, depths: Depths
+) -> tuple[Share, dict[str, Share]]:
     """Spatial shares of a network, from end to end and by unit."""
     (original,), shuffled = found[image_transforms.NONE], found[shuffle]
-    layers = [
-        unit for unit, depth in zip(original, units.depths(list(original)), strict=True) if depth
-    ]
+    layers = [unit for unit, depth in zip(original, depths(list(original)), strict=True) if depth]
 
     def between(first: str, last: str, *, least_decades: float = 0.0) -> Share:
         pairs = [(moments[first], moments[last]) for moments in shuffled]
@@ -223,13 +233,22 @@ def _budget(found: Mapping[str, list[Moments]], shuffle: str) -> tuple[Share, di
     return between(layers[0], layers[-1], least_decades=results.LEAST_FALL), steps
 
 
-def _arrays(
+def arrays(
     networks: Sequence[Network],
     transforms: Sequence[str],
     kinds: Sequence[Perturbation],
     fields: Sequence[Sequence[Field]],
+    depths: Depths = units.depths,
 ) -> dict[str, tuple]:
-    """Sensitivities and shares; own moves have no dimensions delta, cutoff and noise."""
+    """Sensitivities and shares; own moves have no dimensions delta, cutoff and noise.
+
+    Args:
+      networks: seed by seed, of all seeds at all stages.
+      transforms: under which they were measured.
+      kinds: of perturbation.
+      fields: of every perturbation and network.
+      depths: of units.
+    """
     seeds, stages = _axes(networks)
     names = list(fields[0][0].sensitivities[transforms[0]][0])
     shuffles = max(len(fields[0][0].sensitivities[name]) for name in transforms)
@@ -248,21 +267,20 @@ def _arrays(
         rows = [[getattr(one[unit], name) for unit in names] for one in there]
         return rows + [[np.nan] * len(names)] * (shuffles - len(there))
 
-    depths = [depth or np.nan for depth in units.depths(names)]
-    arrays: dict[str, tuple] = {
+    found: dict[str, tuple] = {
         "layer": ("layer", names),
-        "depth": ("layer", np.array(depths, float)),
+        "depth": ("layer", np.array([depth or np.nan for depth in depths(names)], float)),
         "transform": ("transform", list(transforms)),
         "shuffle": ("shuffle", list(range(shuffles))),
     }
     for name in results.SENSITIVITIES:
-        arrays[name] = gather(
+        found[name] = gather(
             lambda one, name=name: [by_shuffle(one, t, name) for t in transforms],
             *("transform", "shuffle", "layer"),
         )
     if _budgeted(transforms):
-        arrays |= _shares(gather, transforms, names)
-    return arrays | {name: (name, values) for name, values in axes.items()}
+        found |= _shares(gather, transforms, names)
+    return found | {name: (name, values) for name, values in axes.items()}
 
 
 def _perturbation_axes(kinds: Sequence[Perturbation]) -> dict[str, list]:

@@ -105,9 +105,9 @@ def test_a_measurement_sums_means_and_moves_nothing_else():
     variables = Variables(model.init(jax.random.key(0), images[:1], train=False)["params"], {})
     features = image_network.features(model, variables, rescaled=True)
     weights = jnp.ones(24)
-    steps, finish = moments._programs(BATCH.mesh, 3)
+    steps, finish = moments.programs(BATCH.mesh, 3)
     activations = moments._activations(features, images, 3)
-    layers = moments._nothing(moments.shapes(activations), 3, BATCH.mesh)()
+    layers = moments.nothing(moments.shapes(activations), 3, BATCH.mesh)()
     inputs = features, images, images[None], images[None], weights
     programs = steps.lower(layers, *inputs, 0, 3), finish.lower(layers, weights)
     found = collections.Counter()

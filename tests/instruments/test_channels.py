@@ -239,3 +239,26 @@ def test_no_filter_of_both_axes_is_lost_where_one_has_length_one():
     assert before == after
     with pytest.raises(ValueError, match=r"bias matches .* no kernel"):
         channels.shuffle_both_axes({"bias": kernel[0, 0, 0]}, jax.random.key(1), pattern="bias")
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 3, 3), (6, 6, 3, 3), (64, 64, 1, 1), (16, 3, 5, 5)])
+@pytest.mark.parametrize(
+    "transform",
+    [
+        lambda kernel: channels.shuffle_channels(kernel, jax.random.key(0), pattern=".*"),
+        lambda kernel: channels.shuffle_both_axes(kernel, jax.random.key(0), pattern=".*"),
+        lambda kernel: channels.mean_channel_filters({"k": kernel}, pattern="k", image_layer="k"),
+    ],
+)
+def test_channels_first_kernels_are_not_taken_for_channels_last(transform, shape):
+    with pytest.raises(
+        ValueError, match=r"look like rows and columns.* input_axis=1, output_axis=0"
+    ):
+        transform(jnp.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(3, 3, 8, 4), (3, 3, 3, 3), (5, 5, 3, 3), (2, 2, 4, 4)])
+def test_channels_last_kernels_of_any_size_are_shuffled(shape):
+    kernel = jnp.arange(float(np.prod(shape))).reshape(shape)
+    shuffled = channels.shuffle_channels(kernel, jax.random.key(0), pattern=".*")
+    assert sorted(shuffled.ravel()) == sorted(kernel.ravel())

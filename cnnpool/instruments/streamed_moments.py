@@ -1,0 +1,110 @@
+"""The moments of networks that JAX does not run: PyTorch, ONNX Runtime, anything.
+
+Activations come from outside, batch by batch, and go into the same sums in the same order as those
+of `cnnpool.instruments.moments.image_moments`; of no batch are they kept.
+"""
+
+from collections.abc import Callable, Mapping
+import functools
+from typing import Any
+
+import jax
+from jax import Array
+import numpy as np
+
+from cnnpool.instruments import moments
+from cnnpool.instruments.layer_sums import Layer
+from cnnpool.instruments.moments import ImageMoments, Images
+
+HostFeatures = Callable[[np.ndarray], Mapping[str, Any]]  # arrays that numpy reads
+
+
+def streamed_moments(
+    features: HostFeatures,
+    clean: Images,
+    deformed: Images,
+    noisy: Images,
+    *,
+    batch_size: int = 0,
+    on_batch: Callable[[int], Any] | None = None,
+) -> dict[str, ImageMoments]:
+    """What `cnnpool.instruments.moments.image_moments` finds, of a function that runs elsewhere.
+
+    Args:
+      features: numpy images (batch, *shape), float32 -> activations {layer: (batch, ...)}, arrays
+        that numpy can read. All batches have the same size.
+      clean: x, (images, *shape).
+      deformed: tau(x), (draws, images, *shape), one or more draws of each image.
+      noisy: x + eta, likewise.
+      batch_size: images, copies counted, that the function is given at once; 0: as many as have
+        a gigabyte of activations, on a CPU at most 75.
+      on_batch: told the number of images after every batch.
+
+    Returns:
+      The moments of each layer, in the order in which `features` names them.
+
+    Raises:
+      ValueError: if shapes disagree or there are fewer than two images.
+      TypeError: if `features` does not return named activations, one of each image.
+    """
+    moments.check_inputs(clean, deformed, noisy, batch_size)
+    clean, deformed, noisy = (np.asarray(copy) for copy in (clean, deformed, noisy))
+    copies, images = 1 + len(deformed) + len(noisy), len(clean)
+
+    def batch(start: int, size: int) -> np.ndarray:
+        """Copies of some images; the last image fills up a batch."""
+        row = np.minimum(start + np.arange(size), images - 1)
+        stacked = np.concatenate([clean[row][None], deformed[:, row], noisy[:, row]])
+        return stacked.reshape(-1, *clean.shape[1:])
+
+    first = _arrays(features(batch(0, 1)))
+    activations = {name: jax.ShapeDtypeStruct(f.shape, f.dtype) for name, f in first.items()}
+    moments.check_activations(activations, copies)
+    size = (batch_size or moments.fitting_batch(activations, 1)) // copies
+    size = min(max(1, size), images)
+    layers = moments.nothing(moments.shapes(activations), size * -(-images // size), None)()
+    _, finish = moments.programs(None, size)
+    for start in range(0, images, size):
+        found = _arrays(features(batch(start, size)))
+        _refuse_changed(found, activations, copies, size * copies)
+        weights = (start + np.arange(size) < images).astype(np.float32)
+        # The function may use its memory again as soon as it is called again.
+        layers = jax.block_until_ready(_add(layers, found, len(deformed), weights, start))
+        if on_batch:
+            on_batch(min(size, images - start))
+    ends = jax.device_get(finish(layers, np.ones(images, np.float32)))
+    return moments.by_unit(ends, activations, images)
+
+
+@functools.partial(jax.jit, static_argnames="draws", donate_argnums=0)
+def _add(
+    layers: dict[str, Layer], found: dict[str, Array], draws: int, weights: Array, start: Array
+) -> dict[str, Layer]:
+    return moments.with_found(lambda values: values, layers, found, draws, weights, start)
+
+
+def _arrays(found: Any) -> dict[str, np.ndarray]:
+    """Activations as numpy arrays; those of float64 in float32, as JAX has them."""
+    if not isinstance(found, Mapping) or not found:
+        raise TypeError(
+            "expected a function from images to a dict of named activations, got one that returns "
+            f"{type(found).__name__}"
+        )
+    arrays = {name: np.asarray(f) for name, f in found.items()}
+    return {
+        name: f.astype(np.float32) if f.dtype == np.float64 else f for name, f in arrays.items()
+    }
+
+
+def _refuse_changed(
+    found: Mapping[str, np.ndarray], first: Mapping[str, Any], copies: int, images: int
+) -> None:
+    """Raises TypeError where a batch has other layers, or of other shapes, than the first call."""
+    there = {name: f.shape for name, f in found.items()}
+    expected = {name: (f.shape[0] * images // copies, *f.shape[1:]) for name, f in first.items()}
+    if there != expected:
+        names = [n for n in {**there, **expected} if there.get(n) != expected.get(n)]
+        raise TypeError(
+            f"activations change from call to call: {names[0]!r} has shape {there.get(names[0])} "
+            f"of {images} images, expected {expected.get(names[0])}, a row an image"
+        )

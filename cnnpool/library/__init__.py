@@ -1,0 +1,1 @@
+"""What `import cnnpool` offers: measuring any network in a few lines."""

@@ -1,0 +1,207 @@
+"""D, G and R of every layer of any network, as a labelled dataset in the schema of result files."""
+
+from collections.abc import Iterator, Sequence
+import hashlib
+import itertools
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+import xarray as xr
+
+from cnnpool.devices import numerics
+from cnnpool.files import results
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.noise import refuse_impossible_kind
+from cnnpool.instruments.perturbation import Inputs, perturb
+from cnnpool.library import accessor, activations
+from cnnpool.library import images as image_arrays
+from cnnpool.library.activations import Layers
+from cnnpool.library.measurable import Measurable, measurable
+from cnnpool.measuring import image_sensitivities, image_transforms
+from cnnpool.measuring.image_inputs import Perturbation, measurement_keys
+from cnnpool.measuring.image_sensitivities import Field, Network
+from cnnpool.measuring.image_settings import Settings
+from cnnpool.runs import provenance
+from cnnpool.training.image_step import Variables
+
+VERSION = 1  # of what is measured: raised where the same arguments give other numbers
+ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was measured
+
+
+def measure(
+    model: Any,
+    images: Any,
+    *,
+    transforms: str | Sequence[str] = ("none",),
+    deltas: Sequence[int | float] = (1.0,),
+    cutoffs: Sequence[int] = (3,),
+    noise: Sequence[str] = ("white",),
+    interpolation: str = "bilinear",
+    draws: int = 1,
+    shuffles: int = 5,
+    seed: int = 0,
+    layers: Layers = None,
+    batch: int = 0,
+    variables: Any = None,
+    name: str | None = None,
+    stage: str = "trained",
+) -> xr.Dataset:
+    """Measures D, G and R of every layer of a network of any framework.
+
+    Of layer f and P images x_i, each with diffeomorphisms tau of its own and noise eta of the norm
+    of tau(x_i) - x_i:
+
+        D = mean_i ||f(tau x_i) - f(x_i)||^2 / mean_{i, j} ||f(x_i) - f(x_j)||^2
+
+    over all P^2 ordered pairs, self-pairs included, which makes D and G larger by P / (P - 1) than
+    over different images; G is the same with x_i + eta in the place of tau x_i, and R = D / G.
+    Activations are streamed, never all held. A progress bar is shown in a terminal.
+
+    Args:
+      model: a function from images (n, rows, columns, channels) to {layer: activations (n, ...)}
+        in inference mode, in any framework: what JAX traces is compiled, anything else is given
+        numpy arrays of float32; nested dicts and tuples are flattened, "block1/conv". Or a module
+        of PyTorch (`cnnpool.torch.features`), a linen module of Flax with `variables`
+        (`cnnpool.flax.features`), or a network of `cnnpool.open`.
+      images: (P, rows, columns, channels), square, floats as the network takes them; a
+        torch.Tensor is (P, channels, rows, columns).
+      transforms: of the network before it is measured, a name or several. "none"; of modules also
+        "channel_shuffle" (the input channels of every convolution but the first are permuted),
+        "channel_shuffle_image" (the first one's too) and "channel_shuffle_both" (input and output
+        channels of all); of networks of `cnnpool.open` those of
+        `cnnpool.measuring.image_transforms`.
+      deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
+      cutoffs: their cut-offs c, in half-waves a side.
+      noise: kinds of noise: "white", "luma", "chroma".
+      interpolation: of deformed images: "bilinear", "nearest" or "gaussian".
+      draws: diffeomorphisms and noises of each image.
+      shuffles: random channel shuffles.
+      seed: of diffeomorphisms, noise and shuffles, as `--seed` of cnnpool.eval; the same seed and
+        images are deformed in the same way for every network.
+      layers: names or patterns ("layer1.*") of the layers that are wanted.
+      batch: images, deformed and noisy ones counted, that the network is given at once; 0: as many
+        as have a gigabyte of activations, on a CPU at most 75.
+      variables: of a linen module.
+      name: of the network, in files and figures; None takes that of its function or class.
+      stage: of its training, a label.
+
+    Returns:
+      D, G, R and jackknife standard errors D_se, G_se, R_se over (seed, stage, transform, shuffle,
+      layer, delta, cutoff, noise), with `depth` k = 1..K along `layer`, as
+      `cnnpool.files.results` describes it; `data.cnnpool.plot()` draws it, `cnnpool.save` writes
+      it.
+
+    Raises:
+      ValueError: if images are not square, not channels last, not finite, fewer than two or all
+        the same; if a layer, transform or kind of noise is unknown; if the network is in training
+        mode.
+      TypeError: if pixels are not floats, or the model names no activations.
+    """
+    clean = image_arrays.checked(images)
+    settings = Settings(
+        images=len(clean),
+        draws=draws,
+        deltas=tuple(map(float, deltas)),
+        cutoffs=tuple(cutoffs),
+        interpolation=interpolation,
+        shuffles=shuffles,
+        noise=tuple(noise),
+        seed=seed,
+        batch_size=batch,
+    )
+    for one in settings.noise:
+        refuse_impossible_kind(one, clean.shape[-1])
+    network = measurable(model, clean, variables=variables, layers=layers)
+    names = network.parsed([transforms] if isinstance(transforms, str) else list(transforms))
+    network = network.prepared(clean[:2])
+    activations.refuse_company(network, clean)
+    labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
+    fields: list[list[Field]] = []
+    kinds: list[Perturbation] = []
+    with _progress_bar(names, settings) as bar:
+        for kind, inputs in _perturbed(clean, settings):
+            found = _under_transforms(network, names, settings, inputs, bar)
+            fields.append([image_sensitivities.field(labels, found, network.depths)])
+            kinds.append(kind)
+    arrays = image_sensitivities.arrays([labels], names, kinds, fields, network.depths)
+    arrays["natural"] = image_sensitivities.natural_kinds(clean.shape[1], settings)
+    coordinates = {"seed": [network.seed], "stage": [stage]}
+    attributes = _attributes(name or network.label, network, names, settings, clean)
+    return xr.Dataset(arrays, coordinates, attributes).set_coords("depth")
+
+
+def _perturbed(clean: np.ndarray, settings: Settings) -> Iterator[tuple[Perturbation, Inputs]]:
+    """The images under every kind of diffeomorphism and noise, by the keys of cnnpool.eval."""
+    keys = measurement_keys(settings.seed)
+    kinds = itertools.product(settings.deltas, settings.cutoffs, settings.noise)
+    for delta, cutoff, noise in kinds:
+        inputs = perturb(
+            jnp.asarray(clean),
+            keys.diffeomorphism,
+            keys.noise,
+            delta=delta,
+            cutoff=cutoff,
+            interpolation=settings.interpolation,
+            draws=settings.draws,
+            noise=noise,
+        )
+        yield Perturbation(delta, cutoff, noise), inputs
+
+
+def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:
+    """Over images; shown in a terminal."""
+    runs = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
+    total = settings.images * runs * len(settings.fields) * len(settings.noise)
+    return tqdm(total=total, desc="measuring", unit="image", disable=None)
+
+
+def _under_transforms(
+    network: Measurable,
+    transforms: Sequence[str],
+    settings: Settings,
+    inputs: Inputs,
+    bar: tqdm,
+) -> dict[str, list[dict[str, ImageMoments]]]:
+    """The moments under every transform, a list over shuffles, by the keys of cnnpool.eval."""
+    key = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
+
+    def measured(transform: str, number: int) -> dict[str, ImageMoments]:
+        changed = network.transformed(transform, jax.random.fold_in(key, number))
+        return changed.moments(inputs, batch_size=settings.batch_size, on_batch=bar.update)
+
+    return {
+        transform: [
+            measured(transform, number)
+            for number in range(settings.shuffles if image_transforms.is_random(transform) else 1)
+        ]
+        for transform in transforms
+    }
+
+
+def _attributes(
+    name: str,
+    network: Measurable,
+    transforms: Sequence[str],
+    settings: Settings,
+    clean: np.ndarray,
+) -> dict[str, Any]:
+    """Where the numbers come from, as every result file says it."""
+    checksum = hashlib.sha256(np.ascontiguousarray(clean).data).hexdigest()
+    source = f"{len(clean)} images of shape {clean.shape[1:]}, SHA-256 {checksum}"
+    record = {
+        "version": VERSION,
+        "images": checksum,
+        "transforms": list(transforms),
+        "settings": settings.record(),
+    } | network.record()
+    config = {"model": {"name": name}, "data": {"name": "arrays"}, "seeds": [network.seed]}
+    return {
+        "schema_version": results.SCHEMA_VERSION,
+        "config": json.dumps(config, indent=2, sort_keys=True),
+        "measurement": json.dumps(numerics.recorded(record), sort_keys=True),
+        "data_source": source,
+    } | provenance.record()

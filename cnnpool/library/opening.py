@@ -1,0 +1,217 @@
+"""A training's working directory, a packed or an imported folder, opened in Python."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Key
+from ml_collections import ConfigDict
+
+from cnnpool import models
+from cnnpool.data.images import standardize
+from cnnpool.errors import refuse_unknown
+from cnnpool.files import storage
+from cnnpool.importing.folder import is_imported
+from cnnpool.instruments.moments import ImageMoments, in_forward_order
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.library.activations import Layers, chosen
+from cnnpool.library.measurable import Measurable, weights_checksum
+from cnnpool.measuring import image_network, image_run, image_transforms, imported_run, units
+from cnnpool.measuring.stages import INIT, TRAINED
+from cnnpool.runs import run_config
+from cnnpool.training.image_step import Variables
+
+
+def open(folder: str | Path, *, data_dir: str | None = None) -> "Run":
+    """Opens deep networks that were trained, packed or imported.
+
+    Args:
+      folder: of cnnpool.train, cnnpool.pack or cnnpool.import_weights; also gs:// and s3://.
+      data_dir: of the training data, instead of the config's `data.data_dir`.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+      ValueError: if the run is of simple CNNs on a ring.
+    """
+    place = storage.path(str(folder))
+    config = run_config.load(place, data_dir=data_dir)
+    if not run_config.is_deep(config):
+        raise ValueError(f"{folder} is a run on {config.data.name}; expected deep networks")
+    return Run(place, config)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """See `open`.
+
+    Attributes:
+      folder: where it lies.
+      config: that it was trained with.
+    """
+
+    folder: Path
+    config: ConfigDict
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether somebody else trained it."""
+        return is_imported(self.folder)
+
+    def networks(self, stage: str = TRAINED) -> "list[RunNetwork]":
+        """The networks at a stage, one a seed.
+
+        Args:
+          stage: "trained" (the best network of each seed), "init", "last" or an epoch; of a packed
+            or imported folder one of the first two.
+
+        Raises:
+          CheckpointError, PackedError, ImportedError: if they are absent or damaged.
+          DataError: if the data is absent, by which checkpoints are read.
+        """
+        if self.is_imported:
+            refuse_unknown(stage, [INIT, TRAINED], "the stage of an imported network")
+            model, variables = imported_run.load(self.folder, self.config)
+            if stage == INIT:
+                variables = imported_run.initial(model, self.config)
+            found = [(self.config.seeds[0], stage == INIT, variables)]
+        else:
+            states = image_run.load_stages(self.folder, self.config, [stage])
+            loaded = image_run.by_seed(self.config.seeds, states)
+            found = [(one.seed, one.untrained, one.variables) for one in loaded]
+        return [
+            RunNetwork(self, models.build(self.config.model), variables, untrained, seed)
+            for seed, untrained, variables in found
+        ]
+
+    @property
+    def test_images(self) -> Array:
+        """(n, rows, columns, channels) as stored, uint8 or float32; see `normalize`.
+
+        Raises:
+          ValueError: of an imported network, which has none of its own.
+          DataError: if the data is absent or damaged.
+        """
+        return self._data.test.images
+
+    @property
+    def test_labels(self) -> Array:
+        """(n,), a class 0..C-1, or +1 and -1."""
+        return self._data.test.labels
+
+    def normalize(self, images: Any) -> Array:
+        """Stored images as the networks take them, without noise.
+
+        Args:
+          images: (n, rows, columns, channels); uint8 count from 0 to 1, as floats do.
+        """
+        stored = jnp.asarray(images)
+        if self.is_imported:
+            return standardize(stored, self.config.data.mean, self.config.data.std)
+        return self._data.normalize(jax.random.key(0), stored)
+
+    @cached_property
+    def _data(self) -> Any:
+        if self.is_imported:
+            raise ValueError(
+                f"{self.folder} is an imported network and has no test images: give your own"
+            )
+        data = image_run.open_training(self.config, image_noise=False).data
+        image_run.refuse_other_data(self.folder, data.source)
+        return data
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RunNetwork(Measurable):
+    """One network of a run.
+
+    Attributes:
+      run: that it is of.
+      model: its linen module.
+      variables: its parameters and batch statistics.
+      untrained: whether no step was made; it is then measured with the batch statistics of the
+        clean images.
+      seed: of its training.
+      layers: units that are wanted; None is all.
+      transform: what is done to it before it is measured.
+      key: randomness of the transform.
+    """
+
+    run: Run
+    model: Any
+    variables: Variables
+    untrained: bool
+    seed: int  # type: ignore[misc]
+    layers: Layers = None
+    transform: str = image_transforms.NONE
+    key: Key[Array, ""] | None = None
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        """The network's name in the config."""
+        return self.run.config.model.name
+
+    @property
+    def transforms(self) -> Sequence[str]:  # type: ignore[override]
+        """Names of `cnnpool.measuring.image_transforms`."""
+        return image_transforms.NAMES
+
+    def activations(self, images: Any) -> dict[str, Array]:
+        """Activations of all units by name, in forward order, in inference mode.
+
+        Args:
+          images: (n, rows, columns, channels): uint8, which are normalized, or floats that are
+            normalized already.
+        """
+        array = jnp.asarray(images)
+        array = self.run.normalize(array) if array.dtype == jnp.uint8 else array
+        with jax.default_matmul_precision("highest"):
+            found = in_forward_order(image_network.features(self.model, self.variables), array)
+        by_name = dict(zip(found.names, found.activations, strict=True))
+        return {name: by_name[name] for name in chosen(by_name, self.layers)}
+
+    def __call__(self, images: Any) -> dict[str, Array]:
+        """`activations`."""
+        return self.activations(images)
+
+    def moments(
+        self, inputs: Inputs, *, batch_size: int, on_batch: Callable[[int], Any]
+    ) -> dict[str, ImageMoments]:
+        """What D, G and R of every unit are made of."""
+        found = image_network.moments(
+            self.model,
+            self.variables,
+            self.transform,
+            jax.random.key(0) if self.key is None else self.key,
+            inputs,
+            untrained=self.untrained,
+            batch_size=batch_size,
+            on_batch=on_batch,
+        )
+        return {name: found[name] for name in chosen(found, self.layers)}
+
+    def only(self, layers: Layers) -> "RunNetwork":
+        """The same network with some of its units alone."""
+        return dataclasses.replace(self, layers=layers)
+
+    def depths(self, names: Sequence[str]) -> list[int | None]:
+        """k of the units that figures plot, as cnnpool.eval has them."""
+        return units.depths(names)
+
+    def parsed(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Names of transforms; those of every layer are written out."""
+        return image_transforms.parse(",".join(names), self.variables.params)
+
+    def transformed(self, name: str, key: Key[Array, ""]) -> "RunNetwork":
+        """The network after a transform, which is made when it is measured."""
+        same = image_transforms.equivalent(name, self.variables, untrained=self.untrained)
+        return dataclasses.replace(self, transform=same, key=key)
+
+    def record(self) -> dict[str, Any]:
+        """Its name, seed and a checksum of its weights."""
+        checksum = weights_checksum(self.variables)
+        return {"network": self.label, "seed": self.seed, "weights_sha256": checksum}

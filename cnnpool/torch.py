@@ -1,0 +1,304 @@
+"""Networks of PyTorch, measured as they are: `cnnpool.torch.features(module)`.
+
+PyTorch is imported here and nowhere else in the package.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+import fnmatch
+import functools
+import hashlib
+import re
+from typing import Any
+
+import jax
+from jax import Array
+from jaxtyping import Key
+import numpy as np
+import torch
+from torch import nn
+
+from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.instruments.streamed_moments import streamed_moments
+from cnnpool.library.activations import Layers, chosen, flattened
+from cnnpool.library.measurable import NONE, Measurable
+
+SHUFFLE, WITH_IMAGE, BOTH = "channel_shuffle", "channel_shuffle_image", "channel_shuffle_both"
+_CONVOLUTIONS = (nn.modules.conv._ConvNd,)
+_TRANSPOSED = (nn.modules.conv._ConvTransposeNd,)
+
+
+def features(module: nn.Module, layers: Layers = None) -> "Features":
+    """A module as a function from images to named activations.
+
+    Images (n, rows, columns, channels), numpy, go in as a tensor (n, channels, rows, columns), on
+    the device and in the precision of the module's parameters; activations come out channels last,
+    as numpy arrays, in the order in which they are computed. The module is run in inference mode
+    (`eval()`, `no_grad`), is left in the mode that it was in, and is not changed. What it returns
+    does not matter.
+
+    Args:
+      module: any, that takes one batch of images.
+      layers: names of `module.named_modules()`, or patterns such as "layer1.*" or "*", which
+        stands for all modules without children; None takes the outputs of all convolutions and
+        linear layers, before what follows them. A module that runs several times has a name for
+        every time: "act", "act:2"; outputs that are tuples or dicts one for every part: "lstm/0".
+
+    Raises:
+      ValueError: if a name matches nothing, with the nearest; if there are no such layers, or if
+        parameters have no numbers.
+      TypeError: if it is no module.
+    """
+    if not isinstance(module, nn.Module):
+        raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    _refuse_without_numbers(module)
+    return _features(module, layers)
+
+
+def _features(module: nn.Module, layers: Layers) -> "Features":
+    names = tuple(_chosen_modules(module, layers))
+    return Features(
+        module,
+        names,
+        required=frozenset([layers] if isinstance(layers, str) else layers or ()).intersection(
+            names
+        ),
+    )
+
+
+def _chosen_modules(module: nn.Module, layers: Layers) -> list[str]:
+    named = {name: one for name, one in module.named_modules() if name}
+    leaves = [name for name, one in named.items() if not any(one.children())]
+    if isinstance(layers, str):
+        layers = [layers]
+    if not named:
+        return [""]  # one layer alone; its name is that of its class
+    if layers is None:
+        found = [n for n, one in named.items() if isinstance(one, (*_CONVOLUTIONS, nn.Linear))]
+        if not found:
+            raise ValueError(
+                "no named activations: the module has no convolution and no linear layer of "
+                f"PyTorch; name its layers, layers=[...], of {', '.join(leaves[:8])}"
+            )
+        return found
+    patterns = [one for one in layers if one not in named]
+    unknown = [one for one in patterns if not fnmatch.filter(leaves, one)]
+    matching = chosen([*named] if unknown else leaves, unknown or patterns)
+    return [name for name in named if name in layers or name in matching]
+
+
+def _refuse_without_numbers(module: nn.Module) -> None:
+    """Raises ValueError where parameters lie on the device "meta", or on several devices."""
+    places = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
+    if any(place.type == "meta" for place in places):
+        raise ValueError(
+            'the module lies on the device "meta", its parameters have no numbers: load its '
+            "weights first, module.to_empty(device='cpu') and module.load_state_dict(...)"
+        )
+    if any(place.type == "cuda" for place in places) and not torch.cuda.is_available():
+        raise ValueError("the module lies on a GPU, and there is none: module.cpu() brings it here")
+    if len(places) > 1:
+        raise ValueError(
+            f"the module lies on several devices, {', '.join(sorted(map(str, places)))}; expected "
+            "one, module.to(device)"
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features(Measurable):
+    """See `features`.
+
+    Attributes:
+      module: the network.
+      names: of the modules whose outputs are wanted.
+      required: those of them that have to run.
+      state: parameters in the place of the module's own, by their names.
+      overwritten: layers whose outputs are changed in place by what follows, and copied.
+      kernels: of convolutions, in the order in which they run; known once `prepared`.
+    """
+
+    module: nn.Module
+    names: tuple[str, ...]
+    required: frozenset[str] = frozenset()
+    state: dict[str, torch.Tensor] = dataclasses.field(default_factory=dict)
+    overwritten: frozenset[str] = frozenset()
+    kernels: tuple[str, ...] = ()
+
+    transforms = (NONE, SHUFFLE, WITH_IMAGE, BOTH)
+
+    @property
+    def label(self) -> str:  # type: ignore[override]
+        """The class of the module."""
+        return type(self.module).__name__
+
+    def __call__(self, images: Any) -> dict[str, Any]:
+        """Activations by name, numpy, channels last, in the order in which they are computed."""
+        found, _ = self._run(images)
+        return {name: _numpy(f) for name, f in found.items()}
+
+    def moments(
+        self, inputs: Inputs, *, batch_size: int, on_batch: Callable[[int], Any]
+    ) -> dict[str, ImageMoments]:
+        """What D, G and R of every layer are made of."""
+        return streamed_moments(self, *inputs, batch_size=batch_size, on_batch=on_batch)
+
+    def only(self, layers: Layers) -> "Features":
+        """The same network with some of its layers alone."""
+        chosen = _features(self.module, layers)
+        return dataclasses.replace(self, names=chosen.names, required=chosen.required)
+
+    def prepared(self, images: np.ndarray) -> "Features":
+        """What a first run says: the order of convolutions."""
+        _, overwritten = self._run(images)
+        modules = dict(self.module.named_modules())
+        convolutions = tuple(n for n, one in modules.items() if isinstance(one, _CONVOLUTIONS))
+        every = dataclasses.replace(self, names=convolutions, required=frozenset())
+        ran, _ = every._run(images) if convolutions else ({}, frozenset())
+        kernels = tuple(dict.fromkeys(name.partition(":")[0] for name in ran))
+        return dataclasses.replace(self, overwritten=overwritten, kernels=kernels)
+
+    def transformed(self, name: str, key: Key[Array, ""]) -> "Features":
+        """The network with shuffled channels."""
+        if name == NONE:
+            return self
+        chosen = self.kernels[1:] if name == SHUFFLE else self.kernels
+        if not chosen:
+            raise ValueError(f"{name}: {self.label} has no convolution behind its first one")
+        state = {k: v for one in chosen for k, v in self._shuffled(one, name, key).items()}
+        return dataclasses.replace(self, state=self.state | state)
+
+    def _shuffled(self, layer: str, transform: str, key: Key[Array, ""]) -> dict[str, Any]:
+        """The kernel of a convolution, its channels permuted; none where there is one alone.
+
+        PyTorch's kernels are (outputs, inputs / groups, ...), those of transposed convolutions
+        (inputs, outputs / groups, ...). Depthwise kernels have one input channel and a filter a
+        channel.
+        """
+        convolution: Any = self.module.get_submodule(layer)
+        path = f"{layer}.weight" if layer else "weight"
+        if path not in dict(self.module.named_parameters()):
+            raise ValueError(
+                f"{path} is no parameter: it is computed from others; give it its value first, "
+                "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+            )
+        weight = convolution.weight.detach()
+        transposed = isinstance(convolution, _TRANSPOSED)
+        inputs, outputs = (0, 1) if transposed else (1, 0)
+        kernel = {path: np.asarray(weight.cpu().float().numpy())}
+        pattern = re.escape(path)
+        axes: dict[str, Any] = {"pattern": pattern, "input_axis": inputs, "output_axis": outputs}
+        depthwise = convolution.groups > 1 and weight.shape[1] == 1
+        if transform == BOTH:
+            shuffled = shuffle_both_axes(kernel, key, **axes)
+        elif weight.shape[inputs] == 1 and not depthwise:
+            return {}
+        elif depthwise and not transposed:
+            shuffled = shuffle_channels(kernel, key, depthwise=pattern, **axes)
+        else:
+            shuffled = shuffle_channels(kernel, key, **axes)
+        numbers = torch.from_numpy(np.array(jax.device_get(shuffled[path])))
+        return {path: numbers.to(weight)}
+
+    def record(self) -> dict[str, Any]:
+        """Its class and a checksum of its weights."""
+        checksum = hashlib.sha256()
+        for name, tensor in self.module.state_dict().items():
+            if isinstance(tensor, torch.Tensor):
+                values = tensor.detach().cpu().contiguous().flatten().view(torch.uint8)
+                checksum.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+                checksum.update(values.numpy().data)
+        made_by = {"torch": torch.__version__, "weights_sha256": checksum.hexdigest()}
+        return {"network": self.label, **made_by}
+
+    def _run(self, images: Any) -> tuple[dict[str, torch.Tensor], frozenset[str]]:
+        """Activations as tensors, and the layers that have to be copied."""
+        tensor = self._tensor(images)
+        copied, changed = self.overwritten, frozenset[str]()
+        with torch.inference_mode(False), torch.no_grad(), _inference(self.module):
+            while True:
+                with _recording(self.module, self.names, copied) as found:
+                    self._forward(tensor)
+                changed = frozenset(n for n, (f, version) in found.items() if f._version != version)
+                if not changed:
+                    break
+                copied = copied | changed
+        self._refuse_idle(found)
+        return {name: f for name, (f, _) in found.items()}, copied
+
+    def _tensor(self, images: Any) -> torch.Tensor:
+        """Images as the module takes them; memory stays channels last, which CPUs like."""
+        like = next((p for p in self.module.parameters() if p.is_floating_point()), None)
+        tensor = torch.from_numpy(np.require(images, np.float32, "W")).permute(0, 3, 1, 2)
+        return tensor if like is None else tensor.to(like.device, like.dtype)
+
+    def _forward(self, tensor: torch.Tensor) -> None:
+        try:
+            torch.func.functional_call(self.module, self.state, (tensor,))
+        except Exception as error:
+            error.add_note(
+                f"cnnpool: {self.label} was given one tensor of images of shape "
+                f"{tuple(tensor.shape)}, in inference mode"
+            )
+            raise
+
+    def _refuse_idle(self, found: dict[str, Any]) -> None:
+        ran = {re.split("[:/]", name)[0] for name in found}
+        idle = [name for name in self.names if (name or self.label) not in ran]
+        if not found or self.required.intersection(idle):
+            raise ValueError(
+                f"no named activations of {', '.join(idle)}: these modules do not run, or return "
+                "no tensor"
+            )
+
+
+@contextlib.contextmanager
+def _inference(module: nn.Module) -> Iterator[None]:
+    """The module in inference mode, for a while."""
+    training = [one for one in module.modules() if one.training]
+    module.eval()
+    try:
+        yield
+    finally:
+        for one in training:
+            one.training = True
+
+
+@contextlib.contextmanager
+def _recording(
+    module: nn.Module, names: Sequence[str], copied: frozenset[str]
+) -> Iterator[dict[str, tuple[torch.Tensor, int]]]:
+    """Outputs of modules, and their versions when they came out, while it lasts."""
+    found: dict[str, tuple[torch.Tensor, int]] = {}
+    calls: dict[str, int] = {}
+
+    def record(name: str, one: nn.Module, _arguments: Any, output: Any) -> None:
+        calls[name] = calls.get(name, 0) + 1
+        called = name if calls[name] == 1 else f"{name}:{calls[name]}"
+        for path, value in flattened({called: output}).items():
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                kept = _channels_last(one, value)
+                kept = kept.clone() if path in copied else kept
+                found[path] = kept, kept._version
+
+    with contextlib.ExitStack() as hooks:
+        for name in names:
+            one = module.get_submodule(name)
+            hook = functools.partial(record, name or type(one).__name__)
+            hooks.callback(one.register_forward_hook(hook).remove)
+        yield found
+
+
+def _channels_last(module: nn.Module, output: torch.Tensor) -> torch.Tensor:
+    """Maps (n, channels, ...) of convolutions and what follows; tokens and vectors as they are."""
+    if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding):
+        return output
+    is_map = output.ndim >= 4 or (output.ndim == 3 and isinstance(module, _CONVOLUTIONS))
+    return output.movedim(1, -1) if is_map else output
+
+
+def _numpy(output: torch.Tensor) -> np.ndarray:
+    output = output.float() if output.dtype == torch.bfloat16 else output
+    return output.cpu().numpy()

@@ -1,0 +1,100 @@
+"""Linen modules, their layers found by themselves, against the same network as a function."""
+
+from flax import linen
+import jax
+from jax.tree_util import Partial
+import numpy as np
+import pytest
+
+import cnnpool as cp
+from cnnpool.figures import depth_curves
+from cnnpool.figures.networks import Network
+from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
+from cnnpool.measuring.image_inputs import measurement_keys
+from tests.library.networks import assert_same, images, network, weights
+
+
+class Net(linen.Module):
+    """Modules are made in another order than they run in."""
+
+    @linen.compact
+    def __call__(self, x, train: bool):
+        second = linen.Conv(16, (3, 3), padding="VALID", use_bias=False, name="conv2")
+        first = linen.Conv(8, (3, 3), padding="VALID", use_bias=False, name="conv1")
+        x = linen.relu(first(x))
+        x = linen.Dropout(0.5, deterministic=not train)(x)
+        return linen.Dense(5, use_bias=False, name="linear")(linen.relu(second(x)).mean((1, 2)))
+
+
+def variables():
+    return {"params": {name: {"kernel": kernel} for name, kernel in weights().items()}}
+
+
+def kernels(variables):
+    return {name: one["kernel"] for name, one in variables["params"].items()}
+
+
+def test_it_is_the_same_network_as_a_function():
+    found = cp.measure(Net(), images(), variables=variables())
+    assert found["layer"].values.tolist() == ["conv1", "conv2", "linear"]
+    assert_same(found, cp.measure(Partial(network, weights()), images()))
+
+
+@pytest.mark.parametrize(
+    ("transform", "law", "pattern"),
+    [
+        ("channel_shuffle", shuffle_channels, "params/conv2/kernel"),
+        ("channel_shuffle_image", shuffle_channels, "params/conv./kernel"),
+        ("channel_shuffle_both", shuffle_both_axes, "params/conv./kernel"),
+    ],
+)
+def test_shuffles_are_those_of_the_channels(transform, law, pattern):
+    transforms = ("none", transform)
+    found = cp.measure(Net(), images(), variables=variables(), transforms=transforms, shuffles=2)
+    key = jax.random.fold_in(measurement_keys(0).transform, 0)
+    for number in range(2):
+        shuffled = law(variables(), jax.random.fold_in(key, number), pattern=pattern)
+        one = cp.measure(Partial(network, kernels(shuffled)), images())
+        assert_same(found.sel(transform=transform, shuffle=number), one)
+    assert np.isnan(found["D"].sel(transform="none", shuffle=1)).all()
+
+
+def test_figures_take_them_with_their_pooling_budget():
+    transforms = ("none", "channel_shuffle")
+    found = cp.measure(Net(), images(), variables=variables(), transforms=transforms, shuffles=2)
+    assert {"spatial_share", "layer_spatial_share_se"} <= set(found)
+    curves = depth_curves.relative_sensitivity_series([Network(found, "here")], item="Figure 2")
+    assert [one.curve for one in curves] == ["original", "channels shuffled"]
+    assert len(found.cnnpool.plot().axes[0].containers) == 2
+
+
+def test_all_modules_by_a_pattern_and_repeated_calls_by_their_number():
+    class Twice(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            same = linen.Conv(3, (3, 3), name="same")
+            return linen.LayerNorm(name="norm")(same(same(x)))
+
+    net = Twice()
+    found = net.init(jax.random.key(0), images(2))
+    assert list(cp.flax.features(net, found)(images(2))) == ["same", "same:2"]
+    assert list(cp.flax.features(net, found, ["*"])(images(2))) == ["same", "same:2", "norm"]
+
+
+def test_what_is_missing_is_said():
+    with pytest.raises(TypeError, match="give variables="):
+        cp.measure(Net(), images())
+    with pytest.raises(ValueError, match="did you mean 'channel_shuffle'"):
+        cp.measure(Net(), images(), variables=variables(), transforms="chanel_shuffle")
+
+
+def test_a_module_in_training_mode_is_noticed():
+    class Normed(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.BatchNorm(use_running_average=False, name="bn")(x)
+
+    found = Normed().init(jax.random.key(0), images(2))
+    features = cp.flax.features(Normed(), found, ["*"], mutable="batch_stats")
+    with pytest.raises(ValueError, match=r"another batch.*training mode"):
+        cp.measure(features, images())

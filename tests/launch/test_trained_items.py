@@ -9,7 +9,7 @@ from cnnpool.files import results
 from cnnpool.runs import run_config, run_status
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.runs.run_status import Status
-from launch import items, job_states, reproduce, trained_items
+from launch import fig4_item, items, job_states, trained_items
 from launch.engines.engine import EngineError, JobsFailedError
 from launch.items import Run
 from launch.measurement import THREE_SHUFFLES
@@ -220,9 +220,7 @@ def test_a_working_directory_by_its_earlier_name_is_named_with_the_cure(places, 
 
 def test_a_failed_job_of_figure_4_says_why(places, tmp_path):
     with pytest.raises(EngineError, match=r"scale1d-simple_cnn-s0_3-\w+ is failed: diverged"):
-        reproduce.reproduce_fig4(
-            "quick", places, Engine({"scale1d": "diverged"}), out=tmp_path / "out"
-        )
+        fig4_item.reproduce("quick", places, Engine({"scale1d": "diverged"}), out=tmp_path / "out")
 
 
 def test_figure_5_on_a_cpu_has_all_networks_narrow_and_four_wide():

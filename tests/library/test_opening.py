@@ -6,7 +6,7 @@ import safetensors.numpy
 
 import cnnpool as cp
 from cnnpool import eval as evaluation
-from cnnpool import import_weights
+from cnnpool.importing import weights
 from cnnpool.measuring.image_inputs import chosen_images
 from cnnpool.measuring.image_settings import Settings
 from tests import deep_runs
@@ -34,7 +34,7 @@ def imported(tmp_path_factory):
         )
         state = {k: a.astype(np.float32) if a.dtype == np.float64 else a for k, a in arrays}
     safetensors.numpy.save_file(state, where / "resnet18.safetensors")
-    import_weights.import_weights("resnet18", where / "resnet18.safetensors", where / "run")
+    weights.import_weights("resnet18", where / "resnet18.safetensors", where / "run")
     return cp.open(str(where / "run")), state
 
 

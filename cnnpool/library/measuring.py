@@ -20,7 +20,8 @@ from cnnpool.instruments.perturbation import Inputs, perturb
 from cnnpool.library import accessor, activations
 from cnnpool.library import images as image_arrays
 from cnnpool.library.activations import Layers
-from cnnpool.library.measurable import Measurable, measurable
+from cnnpool.library.measurable import Measurable
+from cnnpool.library.recognition import measurable
 from cnnpool.measuring import image_sensitivities, image_transforms
 from cnnpool.measuring.image_inputs import Perturbation, measurement_keys
 from cnnpool.measuring.image_sensitivities import Field, Network

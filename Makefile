@@ -39,9 +39,12 @@ check: lint
 test: install
 	$(PYTEST) --dist=worksteal -m "not slow"
 
-# Slow tests are few and long: one at a time to whichever worker is free, those of Slurm to one.
+# Slow tests are few and long: one at a time to whichever worker is free. There is one Slurm on a
+# machine: its tests go one after another.
+SLURM := tests/launch/test_slurm.py tests/launch/test_slurm_nodes.py
 test-all: test
-	$(PYTEST) --dist=loadgroup -m slow
+	$(PYTEST) --dist=load --maxschedchunk=1 -m slow $(SLURM:%=--ignore=%)
+	$(BIN)/python -m pytest -m slow $(SLURM)
 
 # Without constraints.txt: what a user gets today who installs cnnpool beside nothing else.
 newest: .venv-newest/installed

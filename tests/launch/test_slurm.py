@@ -17,8 +17,6 @@ from cnnpool.runs import lease, run_status
 from launch import collect, job_states, status, sweep
 from tests.paths import ROOT
 
-pytestmark = pytest.mark.xdist_group("slurm")  # one Slurm on a machine
-
 SCRIPT = ROOT / "launch" / "local_slurm.sh"
 NASTY = 'it\'s "a" $(touch pwned) `touch pwned`; touch pwned &\nnew line %A *'
 PROGRAMS = ("slurmctld", "slurmd", "munged")

@@ -21,8 +21,6 @@ from tests.launch.test_slurm import (
     wait_for,
 )
 
-pytestmark = pytest.mark.xdist_group("slurm")  # one Slurm on a machine
-
 
 @pytest.mark.slow
 def test_a_job_whose_node_is_lost_goes_on_when_there_are_two_again(place):  # noqa: F811

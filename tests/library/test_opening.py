@@ -5,8 +5,8 @@ import pytest
 import safetensors.numpy
 
 import cnnpool as cp
-from cnnpool import eval as evaluation
 from cnnpool.importing import weights
+from cnnpool.measuring import evaluation
 from cnnpool.measuring.image_inputs import chosen_images
 from cnnpool.measuring.image_settings import Settings
 from tests import deep_runs

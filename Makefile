@@ -36,8 +36,10 @@ quickstart: install
 check: lint
 	$(PYTEST) --dist=worksteal -m "not slow" $(CORE)
 
+# The blocks of a page of docs/ are one program, which several workers would tear apart.
 test: install
-	$(PYTEST) --dist=worksteal -m "not slow"
+	$(PYTEST) --dist=worksteal -m "not slow" tests
+	$(BIN)/python -m pytest docs
 
 # Slow tests are few and long: one at a time to whichever worker is free. There is one Slurm on a
 # machine: its tests go one after another.

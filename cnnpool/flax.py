@@ -130,7 +130,7 @@ class Features(JaxFunction):
 
 
 def _is_depthwise(shape: tuple[int, ...]) -> bool:
-    """Whether a kernel (..., 1, outputs) behind the first one has a filter a channel."""
+    """Whether a kernel (..., 1, outputs) behind the first one has one filter per channel."""
     return shape[-2] == 1 and shape[-1] > 1
 
 

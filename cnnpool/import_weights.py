@@ -8,8 +8,8 @@ Reads what `torch.save(model.state_dict(), FILE)` wrote, and safetensors, whatev
 called; neither torch nor any code in the file is run. In a checkpoint of a training program the
 state_dict is searched for; --key says which one, where there are several. Parameters of the
 features alone give a network that ends with them. --mean and --std are what the network's images
-are normalized with, a number a channel, pixels counting from 0 to 1; the defaults are torchvision's
-for this file: 0.485,0.456,0.406 and 0.229,0.224,0.225, but for vgg16_features.
+are normalized with, one number per channel, pixels counting from 0 to 1; the defaults are
+torchvision's for this file: 0.485,0.456,0.406 and 0.229,0.224,0.225, but for vgg16_features.
 """
 
 from collections.abc import Sequence

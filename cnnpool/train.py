@@ -5,7 +5,7 @@ r"""Trains the networks of a config; killed at any moment, the same command goes
 
 Any field of the config can be overridden with --config.SECTION.FIELD=VALUE; --help lists the fields
 of the config that stands beside it.
-Leaves config.json, metrics.csv (a row a network an epoch or block of epochs) and
+Leaves config.json, metrics.csv (one row per network and epoch or block of epochs) and
 checkpoints/ in the working directory, and in status.json how far it is. On SIGTERM or SIGUSR1
 it saves, in seconds, and ends with exit status 75.
 

@@ -35,7 +35,7 @@ class Places:
       weights: state_dicts of torchvision's networks.
       images: a folder of pictures, of arrays, or TFDS's; None: TFDS_DATA_DIR.
       data: what it is, a name of `cnnpool.measuring.measured_data`.
-      runs: gets a folder a network.
+      runs: gets one folder per network.
       measurements: gets a result file a network, shared by all items.
     """
 

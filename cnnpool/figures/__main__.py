@@ -23,7 +23,7 @@ r"""Draws a figure, prints a table or writes the report, from result files.
 
 fig4 and table1 take the files of one run, at stages init and trained. The others take one file a
 run and choose from all that are given those that they show; what was not used is said. Beside a
-picture lies its data, `NAME.csv`, a line a point: figure, panel, curve, network, data, epochs,
+picture lies its data, `NAME.csv`, one line per point: figure, panel, curve, network, data, epochs,
 point, x, y, standard errors, and how many networks were averaged.
 """
 

@@ -3,9 +3,9 @@
 The paper measures at a displacement of one pixel and cut-off 3 and does not show others. R_k is
 meaningful where it does not depend on them: where its curves are flat and lie on one another.
 
-Ours: trained networks on natural images, a row a network, the output in the last column and some
-layers in front of it; a colour a cut-off. Hollow markers: diffeomorphisms that are not natural, by
-the temperatures of the protocol (displacements below half a pixel, or overhangs).
+Ours: trained networks on natural images, one row per network, the output in the last column and
+some layers in front of it; one colour per cut-off. Hollow markers: diffeomorphisms that are not
+natural, by the temperatures of the protocol (displacements below half a pixel, or overhangs).
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ NATURAL, UNNATURAL = "natural", "not natural"
 
 
 def series(networks: Sequence[Network]) -> list[Series]:
-    """R against delta, a curve a network, layer and cut-off.
+    """R against delta, one curve per network, layer and cut-off.
 
     Raises:
       ValueError: if no network was measured at several displacements or cut-offs.
@@ -66,7 +66,7 @@ def _network_series(network: Network) -> list[Series]:
 
 
 def draw(curves: Sequence[Series]) -> Figure:
-    """Draws the figure, a row a network, a column a layer, a colour a cut-off."""
+    """Draws the figure, one row per network, one column per layer, one colour per cut-off."""
     cutoffs = list(dict.fromkeys(one.curve for one in curves))
     colors = dict(zip(cutoffs, style.sequence(len(cutoffs)), strict=True))
     figure, axes_of = panels.grid(curves, size=(1.9, 2.0), margin=1.4, sharex=True, sharey="row")

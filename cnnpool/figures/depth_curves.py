@@ -78,7 +78,7 @@ def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Seri
 
 
 def relative_sensitivity_series(networks: Sequence[Network], *, item: str) -> list[Series]:
-    """R_k of networks, a panel a data set.
+    """R_k of networks, one panel per data set.
 
     Args:
       networks: of one figure.
@@ -96,7 +96,7 @@ def relative_sensitivity_series(networks: Sequence[Network], *, item: str) -> li
 
 
 def draw_relative_sensitivity(curves: Sequence[Series]) -> Figure:
-    """Figures 2 and 7: R_k against k/K, a panel a data set."""
+    """Figures 2 and 7: R_k against k/K, one panel per data set."""
     return draw(curves, quantity_of=lambda panel: "R", sharey=True)
 
 

@@ -3,9 +3,9 @@
 The paper says that the correlation with the error is not seen at initialization and is learned; it
 shows no dynamics.
 
-Ours: networks that were measured at several epochs, a row a network, D, G and R in columns, a
-colour a layer, the output darkest. Epoch 0 is the initialization, `last` the last epoch. The best
-network, stage `trained`, has another epoch in every seed and is not drawn.
+Ours: networks that were measured at several epochs, one row per network, D, G and R in columns,
+one colour per layer, the output darkest. Epoch 0 is the initialization, `last` the last epoch. The
+best network, stage `trained`, has another epoch in every seed and is not drawn.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def _network_series(network: Network) -> list[Series]:
 
 
 def draw(curves: Sequence[Series]) -> Figure:
-    """Draws the figure, a row a network."""
+    """Draws the figure, one row per network."""
     depths = sorted({one.curve for one in curves})
     colors = dict(zip(depths, reversed(style.sequence(len(depths))), strict=True))
     figure, axes_of = panels.grid(curves, size=(2.4, 2.1), margin=1.4, sharex="row")

@@ -4,7 +4,7 @@ The paper's: AlexNet in the first row, VGG11, VGG11-bn and VGG13-bn in the secon
 middle, R right; dot-dashed lines are networks with shuffled channels, which change nearly nothing:
 on this task pooling is spatial.
 
-Ours: whatever convolutional networks on scale detection are given, a row a family, shuffled
+Ours: whatever convolutional networks on scale detection are given, one row per family, shuffled
 channels dashed as in Figures 2 and 7.
 """
 
@@ -50,5 +50,5 @@ def series(networks: Sequence[Network]) -> list[Series]:
 
 
 def draw(curves: Sequence[Series]) -> Figure:
-    """Draws the figure, a row a family of networks."""
+    """Draws the figure, one row per family of networks."""
     return depth_curves.draw(curves, quantity_of=lambda panel: panel[1][1], sharey=False)

@@ -3,8 +3,8 @@
 The paper's: F^2 / (sum_l lambda_l) sum_l lambda_l gamma_{k,l} / <||w||^2> for CIFAR-10, ImageNet
 and scale detection: 0 for constant filters, 1 for white ones. Training lowers it.
 
-Ours: a panel a data set, a colour a network, of those that are given; dotted at initialization,
-solid after training; 1 x 1 convolutions, which have no frequency, are left out.
+Ours: one panel per data set, one colour per network, of those that are given; dotted at
+initialization, solid after training; 1 x 1 convolutions, which have no frequency, are left out.
 """
 
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ def _curve(network: Network, curve: str, stage: str) -> Series:
 
 
 def draw(curves: Sequence[Series]) -> Figure:
-    """Draws the figure, a panel a data set."""
+    """Draws the figure, one panel per data set."""
     figure, axes_of = panels.grid(curves, size=(2.9, 2.6), margin=1.7, sharex=True, sharey=True)
     for one in curves:
         look = panels.network_look(one.model, one.variant) | LOOKS[one.curve]

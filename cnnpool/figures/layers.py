@@ -1,4 +1,4 @@
-"""Which layers of a network a figure shows: k = 1..K, one a convolution or linear layer."""
+"""Which layers of a network a figure shows: k = 1..K, one per convolution or linear layer."""
 
 from jaxtyping import Float
 import numpy as np

@@ -75,7 +75,7 @@ def unit(points: Sequence[Series]) -> error_scatter.Unit:
 
 
 def draw(points: Sequence[Series]) -> Figure:
-    """Draws the figure, a colour a noise level, a marker a network."""
+    """Draws the figure, one colour per noise level, one marker per network."""
     shown = error_scatter.drawn(points)
     there = levels(shown)
     colors = dict(zip(there, style.sequence(len(there)), strict=True))

@@ -54,14 +54,14 @@ def generated(items_file: Path, *, html_file: Path | None = None) -> dict[Path, 
 
 
 def write(items_file: Path, *, html_file: Path | None = None) -> str:
-    """Writes every page; returns which item has which verdict, a line an item."""
+    """Writes every page; returns which item has which verdict, one line per item."""
     for path, text in generated(items_file, html_file=html_file).items():
         write_text(path, text)
     return summary(ResultsFolder(items_file).items)
 
 
 def summary(items: Sequence[Item]) -> str:
-    """Which item has which verdict, a line an item."""
+    """Which item has which verdict, one line per item."""
     return "\n".join(f"{VERDICTS[item.verdict]:18s}{item.title}: {item.subject}" for item in items)
 
 

@@ -121,7 +121,7 @@ def _cells(values: np.ndarray | None, size: int) -> tuple[str, ...]:
 
 
 def write_csv(path: Path, figure: str, series: Iterable[Series]) -> None:
-    """Writes all series of a figure as one tidy table, a line a point.
+    """Writes all series of a figure as one tidy table, one line per point.
 
     Args:
       path: of the CSV; its folder is made if absent.

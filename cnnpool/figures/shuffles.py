@@ -47,7 +47,7 @@ def ratios(network: Network, quantity: str, shuffle: str) -> list[intervals.Inte
 
 
 def series(networks: Sequence[Network]) -> list[Series]:
-    """The curves of the figure, a row a network, D, G and R in columns.
+    """The curves of the figure, one row per network, D, G and R in columns.
 
     Raises:
       ValueError: if no network was measured both shuffled and not.

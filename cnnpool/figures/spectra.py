@@ -117,7 +117,7 @@ def eigenvalue_ticks(eigenvalues: Sequence[str]) -> tuple[list[float], list[str]
 
 
 def draw(curves: Sequence[Series]) -> Figure:
-    """Draws spectra, a row a network, a column a convolution."""
+    """Draws spectra, one row per network, one column per convolution."""
     figure, axes_of = panels.grid(curves, size=(1.2, 1.5), margin=1.5, sharey="row")
     for one in curves:
         panels.line(axes_of[one.panel], one, {"linewidth": 1.1} | LOOKS[one.curve])

@@ -239,7 +239,7 @@ def check_activations(activations: Mapping[str, Any], copies: int) -> None:
             )
         if f.ndim < 1 or len(f) != copies or not jnp.issubdtype(f.dtype, jnp.floating):
             raise TypeError(
-                f"activations {name!r}: expected floats of shape (images, ...), a row an image; "
+                f"activations {name!r}: expected floats of shape (images, ...), one row per image; "
                 f"of {copies} images they are {f.dtype} of shape {f.shape}"
             )
 

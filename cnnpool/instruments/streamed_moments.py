@@ -106,5 +106,5 @@ def _refuse_changed(
         names = [n for n in {**there, **expected} if there.get(n) != expected.get(n)]
         raise TypeError(
             f"activations change from call to call: {names[0]!r} has shape {there.get(names[0])} "
-            f"of {images} images, expected {expected.get(names[0])}, a row an image"
+            f"of {images} images, expected {expected.get(names[0])}, one row per image"
         )

@@ -1,8 +1,7 @@
 """D, G and R of every layer of any network, as a labelled dataset in the schema of result files."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 import hashlib
-import itertools
 import json
 from typing import Any
 
@@ -16,14 +15,14 @@ from cnnpool.devices import numerics
 from cnnpool.files import results
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.noise import refuse_impossible_kind
-from cnnpool.instruments.perturbation import Inputs, perturb
+from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library import accessor, activations
 from cnnpool.library import images as image_arrays
 from cnnpool.library.activations import Layers
 from cnnpool.library.measurable import Measurable
 from cnnpool.library.recognition import measurable
 from cnnpool.measuring import image_sensitivities, image_transforms
-from cnnpool.measuring.image_inputs import Perturbation, measurement_keys
+from cnnpool.measuring.image_inputs import Perturbation, max_entropy_perturbations, measurement_keys
 from cnnpool.measuring.image_sensitivities import Field, Network
 from cnnpool.measuring.image_settings import Settings
 from cnnpool.runs import provenance
@@ -124,7 +123,7 @@ def measure(
     fields: list[list[Field]] = []
     kinds: list[Perturbation] = []
     with _progress_bar(names, settings) as bar:
-        for kind, inputs in _perturbed(clean, settings):
+        for kind, inputs in max_entropy_perturbations(jnp.asarray(clean), settings):
             found = _under_transforms(network, names, settings, inputs, bar)
             fields.append([image_sensitivities.field(labels, found, network.depths)])
             kinds.append(kind)
@@ -133,24 +132,6 @@ def measure(
     coordinates = {"seed": [network.seed], "stage": [stage]}
     attributes = _attributes(name or network.label, network, names, settings, clean)
     return xr.Dataset(arrays, coordinates, attributes).set_coords("depth")
-
-
-def _perturbed(clean: np.ndarray, settings: Settings) -> Iterator[tuple[Perturbation, Inputs]]:
-    """The images under every kind of diffeomorphism and noise, by the keys of cnnpool.eval."""
-    keys = measurement_keys(settings.seed)
-    kinds = itertools.product(settings.deltas, settings.cutoffs, settings.noise)
-    for delta, cutoff, noise in kinds:
-        inputs = perturb(
-            jnp.asarray(clean),
-            keys.diffeomorphism,
-            keys.noise,
-            delta=delta,
-            cutoff=cutoff,
-            interpolation=settings.interpolation,
-            draws=settings.draws,
-            noise=noise,
-        )
-        yield Perturbation(delta, cutoff, noise), inputs
 
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:

@@ -111,6 +111,14 @@ def perturbations(
         perturbed = data.own_perturbations(keys.diffeomorphism, settings.draws, chosen)
         yield Perturbation(float("nan"), 0, OWN), Inputs(clean, *perturbed)
         return
+    yield from max_entropy_perturbations(clean, settings)
+
+
+def max_entropy_perturbations(
+    clean: Float[Array, "images h w channels"], settings: Settings
+) -> Iterator[tuple[Perturbation, Inputs]]:
+    """Images under every max-entropy diffeomorphism and kind of noise of the settings."""
+    keys = measurement_keys(settings.seed)
     for delta, cutoff, noise in itertools.product(
         settings.deltas, settings.cutoffs, settings.noise
     ):

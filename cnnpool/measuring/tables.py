@@ -69,7 +69,7 @@ def _mean_and_error(row: xr.Dataset, name: str) -> str:
 
 
 def budget_table(dataset: xr.Dataset) -> str:
-    """The spatial share of the fall of R, a line a seed, stage, shuffle and perturbation."""
+    """The spatial share of the fall of R, one line per seed, stage, shuffle and perturbation."""
     lines = [f"{'stage':10s}{'seed':>6s}   spatial share of the fall of log R (the rest: channels)"]
     shuffles = [str(name) for name in dataset["transform"].values if name in SHUFFLES]
     for kind, part in _perturbations(dataset):
@@ -88,7 +88,7 @@ def budget_table(dataset: xr.Dataset) -> str:
 
 
 def error_table(dataset: xr.Dataset) -> str:
-    """Test error and loss of every network, a line a seed and stage."""
+    """Test error and loss of every network, one line per seed and stage."""
     lines = [f"{'stage':10s}{'seed':>6s}{'test error':>12s}{'test loss':>12s}{'best epoch':>12s}"]
     for stage in dataset["stage"].values:
         for seed in dataset["seed"].values:

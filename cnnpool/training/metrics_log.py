@@ -18,7 +18,7 @@ COLUMNS = ("hinge", "backward_fraction", "train_hinge", "validation_error")
 
 
 class MetricsLog:
-    """Rows of metrics, appended and flushed; one a network a block of epochs."""
+    """Rows of metrics, appended and flushed; one per network and block of epochs."""
 
     def __init__(self, path: Path, *, resume_epoch: int, columns: Sequence[str] = COLUMNS):
         """Opens the file; rows of epochs after `resume_epoch` will be computed again and go."""

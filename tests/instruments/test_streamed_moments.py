@@ -67,7 +67,7 @@ def test_every_image_is_told_of_once_and_batches_have_one_size():
         (lambda x: {}, "dict of named activations"),
         (lambda x: {"loss": x.sum()}, "'loss': expected floats of shape"),
         (lambda x: {"x": x.astype(int)}, "'x': expected floats"),
-        (lambda x: {"x": x[:, : len(x)]}, "'x' has shape .* a row an image"),
+        (lambda x: {"x": x[:, : len(x)]}, "'x' has shape .* one row per image"),
     ],
 )
 def test_what_is_not_named_activations_is_refused(change, message):

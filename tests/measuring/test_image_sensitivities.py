@@ -68,7 +68,7 @@ def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
     vgg, tmp_path, monkeypatch
 ):
     """As one of several joined processes, which ask one another after every call."""
-    monkeypatch.setattr(moments, "_CALL_BYTES", 1)  # a batch a call
+    monkeypatch.setattr(moments, "_CALL_BYTES", 1)  # one batch per call
     monkeypatch.setattr(runtime, "cores", lambda: 1)  # on one device
     answers = iter([False, False, False, False, True])  # three batches a transform
     monkeypatch.setattr(distributed, "preempted", lambda: next(answers))

@@ -121,7 +121,7 @@ def jax_block(config, devices: int):
     data = setup.training_sets(config, net.data, mesh)
     block = compile_block(setup.sgd(config, net), mesh, seeds_per_batch=1)
     active = jnp.ones(len(config.seeds), bool)
-    return (lambda params, a, b: block(params, data, active, a, b)), state.params, data, net
+    return (lambda params, a, b: block(params, data, active, a, b)), state.networks, data, net
 
 
 def check_sides_agree(net, params, data: TrainingSet, epoch) -> None:

@@ -4,7 +4,7 @@ r"""Trains the networks of a config; killed at any moment, the same command goes
     python -m cnnpool.train --config=configs/cifar10.py --config.model.name=lenet --workdir=runs/b
 
 Any field of the config can be overridden with --config.SECTION.FIELD=VALUE.
-Leaves config.json, metrics.csv (a row a network an epoch or block of epochs) and
+Leaves config.json, metrics.csv (one row per network and epoch or block of epochs) and
 checkpoints/ in the working directory, and in status.json how far it is. On SIGTERM or SIGUSR1
 it saves, in seconds, and ends with exit status 75.
 
@@ -27,9 +27,8 @@ from cnnpool.devices import distributed, runtime
 from cnnpool.errors import PreemptedError
 from cnnpool.files import storage
 from cnnpool.runs import lease, run_config
-from cnnpool.training import any_network
-from cnnpool.training.checkpoints import CheckpointStore
-from cnnpool.training.loop import checkpoint_directory
+from cnnpool.training import fit
+from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -98,7 +97,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )
-    state = any_network.train(config, workdir)
+    state = fit.train(config, workdir)
     if _PRUNE.value:
         with contextlib.ExitStack() as stack:
             distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))

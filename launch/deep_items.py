@@ -16,10 +16,10 @@ from cnnpool.files.atomic_write import write_text
 from cnnpool.measuring.stages import ALL, INIT, TRAINED
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
-from cnnpool.training import image_loop, packed
-from cnnpool.training.checkpoints import CheckpointStore
+from cnnpool.training import fit, packed
+from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
+from cnnpool.training.fit import TrainingDivergedError
 from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.loop import TrainingDivergedError, checkpoint_directory
 from launch.deep_runs import CIFAR10, ITEMS, Run
 from launch.measurement import THREE_SHUFFLES, Measurement
 
@@ -96,7 +96,7 @@ def _train(run: Run, config: ConfigDict, workdir: Path, places: Places) -> None:
         config = run_config.with_data_dir(config, places.data_dir).lock()
     print(f"training {len(config.seeds)} x {run.model} on {run.data} in {workdir}")
     runtime.use_compilation_cache()
-    image_loop.train(config, workdir)
+    fit.train(config, workdir)
 
 
 def _measure(folder: Path, file: Path, run: Run, measurement: Measurement, places: Places) -> Path:

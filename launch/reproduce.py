@@ -39,7 +39,7 @@ from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
 from cnnpool.measuring.measured_data import SOURCES
 from cnnpool.measuring.transforms import TRANSFORMS
-from cnnpool.training.loop import train
+from cnnpool.training.fit import train
 from configs import scale1d
 from launch import deep_items, deep_runs, imagenet_items
 

@@ -23,7 +23,7 @@ from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.eval import evaluate
 from cnnpool.runs import run_config, run_status
 from cnnpool.runs.running import running
-from cnnpool.training import any_network
+from cnnpool.training import fit
 from launch.engines import slurm
 from launch.jobs import SweepError, read_spec
 
@@ -56,7 +56,7 @@ def run(spec: Path, *, accelerator: bool = False) -> None:
     with running(folder) as process, distributed.ending_together(process.record):
         if accelerator:
             runtime.refuse_cpu()
-        any_network.train(job.config, folder, process=process)
+        fit.train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")
             process.call(

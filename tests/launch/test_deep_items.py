@@ -33,7 +33,7 @@ def work(monkeypatch):
     def evaluate(folder, file, **options):
         done.append(("measure", folder.name, options))
 
-    monkeypatch.setattr(deep_items.image_loop, "train", train)
+    monkeypatch.setattr(deep_items.fit, "train", train)
     monkeypatch.setattr(deep_items, "evaluate", evaluate)
     return done
 
@@ -115,7 +115,7 @@ def test_networks_without_data_are_left_out_by_name(places, work, monkeypatch, t
     def train(config, workdir):
         raise DataError("no CIFAR-10")
 
-    monkeypatch.setattr(deep_items.image_loop, "train", train)
+    monkeypatch.setattr(deep_items.fit, "train", train)
     picture = tmp_path / "out" / "fig10.png"
     files = deep_items.reproduce("fig10", "cpu", places, picture=picture, overwrite=False)
     assert [file.stem for file in files] == ["scale2d-alexnet"]

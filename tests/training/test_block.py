@@ -37,7 +37,7 @@ def run(config, *, seeds=None, devices=1, start=0, stop=60, active=None, blocks=
         setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
     )
     active = jnp.ones(len(config.seeds), bool) if active is None else jnp.array(active)
-    params = state.params if params is None else params
+    params = state.networks if params is None else params
     edges = np.linspace(start, stop, blocks + 1).astype(int)
     for begin, end in itertools.pairwise(edges):
         params, metrics = block(params, data, active, int(begin), int(end))

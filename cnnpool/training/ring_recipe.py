@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.training import setup
-from cnnpool.training.block import NO_STEP, BlockMetrics, compile_block
+from cnnpool.training.block import NO_STEP, BlockMetrics
 from cnnpool.training.checkpoints import Networks, RunState
 from cnnpool.training.hinge import hinge
 from cnnpool.training.recipe import DivergedError
@@ -54,8 +54,9 @@ class RingRecipe:
         self._mesh = runtime.seed_mesh(len(config.seeds))
         self._data = setup.training_sets(config, self._net.data, self._mesh)
         self.steps_per_epoch = config.data.train_size // config.training.batch_size
-        sgd = setup.sgd(config, self._net)
-        self._block = compile_block(sgd, self._mesh, seeds_per_batch=config.runtime.seeds_per_batch)
+        self._block = setup.sgd(config, self._net).compile(
+            self._mesh, seeds_per_batch=config.runtime.seeds_per_batch
+        )
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._images = global_arrays.place(self._net.data.images, everywhere)
         self._is_training = setup.is_training_image(config, self._net.data)

@@ -10,7 +10,7 @@ import pytest
 from cnnpool.devices import runtime
 from cnnpool.models.simple_cnn import SimpleCNN
 from cnnpool.training import setup
-from cnnpool.training.block import NO_STEP, SGD, compile_block
+from cnnpool.training.block import NO_STEP, SGD
 from cnnpool.training.hinge import ridge_shrinkage
 from tests.oracles import simple_cnn as oracle
 
@@ -33,9 +33,8 @@ def run(config, *, seeds=None, devices=1, start=0, stop=60, active=None, blocks=
     )
     state = setup.initial_state(net, config.seeds, mesh)
     data = setup.training_sets(config, net.data, mesh)
-    block = compile_block(
-        setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
-    )
+    sgd = setup.sgd(config, net)
+    block = sgd.compile(mesh, seeds_per_batch=config.runtime.seeds_per_batch)
     active = jnp.ones(len(config.seeds), bool) if active is None else jnp.array(active)
     params = state.networks if params is None else params
     edges = np.linspace(start, stop, blocks + 1).astype(int)

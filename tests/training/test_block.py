@@ -133,7 +133,7 @@ def test_vectorized_seeds_give_the_result_of_seeds_in_turn(config):
 def test_a_finished_seed_is_frozen(config, group):
     config.runtime.seeds_per_batch = group
     net = setup.network(config)
-    start = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).params
+    start = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     after, _ = run(config, stop=3, active=[True, False, True, True])
     all_active, _ = run(config, stop=3)
     for before, new, reference in zip(
@@ -146,7 +146,7 @@ def test_a_finished_seed_is_frozen(config, group):
 
 def test_the_step_of_a_loss_that_is_not_finite_is_named(config):
     net = setup.network(config)
-    params = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).params
+    params = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     params["linear"]["bias"] = params["linear"]["bias"].at[1].set(jnp.nan)
     _, metrics = run(config, start=5, stop=7, params=params)
     assert metrics.first_bad_step[1] == 0

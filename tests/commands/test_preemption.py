@@ -204,5 +204,5 @@ def test_the_command_saves_in_seconds_and_says_75(tmp_path):
     assert process.returncode == EXIT_PREEMPTED
     assert "stopped by SIGTERM; give the same command again" in err
     assert time.monotonic() - began < 5
-    assert max(checkpoints(tmp_path)) > 0
+    assert checkpoints(tmp_path)
     assert run_status.read(tmp_path).state == run_status.PREEMPTED

@@ -108,7 +108,7 @@ def ours(network: str, options: Options) -> tuple[Runner, float]:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     runtime.one_cpu_device_per_core(1)
     training = synthetic_training(network, options)
-    state = training.initial_state().params
+    state = training.initial_state().networks
     began = time.perf_counter()
     steps = training.compile(training.recipe.steps, stacked=2, shared=4)
     compiled = steps.lower(state, training.keys, training.train, 0, 0, 1).compile()

@@ -80,7 +80,7 @@ def measure(training: ImageTraining, *, steps: int, repeats: int) -> tuple[float
     recipe = training.recipe
     step = training.compile(recipe.steps, stacked=2, shared=4)
     test = training.compile(recipe.finish_epoch, stacked=2, shared=2)
-    state = training.initial_state().params
+    state = training.initial_state().networks
     train = (state, training.keys, training.train, 0, 0)
     finish = (state, training.keys, training.test, 0)
     compiling = timed(step, *train, 1) + timed(test, *finish)

@@ -115,7 +115,7 @@ def slurm_id(folder: Path) -> str:
 def kill_worker(experiment: Experiment, folder: Path) -> None:
     """SIGKILL; what was computed after the latest save is lost."""
     pid = worker(folder)
-    places = [folder / "checkpoints", folder / "partial", *folder.glob(".*.parts")]
+    places = [folder / "checkpoints", *folder.glob(".*.parts")]
     saved = max((place.stat().st_mtime for place in places if place.exists()), default=0.0)
     began = Path(f"/proc/{pid}").stat().st_mtime
     os.kill(pid, signal.SIGKILL)

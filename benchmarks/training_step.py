@@ -23,7 +23,7 @@ from torch.nn import functional
 from cnnpool.devices import runtime
 from cnnpool.runs import provenance
 from cnnpool.training import setup
-from cnnpool.training.block import TrainingSet, compile_block
+from cnnpool.training.block import TrainingSet
 from cnnpool.training.hinge import hinge
 from configs import scale1d
 
@@ -119,9 +119,9 @@ def jax_block(config, devices: int):
     mesh = runtime.seed_mesh(len(config.seeds), devices=jax.devices()[:devices])
     state = setup.initial_state(net, config.seeds, mesh)
     data = setup.training_sets(config, net.data, mesh)
-    block = compile_block(setup.sgd(config, net), mesh, seeds_per_batch=1)
+    block = setup.sgd(config, net).compile(mesh, seeds_per_batch=1)
     active = jnp.ones(len(config.seeds), bool)
-    return (lambda params, a, b: block(params, data, active, a, b)), state.params, data, net
+    return (lambda params, a, b: block(params, data, active, a, b)), state.networks, data, net
 
 
 def check_sides_agree(net, params, data: TrainingSet, epoch) -> None:

@@ -128,11 +128,11 @@ def main(argv: Sequence[str]) -> None:
         if not flag.value:
             sys.exit(f"error: --{flag.name} is needed; python -m cnnpool.train --help says more")
     command_line.prepare()
-    # Slow to import, so only now; so below.
-    from cnnpool.devices import distributed, numerics
-
-    numerics.settle()
     try:
+        # Slow to import, so only now; so below.
+        from cnnpool.devices import distributed, numerics
+
+        numerics.settle()
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))
     except PreemptedError as error:
@@ -148,9 +148,8 @@ def main(argv: Sequence[str]) -> None:
 
 def _train(config: ConfigDict, workdir: Path) -> None:
     from cnnpool.devices import distributed, runtime
-    from cnnpool.training import any_network
-    from cnnpool.training.checkpoints import CheckpointStore
-    from cnnpool.training.loop import checkpoint_directory
+    from cnnpool.training import fit
+    from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
     processes = distributed.join(
         coordinator=_COORDINATOR.value,
@@ -163,7 +162,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )
-    state = any_network.train(config, workdir)
+    state = fit.train(config, workdir)
     if _PRUNE.value:
         with contextlib.ExitStack() as stack:
             distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))
@@ -175,4 +174,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except KeyboardInterrupt:  # while the config was read
+        command_line.leave_interrupted()

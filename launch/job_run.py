@@ -6,7 +6,7 @@ from cnnpool.devices import distributed, runtime
 from cnnpool.measuring.evaluation import evaluate
 from cnnpool.runs import run_config
 from cnnpool.runs.running import running
-from cnnpool.training import any_network
+from cnnpool.training import fit
 from launch.jobs import read_spec
 
 
@@ -35,7 +35,7 @@ def run(spec: Path, *, accelerator: bool = False) -> None:
     with running(folder) as process, distributed.ending_together(process.record):
         if accelerator:
             runtime.refuse_cpu()
-        any_network.train(job.config, folder, process=process)
+        fit.train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")
             process.call(

@@ -27,7 +27,7 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from cnnpool.training import loop
+from cnnpool.training import fit
 from configs import scale1d as scale1d_config
 
 DATA_VARIABLE = "CNNPOOL_DATA_DIR"
@@ -110,7 +110,7 @@ def tiny_config():
 def trained_once(tmp_path_factory):
     """A finished tiny run; copy it before changing anything."""
     workdir = tmp_path_factory.mktemp("tiny") / "run"
-    return workdir, loop.train(make_tiny_config(), workdir)
+    return workdir, fit.train(make_tiny_config(), workdir)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import functools
 from ml_collections import ConfigDict
 import numpy as np
 
-from cnnpool.training import image_loop
+from cnnpool.training import fit
 from configs import cifar10, scale2d
 
 MEASUREMENT = {"images": 24, "shuffles": 2}  # of 64 test images
@@ -59,7 +59,7 @@ def save_arrays(folder):
 def lenet(base):
     """Working directory, in the session's temporary folder `base`, and final state."""
     workdir = base / "deep_runs" / "lenet"
-    return workdir, image_loop.train(lenet_config(), workdir)
+    return workdir, fit.train(lenet_config(), workdir)
 
 
 @functools.cache
@@ -68,7 +68,7 @@ def vgg(base):
     folder = base / "deep_runs" / "vgg"
     (folder / "data").mkdir(parents=True)
     save_arrays(folder / "data")
-    state = image_loop.train(vgg_config(folder / "data"), folder / "run")
+    state = fit.train(vgg_config(folder / "data"), folder / "run")
     (folder / "data").rename(folder / "moved")
     return folder / "run", state
 

@@ -79,11 +79,15 @@ def finish(processes: list[subprocess.Popen], *, seconds: float = 400) -> list[t
 
 
 def checkpoints(workdir: Path) -> dict[int, dict]:
-    """What complete checkpoints record: progress and checksum, by epoch."""
+    """What complete checkpoints after whole epochs record: progress and checksum, by epoch."""
     places = [p for p in (workdir / "checkpoints").glob("*") if p.name.isdigit()]
+    if not places:
+        return {}
+    steps = int((workdir / "checkpoints" / "steps_per_epoch").read_text())
     return {
-        int(place.name): json.loads((place / "progress" / "metadata").read_text())
+        int(place.name) // steps: json.loads((place / "progress" / "metadata").read_text())
         for place in sorted(places)
+        if int(place.name) % steps == 0
     }
 
 

@@ -71,12 +71,12 @@ def parameter_arrays(
 
 def _variables(workdir: Path, config: ConfigDict, stage: str) -> Variables:
     if not run_config.is_deep(config):
-        return Variables(load_stages(workdir, config, [stage])[stage].params, {})
+        return Variables(load_stages(workdir, config, [stage])[stage].networks, {})
     if is_imported(workdir):
         refuse_unknown(stage, [TRAINED], "the stage of an imported network")
         _, variables = imported_run.load(workdir, config)
         return jax.tree.map(lambda leaf: leaf[None], variables)  # a seed axis
-    return image_run.load_stages(workdir, config, [stage])[stage].params
+    return image_run.load_stages(workdir, config, [stage])[stage].networks
 
 
 def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -22,11 +22,15 @@ from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal
 from cnnpool.runs import provenance, run_config
 from cnnpool.training import image_setup, packed
-from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
+from cnnpool.training.checkpoints import (
+    CheckpointError,
+    CheckpointStore,
+    RunState,
+    checkpoint_directory,
+)
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import ImageTraining
 from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, Variables
-from cnnpool.training.loop import checkpoint_directory
 
 VERSION = 2  # of what is measured: raised where the same settings give other numbers
 Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
@@ -101,7 +105,7 @@ def load_stages(
     *,
     training: ImageTraining | None = None,
 ) -> dict[str, RunState]:
-    """The networks of a run at several stages; `params` is `Variables`, the seed axis first.
+    """The networks of a run at several stages; `networks` is `Variables`, the seed axis first.
 
     "trained" is the best network of each seed in the latest checkpoint, "last" its current one.
 
@@ -152,14 +156,14 @@ def _refuse_unpacked(folder: Path, stages: Sequence[str]) -> None:
 def _first_state(training: ImageTraining) -> RunState:
     """The networks before their first step, which their seeds determine."""
     state = training.initial_state()
-    return dataclasses.replace(state, params=state.params.current)
+    return dataclasses.replace(state, networks=state.networks.current)
 
 
 def _at_stage(state: RunState, stage: str) -> RunState:
     if stage in (stage_names.TRAINED, stage_names.LAST):
         stage_names.refuse_unfinished(state.progress, state.epoch)
-    chosen = state.params.best if stage == stage_names.TRAINED else state.params.current
-    return dataclasses.replace(state, params=chosen)
+    chosen = state.networks.best if stage == stage_names.TRAINED else state.networks.current
+    return dataclasses.replace(state, networks=chosen)
 
 
 def network_epochs(state: RunState, stage: str) -> list[int]:
@@ -237,7 +241,7 @@ def measure_run(
     names = image_transforms.parse(",".join(transforms), networks[0].variables.params)
     evaluate = evaluator(training)
     found = {
-        stage: evaluate(state.params, network_epochs(state, stage))
+        stage: evaluate(state.networks, network_epochs(state, stage))
         for stage, state in states.items()
     }
     attributes = {
@@ -264,7 +268,7 @@ def refuse_other_data(workdir: Path, source: str) -> None:
 
 def by_seed(seeds: Sequence[int], states: dict[str, RunState]) -> list[image_sensitivities.Network]:
     """All networks one by one, seed by seed."""
-    held = {stage: global_arrays.fetch(state.params) for stage, state in states.items()}
+    held = {stage: global_arrays.fetch(state.networks) for stage, state in states.items()}
     return [
         image_sensitivities.Network(
             seed,

@@ -32,13 +32,13 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
     packed.refuse_run(out)
     training = image_run.open_training(config)
     state = image_run.load_stages(workdir, config, [TRAINED], training=training)[TRAINED]
-    half = packed.rounded(jax.device_get(state.params), config.seeds)
+    half = packed.rounded(jax.device_get(state.networks), config.seeds)
     again = jax.tree.map(lambda a: a.astype(np.float32), half)
     found = image_run.evaluator(training)(again, image_run.network_epochs(state, TRAINED))
     return packed.write(
         out,
         config,
-        state=dataclasses.replace(state, params=half),
+        state=dataclasses.replace(state, networks=half),
         rounded_errors=[float(one.error) for one in found],
         data=training.data,
         trained_by=(workdir / "provenance.json").read_text("utf-8"),

@@ -23,8 +23,7 @@ from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.runs import provenance, run_config
 from cnnpool.training import setup
-from cnnpool.training.checkpoints import CheckpointStore, RunState
-from cnnpool.training.loop import checkpoint_directory
+from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
 
 
 def measurement_record(
@@ -88,7 +87,7 @@ def measure_run(
     states = load_stages(workdir, config, stages)
     images = measuring.inputs(config, net)
     is_training = setup.is_training_image(config, net.data)
-    params = {stage: jax.device_get(state.params) for stage, state in states.items()}
+    params = {stage: jax.device_get(state.networks) for stage, state in states.items()}
     cells = list(itertools.product(enumerate(config.seeds), states, transforms))
     measured = {}
     bar = tqdm(

@@ -94,7 +94,7 @@ def _open(workdir: Path, config: ConfigDict, stage: str) -> _Opened:
         return _Opened(model, [variables], rgb, (1, image_arrays.RGB))
     training = image_run.open_training(config, image_noise=False)
     state = image_run.load_stages(workdir, config, [stage], training=training)[stage]
-    held = jax.device_get(state.params)
+    held = jax.device_get(state.networks)
     networks = [
         jax.tree.map(lambda leaf, row=row: jnp.asarray(leaf[row]), held)
         for row in range(len(config.seeds))

@@ -8,17 +8,15 @@ rounds like shrink * p, fused multiply-adds or not.
 
 from collections.abc import Callable
 import dataclasses
-from functools import partial
 from typing import NamedTuple
 
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int, Key
 
-from cnnpool.devices import runtime
-from cnnpool.devices.divisors import largest_divisor
+from cnnpool.training.groups import over_groups
 from cnnpool.training.hinge import Params, hinge, hinge_slope
 
 NO_STEP = jnp.iinfo(jnp.int32).max
@@ -152,49 +150,27 @@ class SGD:
             total / count, jnp.full(seeds, backward / count), bad, _all_finite(params)
         )
 
+    def compile(self, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
+        """The jitted (params, data, active, start, stop) -> (params, metrics) of all networks.
+
+        Every argument but start and stop has the seed axis in front. One network a group is
+        fastest on a CPU, where the backward passes of each network are then skipped on their own;
+        all in one group fill an accelerator.
+
+        Args:
+          mesh: with the axis `seed`.
+          seeds_per_batch: networks vectorized together, at most; a divisor is taken.
+        """
+        compiled = over_groups(
+            self.epochs, mesh, stacked=3, shared=3, seeds_per_batch=seeds_per_batch, options={}
+        )
+        skip = jnp.asarray(self.skip_zero_gradients)
+        return lambda params, data, active, start, stop: compiled(
+            params, data, active, start, stop, skip
+        )
+
 
 def _all_finite(params: Params) -> Bool[Array, " seeds"]:
     """By network of a stack."""
     leaves = [jnp.isfinite(p).reshape(len(p), -1).all(1) for p in jax.tree.leaves(params)]
     return jnp.stack(leaves).all(0)
-
-
-def compile_block(sgd: SGD, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
-    """The jitted (params, data, active, start, stop) -> (params, metrics).
-
-    The leading seed axis of every argument is sharded over the mesh; a device takes
-    its networks in groups of `seeds_per_batch`, group after group, each group
-    vectorized. One a group is fastest on a CPU, where the backward passes of each
-    network are then skipped on their own; all in one group fill an accelerator.
-
-    Args:
-      sgd: the step.
-      mesh: with the axis `seed`.
-      seeds_per_batch: networks vectorized together, at most; a divisor is taken.
-    """
-    spec = PartitionSpec(runtime.SEED_AXIS)
-
-    def on_one_device(params, data, active, start, stop, skip):
-        local = active.shape[0]
-        group = largest_divisor(local, at_most=seeds_per_batch)
-        split = partial(jax.tree.map, lambda a: a.reshape(local // group, group, *a.shape[1:]))
-        merge = partial(jax.tree.map, lambda a: a.reshape(local, *a.shape[2:]))
-        return merge(
-            lax.map(
-                lambda stack: sgd.epochs(stack[0], stack[1], stack[2], start, stop, skip),
-                split((params, data, active)),
-            )
-        )
-
-    sharded = jax.shard_map(
-        on_one_device,
-        mesh=mesh,
-        in_specs=(spec, spec, spec, PartitionSpec(), PartitionSpec(), PartitionSpec()),
-        out_specs=spec,
-        check_vma=False,
-    )
-    compiled = jax.jit(sharded, compiler_options=runtime.compiler_options(mesh))
-    skip = jnp.asarray(sgd.skip_zero_gradients)
-    return lambda params, data, active, start, stop: compiled(
-        params, data, active, start, stop, skip
-    )

@@ -15,12 +15,14 @@ from orbax.checkpoint import checkpoint_managers
 
 from cnnpool.devices import distributed, global_arrays
 from cnnpool.errors import CnnpoolError
+from cnnpool.files.atomic_write import write_atomically
 from cnnpool.training.stopping import SeedProgress
 
 LATEST_KEPT = 2
+STEPS_PER_EPOCH = "steps_per_epoch"
 
 
-Arrays = Any  # a pytree, the seed axis first in every leaf
+Networks = Any  # a pytree, the seed axis first in every leaf
 
 
 # What a recipe of training knows of one network: `SeedProgress` or `ImageProgress`, plain numbers
@@ -37,17 +39,23 @@ class RunState:
     """All that a run needs to go on.
 
     Attributes:
-      epoch: epochs done.
-      params: of all networks, the seed axis first; of a deep network, with all else that its
-        training needs (`cnnpool.training.image_step.TrainState`).
+      epoch: whole epochs done.
+      networks: parameters of all networks, the seed axis first; of classifiers with all else that
+        their training needs (`cnnpool.training.image_step.TrainState`).
       progress: of each network.
       seconds: wall time spent on training so far.
+      step: steps done of the epoch that is not whole yet.
     """
 
     epoch: int
-    params: Arrays
+    networks: Networks
     progress: tuple[Progress, ...]
     seconds: float
+    step: int = 0
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """Steps done in all epochs."""
+        return self.epoch * steps_per_epoch + self.step
 
     @property
     def finished(self) -> bool:
@@ -55,16 +63,24 @@ class RunState:
         return all(seed.stopped_epoch is not None for seed in self.progress)
 
 
-def checksum(params: Arrays) -> int:
+def checkpoint_directory(workdir: Path) -> Path:
+    """Where a run keeps its checkpoints."""
+    return workdir / "checkpoints"
+
+
+def checksum(networks: Networks) -> int:
     """CRC-32 over the bytes of all leaves, so that a silently damaged file is seen."""
     crc = 0
-    for leaf in jax.tree.leaves(params):
+    for leaf in jax.tree.leaves(networks):
         crc = zlib.crc32(np.ascontiguousarray(global_arrays.fetch(leaf)).data, crc)
     return crc
 
 
 class CheckpointStore:
-    """The checkpoints of one run, one a directory named by its epoch.
+    """The checkpoints of one run, one per directory, which is named by the number of steps done.
+
+    A file `steps_per_epoch` beside them tells the epochs. Earlier versions named checkpoints by
+    epochs and had no such file; theirs can be read, but no training goes on from them.
 
     Attributes:
       directory: where they lie.
@@ -77,6 +93,7 @@ class CheckpointStore:
         keep_epochs: Sequence[int] = (),
         read_only: bool = False,
         progress_type: Callable[..., Progress] = SeedProgress,
+        steps_per_epoch: int | None = None,
     ):
         """Opens the store.
 
@@ -85,6 +102,7 @@ class CheckpointStore:
           keep_epochs: never deleted; of the others the latest two are kept.
           read_only: write and delete nothing.
           progress_type: the dataclass that the progress of a network is read into.
+          steps_per_epoch: of a store that is to be made; None is for one that is there.
 
         Raises:
           CheckpointError: if the directory cannot be made, or lies where Orbax writes none.
@@ -92,10 +110,11 @@ class CheckpointStore:
         self.directory = directory.absolute()
         _refuse_s3(self.directory)
         self._progress_type = progress_type
+        self._unit = self._steps_per_epoch(steps_per_epoch)
         preserve = checkpoint_managers.AnyPreservationPolicy(
             [
                 checkpoint_managers.LatestN(LATEST_KEPT),
-                checkpoint_managers.CustomSteps(tuple(keep_epochs)),
+                checkpoint_managers.CustomSteps(tuple(epoch * self._unit for epoch in keep_epochs)),
             ]
         )
         options = ocp.CheckpointManagerOptions(
@@ -125,15 +144,63 @@ class CheckpointStore:
                 "give the same command again: it goes on from there."
             ) from error
 
+    def _steps_per_epoch(self, given: int | None) -> int:
+        """What epochs are multiplied by to give the names of checkpoints; notes it in a new store.
+
+        1 where the names are epochs.
+        """
+        note = self.directory / STEPS_PER_EPOCH
+        with self._explained("open"):
+            if note.is_file():
+                return int(note.read_text("utf-8"))
+            if given is None or self._names():
+                return 1
+            distributed.on_first(
+                lambda: write_atomically(note, lambda path: path.write_text(f"{given}\n", "utf-8"))
+            )
+            return given
+
+    def refuse_keyed_by_epoch(self) -> None:
+        """Raises CheckpointError where an earlier version has named checkpoints by epochs."""
+        if self._names() and not (self.directory / STEPS_PER_EPOCH).is_file():
+            raise CheckpointError(
+                f"the checkpoints in {self.directory} are named by epochs, as an earlier version "
+                "of cnnpool did, and this one names them by steps: it reads them, but cannot go on "
+                "with the training. Finish it with the version in provenance.json beside them, or "
+                "train in a new --workdir"
+            )
+
+    def _names(self) -> list[int]:
+        places = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(int(path.name) for path in places if path.name.isdigit())
+
     def _what_is_there(self) -> str:
-        names = self.directory.iterdir() if self.directory.is_dir() else ()
-        epochs = sorted(int(path.name) for path in names if path.name.isdigit())
-        return f"Complete checkpoints there: epochs {epochs}." if epochs else "None is there yet."
+        names = self._names()
+        if not names:
+            return "None is there yet."
+        return f"Complete checkpoints there: {', '.join(map(self._called, names))}."
+
+    def _called(self, number: int) -> str:
+        """A checkpoint, as messages name it."""
+        epoch, step = divmod(number, self._unit)
+        return f"epoch {epoch}" + (f", step {step} of the next" if step else "")
 
     @property
     def epochs(self) -> list[int]:
-        """Epochs of all complete checkpoints, ascending."""
+        """Epochs after which there is a complete checkpoint, ascending."""
+        return [n // self._unit for n in self._numbers() if n % self._unit == 0]
+
+    @property
+    def latest_name(self) -> str:
+        """The epoch, and the step after it, of the latest complete checkpoint."""
+        return self._called(max(self._numbers()))
+
+    def _numbers(self) -> list[int]:
         return sorted(self._manager.all_steps())
+
+    def holds(self, state: RunState) -> bool:
+        """Whether there is a checkpoint of as many steps as a state's."""
+        return state.steps(self._unit) in self._numbers()
 
     def save(self, state: RunState) -> None:
         """Starts to write a checkpoint in the background; joined processes wait until it is there.
@@ -144,18 +211,18 @@ class CheckpointStore:
         record = {
             "progress": [dataclasses.asdict(seed) for seed in state.progress],
             "seconds": state.seconds,
-            "checksum": checksum(state.params),
+            "checksum": checksum(state.networks),
         }
         with self._explained("write"):
             self._manager.save(
-                state.epoch,
+                state.steps(self._unit),
                 args=ocp.args.Composite(
-                    params=ocp.args.StandardSave(state.params),
+                    params=ocp.args.StandardSave(state.networks),
                     progress=ocp.args.JsonSave(record),
                 ),
                 force=True,
             )
-            # Two stores of joined processes must not write at a time: their barriers collide.
+            # Barriers of a write in the background could collide with others.
             if distributed.is_joined():
                 self._manager.wait_until_finished()
 
@@ -168,12 +235,19 @@ class CheckpointStore:
         with self._explained("write"):
             self._manager.wait_until_finished()
 
-    def restore(self, epoch: int, like: Arrays, *, seeds: Sequence[int]) -> RunState:
-        """Reads one checkpoint.
+    def restore_latest(
+        self, like: Callable[[], Networks], *, seeds: Sequence[int]
+    ) -> RunState | None:
+        """Reads the latest checkpoint, as `restore` does; None if there is none."""
+        numbers = self._numbers()
+        return self._restore(max(numbers), like(), seeds) if numbers else None
+
+    def restore(self, epoch: int, like: Networks, *, seeds: Sequence[int]) -> RunState:
+        """Reads the checkpoint after an epoch.
 
         Args:
           epoch: which one.
-          like: shapes, types and shardings of the parameters.
+          like: shapes, types and shardings of the networks.
           seeds: of the networks that the caller expects.
 
         Raises:
@@ -184,17 +258,13 @@ class CheckpointStore:
             raise CheckpointError(
                 f"no checkpoint of epoch {epoch} in {self.directory}; there are {self.epochs}"
             )
+        return self._restore(epoch * self._unit, like, seeds)
+
+    def _restore(self, number: int, like: Networks, seeds: Sequence[int]) -> RunState:
         try:
-            state = self._read(epoch, like)
+            state = self._read(number, like)
         except CheckpointError as error:
-            good = self._latest_good(epoch, like)
-            advice = (
-                f"The latest good one is epoch {good}: evaluate it with --stage={good}, or move "
-                f"{self.directory / str(epoch)} away and training goes on from it."
-                if good is not None
-                else "No earlier one is good either."
-            )
-            raise CheckpointError(f"{error} {advice}") from error.__cause__
+            raise CheckpointError(f"{error} {self._advice(number, like)}") from error.__cause__
         found = tuple(seed.seed for seed in state.progress)
         if found != tuple(seeds):
             raise CheckpointError(
@@ -202,6 +272,18 @@ class CheckpointStore:
                 f"{tuple(seeds)}, got {found}; take the config that they were made with"
             )
         return state
+
+    def _advice(self, number: int, like: Networks) -> str:
+        """What to do where a checkpoint is damaged."""
+        good = self._latest_good(number, like)
+        if good is None:
+            return "No earlier one is good either."
+        whole = good % self._unit == 0
+        evaluate = f"evaluate it with --stage={good // self._unit}, or " if whole else ""
+        return (
+            f"The latest good one is {self._called(good)}: {evaluate}move "
+            f"{self.directory / str(number)} away and training goes on from it."
+        )
 
     def checksum(self, epoch: int) -> int:
         """The checksum that a checkpoint was written with; tells networks apart.
@@ -211,24 +293,24 @@ class CheckpointStore:
         """
         with self._explained("read"):
             record = self._manager.restore(
-                epoch, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
+                epoch * self._unit, args=ocp.args.Composite(progress=ocp.args.JsonRestore())
             )
         return record.progress["checksum"]
 
-    def _latest_good(self, before: int, like: Arrays) -> int | None:
-        for epoch in reversed([e for e in self.epochs if e < before]):
+    def _latest_good(self, before: int, like: Networks) -> int | None:
+        for number in reversed([n for n in self._numbers() if n < before]):
             try:
-                self._read(epoch, like)
+                self._read(number, like)
             except CheckpointError:
                 continue
-            return epoch
+            return number
         return None
 
-    def _read(self, epoch: int, like: Arrays) -> RunState:
-        place = self.directory / str(epoch)
+    def _read(self, number: int, like: Networks) -> RunState:
+        place = self.directory / str(number)
         try:
             restored = self._manager.restore(
-                epoch,
+                number,
                 args=ocp.args.Composite(
                     params=ocp.args.StandardRestore(like), progress=ocp.args.JsonRestore()
                 ),
@@ -246,14 +328,16 @@ class CheckpointStore:
             raise CheckpointError(
                 f"checkpoint {place} is damaged: expected checksum {expected}, got {found}."
             )
-        return RunState(epoch, restored.params, progress, seconds)
+        epoch, step = divmod(number, self._unit)
+        return RunState(epoch, restored.params, progress, seconds, step)
 
     def delete_all_but(self, kept: Sequence[int]) -> list[int]:
-        """Deletes every checkpoint whose epoch is not in `kept`; returns the deleted ones."""
-        doomed = [epoch for epoch in self.epochs if epoch not in kept]
-        for epoch in doomed:
-            self._manager.delete(epoch)
-        return doomed
+        """Deletes all checkpoints but those of the epochs in `kept`; returns the deleted epochs."""
+        spared = {epoch * self._unit for epoch in kept}
+        doomed = [number for number in self._numbers() if number not in spared]
+        for number in doomed:
+            self._manager.delete(number)
+        return [number // self._unit for number in doomed if number % self._unit == 0]
 
     def close(self) -> None:
         """Waits for writes in the background and lets go of the directory."""

@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import numpy as np
+
 from cnnpool.training.image_step import Evaluation
 
 
@@ -18,6 +20,9 @@ class ImageProgress:
       test_error: after the latest epoch.
       test_loss: mean, after the latest epoch.
       dead_epoch: the first epoch after which it said the same of all test images, for good.
+      loss_sum: of the training losses of the steps since the latest epoch.
+      error_sum: of the parts of their images that were misclassified.
+      step_seconds: these steps took.
     """
 
     seed: int
@@ -27,6 +32,18 @@ class ImageProgress:
     test_error: float | None = None
     test_loss: float | None = None
     dead_epoch: int | None = None
+    loss_sum: float = 0.0
+    error_sum: float = 0.0
+    step_seconds: float = 0.0
+
+    def count(self, loss: np.float32, error: np.float32, seconds: float) -> "ImageProgress":
+        """The progress after some steps, of whose losses and errors the sums are given."""
+        return dataclasses.replace(
+            self,
+            loss_sum=float(np.float32(self.loss_sum) + loss),
+            error_sum=float(np.float32(self.error_sum) + error),
+            step_seconds=self.step_seconds + seconds,
+        )
 
     def observe(self, epoch: int, evaluation: Evaluation, *, last_epoch: int) -> "ImageProgress":
         """The progress after an epoch; `evaluation` holds plain numbers."""
@@ -41,6 +58,9 @@ class ImageProgress:
             test_error=error,
             test_loss=loss,
             dead_epoch=died,
+            loss_sum=0.0,
+            error_sum=0.0,
+            step_seconds=0.0,
         )
 
     def summary(self) -> str:

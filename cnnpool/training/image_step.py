@@ -14,8 +14,8 @@ import optax
 
 from cnnpool.data.images import Split
 from cnnpool.devices import runtime
-from cnnpool.devices.divisors import largest_divisor
 from cnnpool.training.block import NO_STEP
+from cnnpool.training.groups import over_groups
 from cnnpool.training.losses import Loss
 
 Params = dict
@@ -261,10 +261,7 @@ class Recipe:
 def over_networks(
     function: Callable, mesh: Mesh, *, stacked: int, shared: int, seeds_per_batch: int
 ) -> Callable:
-    """Jits a function of one network for many, spread over the mesh axis `seed`.
-
-    A device, or the devices of one network, takes its networks in groups of
-    `seeds_per_batch`, group after group, each group vectorized.
+    """Jits a function of one network for many, as `over_groups`, each group vectorized.
 
     Args:
       function: (*of one network, *shared) -> pytree of one network.
@@ -273,26 +270,13 @@ def over_networks(
       shared: number of the other arguments.
       seeds_per_batch: networks vectorized together, at most; a divisor is taken.
     """
-    spec = PartitionSpec(runtime.SEED_AXIS)
-
-    def on_one_shard(*arguments):
-        mine, common = arguments[:stacked], arguments[stacked:]
-        local = jax.tree.leaves(mine)[0].shape[0]
-        group = largest_divisor(local, at_most=seeds_per_batch)
-        vectorized = jax.vmap(lambda one: function(*one, *common))
-        if group == local:
-            return vectorized(mine)
-        split = jax.tree.map(lambda a: a.reshape(local // group, group, *a.shape[1:]), mine)
-        done = lax.map(vectorized, split)
-        return jax.tree.map(lambda a: a.reshape(local, *a.shape[2:]), done)
-
-    sharded = jax.shard_map(
-        on_one_shard,
-        mesh=mesh,
-        in_specs=(spec,) * stacked + (PartitionSpec(),) * shared,
-        out_specs=spec,
-        axis_names={runtime.SEED_AXIS},
-        check_vma=False,
+    return over_groups(
+        lambda *arguments: jax.vmap(lambda one: function(*one, *arguments[stacked:]))(
+            arguments[:stacked]
+        ),
+        mesh,
+        stacked=stacked,
+        shared=shared,
+        seeds_per_batch=seeds_per_batch,
+        options=runtime.with_barriers(mesh.devices.flat[0].platform),
     )
-    options = runtime.compiler_options(mesh) | runtime.with_barriers(mesh.devices.flat[0].platform)
-    return jax.jit(sharded, compiler_options=options)

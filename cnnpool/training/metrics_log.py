@@ -1,27 +1,43 @@
-"""The record of a run: a CSV that survives being killed, and a progress bar."""
+"""The record of a run: a CSV that survives being killed, and the same for TensorBoard."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import csv
 from pathlib import Path
-import sys
 import tempfile
 
-from tqdm import tqdm
+from tensorboardX import SummaryWriter
 
 from cnnpool.devices import distributed
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically
-from cnnpool.training.stopping import SeedProgress, StoppingRule
 
 KEYS = ("epoch", "seed")
-COLUMNS = ("hinge", "backward_fraction", "train_hinge", "validation_error")
 
 
 class MetricsLog:
-    """Rows of metrics, appended and flushed; one per network and block of epochs."""
+    """Rows of metrics, appended and flushed."""
 
-    def __init__(self, path: Path, *, resume_epoch: int, columns: Sequence[str] = COLUMNS):
+    def append(self, epoch: int, seed: int, **values: float | None) -> None:
+        """Adds the row of a network; here, in a process that keeps no log, nothing."""
+
+    def flush(self) -> None:
+        """Hands all rows to the operating system, or to the bucket."""
+
+
+class MetricsFile(MetricsLog):
+    """A CSV, and what TensorBoard shows of it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        resume_epoch: int,
+        columns: Sequence[str],
+        board: SummaryWriter | None = None,
+    ):
         """Opens the file; rows of epochs after `resume_epoch` will be computed again and go."""
+        self._board = board
         self._columns = (*KEYS, *columns)
         rows = []
         if path.exists():
@@ -45,14 +61,19 @@ class MetricsLog:
         """One row; a value that was not computed is left empty."""
         row = [epoch, seed, *(values.get(column) for column in self._columns[2:])]
         self._writer.writerow(["" if value is None else value for value in row])
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(f"{name}/seed{seed}", value, epoch)
 
     def flush(self) -> None:
         """Hands all rows to the operating system, or to the bucket."""
         self._file.flush()
         if self._local != self._path:
             storage.upload(self._local, self._path)
+        if self._board is not None:
+            self._board.flush()
 
-    def __enter__(self) -> "MetricsLog":
+    def __enter__(self) -> "MetricsFile":
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -60,31 +81,27 @@ class MetricsLog:
         self._file.close()
 
 
-def say_where_it_goes_on(epoch: int, *, step: int = 0) -> None:
-    """Tells from where a run that was begun before goes on, and what takes the first minute."""
+@contextlib.contextmanager
+def open_log(
+    workdir: Path, *, resume_epoch: int, columns: Sequence[str], tensorboard: bool
+) -> Iterator[MetricsLog]:
+    """The log of a run, in the first process; rows and events after an epoch go.
+
+    Args:
+      workdir: gets metrics.csv and, where asked for, tensorboard/.
+      resume_epoch: what comes after it will be computed again.
+      columns: after epoch and seed.
+      tensorboard: whether to write the rows for TensorBoard too.
+    """
     if not distributed.is_first():
+        yield MetricsLog()
         return
-    if epoch or step:
-        within = f", step {step} of the next" if step else ""
-        tqdm.write(f"going on from epoch {epoch}{within}", file=sys.stderr)
-    tqdm.write("compiling the training step ...", file=sys.stderr)
-
-
-def progress_bar(epoch: int) -> tqdm:
-    """A bar over epochs; in a log file it prints a line every 30 seconds at most."""
-    interval = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(
-        initial=epoch,
-        desc="training",
-        unit="epoch",
-        mininterval=interval,
-        miniters=1,
-        disable=not distributed.is_first(),
-    )
-
-
-def expected_end(rule: StoppingRule, progress: Sequence[SeedProgress]) -> int | None:
-    """The epoch at which the last network may stop; None until all have interpolated."""
-    ends = [seed.stopped_epoch or rule.earliest_stop(seed) for seed in progress]
-    known = [end for end in ends if end is not None]
-    return max(known) if len(known) == len(ends) else None
+    with contextlib.ExitStack() as stack:
+        board = None
+        if tensorboard:
+            writer = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_epoch + 1)
+            board = stack.enter_context(writer)
+        path = workdir / "metrics.csv"
+        yield stack.enter_context(
+            MetricsFile(path, resume_epoch=resume_epoch, columns=columns, board=board)
+        )

@@ -105,7 +105,7 @@ def write(
     Args:
       folder: made if absent.
       config: of the run; the folder that its data was read from is left out.
-      state: `params` is what `rounded` returned, of the best networks.
+      state: `networks` is what `rounded` returned, of the best networks.
       rounded_errors: test error of each network after rounding.
       data: that the networks were tested on; its name and the shape of its images are noted.
       trained_by: text of the run's provenance.json.
@@ -118,7 +118,7 @@ def write(
       FileExistsError: if the folder holds something else.
       OSError: if a file cannot be written.
     """
-    networks = _npz(named_arrays(state.params, config.seeds))
+    networks = _npz(named_arrays(state.networks, config.seeds))
     summary = {
         "epoch": state.epoch,
         "training_seconds": state.seconds,
@@ -187,7 +187,7 @@ def refuse_other_data(folder: Path, source: str) -> None:
 
 
 def load(folder: Path, config: ConfigDict) -> RunState:
-    """The best networks of a folder; `params` is `Variables` in float32, the seed axis first.
+    """The best networks of a folder; `networks` is `Variables` in float32, the seed axis first.
 
     Args:
       folder: as `write` makes it.

@@ -286,8 +286,8 @@ def _after(task: _Task, code: int) -> str | None:
 
 
 def _written(folder: Path) -> int:
-    """When a job last saved something: a checkpoint, a part of an epoch or of a measurement."""
-    places = [folder / "checkpoints", folder / "partial", *folder.glob(".*.parts")]
+    """When a job last saved something: a checkpoint or a part of a measurement."""
+    places = [folder / "checkpoints", *folder.glob(".*.parts")]
     return max((place.stat().st_mtime_ns for place in places if place.exists()), default=0)
 
 

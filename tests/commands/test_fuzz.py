@@ -16,7 +16,7 @@ from cnnpool import command_line
 from cnnpool.data import preparation
 from cnnpool.files import results
 from cnnpool.runs.running import Running
-from cnnpool.training import any_network
+from cnnpool.training import fit
 from configs import scale1d, scale2d
 from launch.jobs import with_fields
 from tests import deep_results
@@ -91,7 +91,7 @@ def test_a_config_begins_or_is_refused(tmp_path_factory, monkeypatch, which, dat
     monkeypatch.setattr(Running, "call", lambda *_: (_ for _ in ()).throw(BegunError))
     folder = tmp_path_factory.mktemp("run")
     with pytest.raises((BegunError, *command_line.EXPECTED_ERRORS)) as caught:
-        any_network.train(with_fields(base, **changed), folder / "w")
+        fit.train(with_fields(base, **changed), folder / "w")
     assert caught.type is BegunError or str(caught.value), f"an error without a word: {changed}"
     assert {path.name for path in folder.iterdir()} <= {"w"}, "something else was written"
 

@@ -14,7 +14,8 @@ import pytest
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.runs import run_status
 from cnnpool.runs.running import running
-from cnnpool.training import image_loop, loop
+from cnnpool.training import fit
+from cnnpool.training.classifier_recipe import ClassifierRecipe
 from tests import tiny_images
 from tests.paths import ROOT
 from tests.training.test_image_resume import assert_same_run
@@ -42,8 +43,8 @@ def stop_at_call(monkeypatch, number, kind=signal.SIGTERM):
     return seen
 
 
-def partial_checkpoints(workdir):
-    return sorted(int(p.name) for p in (workdir / "partial").glob("*") if p.name.isdigit())
+def checkpoints(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
 
 
 def test_a_signal_inside_of_an_epoch_is_bit_identical(tmp_path, monkeypatch):
@@ -51,38 +52,38 @@ def test_a_signal_inside_of_an_epoch_is_bit_identical(tmp_path, monkeypatch):
     tiny_images.install(monkeypatch)
     config = tiny_images.config(data__image_noise=0.5, checkpoint__every_seconds=1e9)
     places = tmp_path / "stopped", tmp_path / "whole"
-    whole = image_loop.train(config, places[1])
+    whole = fit.train(config, places[1])
     stopped_at = []
-    # the second call of an epoch; its evaluation; the second call of the next epoch
-    for number in (3, 3, 4):
+    # the second call of an epoch; its evaluation, when that call is made again; the second call of
+    # the next epoch
+    for number in (3, 3, 5):
         with monkeypatch.context() as patch:
             stop_at_call(patch, number)
             with pytest.raises(PreemptedError, match="SIGTERM"):
-                image_loop.train(config, places[0])
-        stopped_at.append(max(partial_checkpoints(places[0])))
+                fit.train(config, places[0])
+        stopped_at.append(max(checkpoints(places[0])))
         assert run_status.read(places[0]).state == run_status.PREEMPTED
-    assert stopped_at == [3, 4, 8], "five numbers an epoch"
-    resumed = image_loop.train(config, places[0])
+    assert stopped_at == [3, 3, 7]
+    resumed = fit.train(config, places[0])
     assert_same_run(resumed, whole, places)
-    assert not (places[0] / "partial").exists()
     assert run_status.read(places[0]).state == run_status.FINISHED
 
 
 def test_ctrl_c_saves_and_the_same_command_goes_on_from_there(tmp_path, monkeypatch, capsys):
     tiny_images.install(monkeypatch)
     config = tiny_images.config(checkpoint__every_seconds=1e9)
-    whole = image_loop.train(config, tmp_path / "whole")
+    whole = fit.train(config, tmp_path / "whole")
     stopped = tmp_path / "stopped"
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         stop_at_call(patch, 4, signal.SIGINT)  # the evaluation: three steps and one are done
         with pytest.raises(PreemptedError, match="stopped by Ctrl-C; give the same command again"):
-            image_loop.train(config, stopped)
+            fit.train(config, stopped)
     assert signal.getsignal(signal.SIGINT) is before
     assert run_status.read(stopped).state == run_status.PREEMPTED
     capsys.readouterr()
-    resumed = image_loop.train(config, stopped)
-    assert "going on from epoch 0, step 4 of the next" in capsys.readouterr().err
+    resumed = fit.train(config, stopped)
+    assert "going on from epoch 0, step 3 of the next" in capsys.readouterr().err
     assert_same_run(resumed, whole, (stopped, tmp_path / "whole"))
 
 
@@ -90,18 +91,18 @@ def test_parts_of_an_epoch_are_saved_when_that_is_due(tmp_path, monkeypatch):
     """What SIGKILL loses is one interval of checkpoints, however long an epoch is."""
     tiny_images.install(monkeypatch)
     config = tiny_images.config(checkpoint__every_seconds=0.0, checkpoint__keep_epochs=())
-    whole = image_loop.train(config, tmp_path / "whole")
+    whole = fit.train(config, tmp_path / "whole")
     stopped = tmp_path / "stopped"
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(image_loop, "_refuse_broken_networks", stop)
+        patch.setattr(ClassifierRecipe, "observe", stop)
         with pytest.raises(KeyboardInterrupt):
-            image_loop.train(config, stopped)
-    assert partial_checkpoints(stopped) == [3]
-    resumed = image_loop.train(config, stopped)
+            fit.train(config, stopped)
+    assert checkpoints(stopped) == [0, 3]
+    resumed = fit.train(config, stopped)
     assert_same_run(resumed, whole, (stopped, tmp_path / "whole"))
 
 
@@ -113,10 +114,11 @@ def test_a_signal_to_a_simple_cnn_is_bit_identical(reference, tiny_config, tmp_p
         with monkeypatch.context() as patch:
             stop_at_call(patch, number, signal.SIGUSR1)
             with pytest.raises(PreemptedError, match="SIGUSR1"):
-                loop.train(tiny_config, stopped)
-    state = loop.train(tiny_config, stopped)
+                fit.train(tiny_config, stopped)
+    state = fit.train(tiny_config, stopped)
     assert state.progress == reference.progress
-    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(reference.params), strict=True):
+    leaves = [jax.tree.leaves(one.networks) for one in (state, reference)]
+    for a, b in zip(*leaves, strict=True):
         np.testing.assert_array_equal(a, b)
     tables = [(tmp_path / name / "metrics.csv").read_text() for name in ("stopped", "reference")]
     assert tables[0] == tables[1]
@@ -202,5 +204,5 @@ def test_the_command_saves_in_seconds_and_says_75(tmp_path):
     assert process.returncode == EXIT_PREEMPTED
     assert "stopped by SIGTERM; give the same command again" in err
     assert time.monotonic() - began < 5
-    assert partial_checkpoints(tmp_path)
+    assert checkpoints(tmp_path)
     assert run_status.read(tmp_path).state == run_status.PREEMPTED

@@ -17,7 +17,7 @@ from cnnpool.measuring.packing import pack
 from cnnpool.measuring.run import measurement_record
 from cnnpool.measuring.run_outputs import predict
 from cnnpool.runs import provenance
-from cnnpool.training import any_network
+from cnnpool.training import fit
 
 OTHERS = {
     "JAX_ENABLE_X64": "1",
@@ -79,7 +79,7 @@ def test_a_command_s_numbers_do_not_depend_on_the_environment():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda folder: any_network.train(ConfigDict(), folder),
+        lambda folder: fit.train(ConfigDict(), folder),
         lambda folder: evaluate(folder, folder / "a.nc", stages=["init"], transforms=["none"]),
         lambda folder: predict(folder, folder / "x.npy"),
         lambda folder: pack(folder, folder / "packed"),

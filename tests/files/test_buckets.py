@@ -133,7 +133,6 @@ def test_a_run_in_a_bucket_killed_and_asked_to_end_is_that_on_a_disk(
     assert found["checksum"] == expected["checksum"]
     assert found["progress"] == expected["progress"]
     assert any((job / "tensorboard").iterdir())
-    assert not (job / "partial").exists()
     assert not (job / lease.LEASE).exists()
 
     tiny_images.install(monkeypatch)

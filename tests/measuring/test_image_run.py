@@ -70,7 +70,7 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
     test, mean, std = training.data.test, training.data.mean, training.data.std
     expected = []
     for row in range(2):
-        network = jax.tree.map(lambda leaf, row=row: leaf[row], vgg[1].params.current)
+        network = jax.tree.map(lambda leaf, row=row: leaf[row], vgg[1].networks.current)
         logits, _ = training.recipe.model.apply(
             network._asdict(), standardize(test.images, mean, std), train=False
         )
@@ -83,7 +83,7 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
 def test_another_epoch_s_noise_gives_other_losses(vgg):
     config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
     training = image_run.open_training(config)
-    evaluate, current = image_run.evaluator(training), vgg[1].params.current
+    evaluate, current = image_run.evaluator(training), vgg[1].networks.current
     losses = [[float(one.loss) for one in evaluate(current, [n, 2])] for n in (0, 1, 2)]
     assert losses[0] == losses[1]  # before the first epoch: the first test's noise
     assert abs(losses[1][0] / losses[2][0] - 1) > 1e-3
@@ -229,7 +229,7 @@ def test_the_command_prints_layers_errors_and_budget(lenet, tmp_path, capsys):
 
 def test_an_unfinished_run_is_neither_trained_nor_last(lenet, tmp_path):
     workdir = shutil.copytree(lenet[0], tmp_path / "run")
-    shutil.rmtree(workdir / "checkpoints" / "2")
+    shutil.rmtree(workdir / "checkpoints" / "4")  # of two steps per epoch
     config = run_config.load(workdir)
     training = image_run.open_training(config)
     for stage in ("trained", "last"):
@@ -243,11 +243,11 @@ def test_networks_are_exported_with_batch_statistics(vgg, tmp_path):
     out = tmp_path / "p.npz"
     data_dir = f"--data_dir={deep_runs.moved_data(vgg[0])}"
     export.main([f"--workdir={vgg[0]}", "--to=npz", f"--out={out}", data_dir])
-    arrays, best = np.load(out), vgg[1].params.best
+    arrays, best = np.load(out), vgg[1].networks.best
     np.testing.assert_array_equal(arrays["seed3/conv02/kernel"], best.params["conv02"]["kernel"][1])
     np.testing.assert_array_equal(arrays["seed0/bn01/mean"], best.batch_stats["bn01"]["mean"][0])
     assert not np.array_equal(
-        arrays["seed0/bn01/mean"], vgg[1].params.current.batch_stats["bn01"]["mean"][0]
+        arrays["seed0/bn01/mean"], vgg[1].networks.current.batch_stats["bn01"]["mean"][0]
     )
     assert len(arrays.files) == 2 * len(jax.tree.leaves(best))
 

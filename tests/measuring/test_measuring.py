@@ -16,8 +16,8 @@ from cnnpool.measuring import network as measuring
 from cnnpool.measuring.names import parse_stages
 from cnnpool.measuring.transforms import TRANSFORMS, parse_transforms
 from cnnpool.runs import run_config
-from cnnpool.training import loop, setup
-from cnnpool.training.checkpoints import CheckpointError
+from cnnpool.training import fit, setup
+from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
 from tests.oracles import receptive_field as oracle
 from tests.oracles import sensitivity as sensitivity_oracle
 
@@ -66,7 +66,7 @@ def test_sensitivities_agree_with_all_pairs_on_the_run(measured, trained_once):
     config = run_config.load(workdir)
     net = setup.network(config)
     inputs = measuring.inputs(config, net)
-    params = jax.tree.map(lambda leaf: leaf[1], state.params)
+    params = jax.tree.map(lambda leaf: leaf[1], state.networks)
 
     def run(x):
         return np.asarray(net.apply(params, x)[1]["relu02"], np.float64)
@@ -81,7 +81,7 @@ def test_sensitivities_agree_with_all_pairs_on_the_run(measured, trained_once):
 
 
 def test_mean_filters_are_those_of_the_checkpoint(measured, trained_once):
-    params = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), trained_once[1].params)
+    params = jax.tree.map(lambda leaf: np.asarray(leaf[0], np.float64), trained_once[1].networks)
     cell = measured[1]["mean_filter"].sel(
         seed=0, stage="trained", transform="none", layer=["conv01", "conv02", "conv03"]
     )
@@ -155,16 +155,16 @@ def test_an_unfinished_run_is_not_called_trained(tiny_config, tmp_path, monkeypa
     class Stopped(Exception):
         pass
 
-    original = loop.CheckpointStore.save
+    original = CheckpointStore.save
 
     def save(self, state):
         original(self, state)
         if state.epoch:
             raise Stopped
 
-    monkeypatch.setattr(loop.CheckpointStore, "save", save)
+    monkeypatch.setattr(CheckpointStore, "save", save)
     with pytest.raises(Stopped):
-        loop.train(tiny_config, tmp_path / "run")
+        fit.train(tiny_config, tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"seeds \[0, 1\] are not trained to the end yet"):
         evaluation.evaluate(
             tmp_path / "run", tmp_path / "a.nc", stages=("trained",), transforms=("none",)
@@ -258,6 +258,6 @@ def test_parameters_are_exported_by_path(trained_once, tmp_path):
     arrays = np.load(out)
     assert arrays["seed1/conv02/kernel"].shape == (3, 16, 16)
     np.testing.assert_array_equal(
-        arrays["seed1/conv02/kernel"], trained_once[1].params["conv02"]["kernel"][1]
+        arrays["seed1/conv02/kernel"], trained_once[1].networks["conv02"]["kernel"][1]
     )
-    assert len(arrays.files) == 2 * len(jax.tree.leaves(trained_once[1].params))
+    assert len(arrays.files) == 2 * len(jax.tree.leaves(trained_once[1].networks))

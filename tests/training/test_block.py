@@ -10,7 +10,7 @@ import pytest
 from cnnpool.devices import runtime
 from cnnpool.models.simple_cnn import SimpleCNN
 from cnnpool.training import setup
-from cnnpool.training.block import NO_STEP, SGD, compile_block
+from cnnpool.training.block import NO_STEP, SGD
 from cnnpool.training.hinge import ridge_shrinkage
 from tests.oracles import simple_cnn as oracle
 
@@ -33,11 +33,10 @@ def run(config, *, seeds=None, devices=1, start=0, stop=60, active=None, blocks=
     )
     state = setup.initial_state(net, config.seeds, mesh)
     data = setup.training_sets(config, net.data, mesh)
-    block = compile_block(
-        setup.sgd(config, net), mesh, seeds_per_batch=config.runtime.seeds_per_batch
-    )
+    sgd = setup.sgd(config, net)
+    block = sgd.compile(mesh, seeds_per_batch=config.runtime.seeds_per_batch)
     active = jnp.ones(len(config.seeds), bool) if active is None else jnp.array(active)
-    params = state.params if params is None else params
+    params = state.networks if params is None else params
     edges = np.linspace(start, stop, blocks + 1).astype(int)
     for begin, end in itertools.pairwise(edges):
         params, metrics = block(params, data, active, int(begin), int(end))
@@ -134,7 +133,7 @@ def test_vectorized_seeds_give_the_result_of_seeds_in_turn(config):
 def test_a_finished_seed_is_frozen(config, group):
     config.runtime.seeds_per_batch = group
     net = setup.network(config)
-    start = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).params
+    start = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     after, _ = run(config, stop=3, active=[True, False, True, True])
     all_active, _ = run(config, stop=3)
     for before, new, reference in zip(
@@ -147,7 +146,7 @@ def test_a_finished_seed_is_frozen(config, group):
 
 def test_the_step_of_a_loss_that_is_not_finite_is_named(config):
     net = setup.network(config)
-    params = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).params
+    params = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     params["linear"]["bias"] = params["linear"]["bias"].at[1].set(jnp.nan)
     _, metrics = run(config, start=5, stop=7, params=params)
     assert metrics.first_bad_step[1] == 0

@@ -38,7 +38,7 @@ def state(epoch, size=64):
 
 def like(size=64):
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state(0, size).params
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), state(0, size).networks
     )
 
 
@@ -64,7 +64,8 @@ def test_what_is_read_is_what_was_written(written):
         found = store.restore(30, like(), seeds=(0, 7))
     expected = state(30)
     assert (found.epoch, found.progress, found.seconds) == (30, PROGRESS, 45.0)
-    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(expected.params), strict=True):
+    leaves = [jax.tree.leaves(one.networks) for one in (found, expected)]
+    for a, b in zip(*leaves, strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -165,7 +166,7 @@ def test_a_full_disk_is_an_error_and_nothing_that_existed_is_lost(tmp_path):
     )
     assert found.returncode == 3, found.stderr[-2000:]
     assert "cannot write checkpoints" in found.stdout
-    assert "Complete checkpoints there: epochs [10]" in found.stdout
+    assert "Complete checkpoints there: epoch 10." in found.stdout
     with open_store(tmp_path / "c") as store:
         assert store.epochs == [10]
         assert store.restore(10, like(), seeds=(0, 7)).epoch == 10

@@ -1,7 +1,6 @@
 """The training loop of deep networks: what it leaves behind, and what it refuses."""
 
 import csv
-import inspect
 import json
 import struct
 
@@ -13,11 +12,12 @@ from tensorboardX.proto import event_pb2
 from cnnpool.runs import run_config
 from cnnpool.runs.lease import WorkdirBusyError, hold
 from cnnpool.runs.running import Running
-from cnnpool.training import image_loop, image_setup, optimizer
-from cnnpool.training.image_epoch import PartStore
+from cnnpool.training import fit, image_setup, optimizer
+from cnnpool.training.checkpoints import CheckpointStore
+from cnnpool.training.classifier_recipe import ClassifierRecipe
+from cnnpool.training.fit import TrainingDivergedError
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_step import Evaluation
-from cnnpool.training.loop import TrainingDivergedError
 from tests import tiny_images
 
 EPOCHS, STEPS = 3, 4
@@ -34,7 +34,7 @@ def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("loop") / "run"
     with pytest.MonkeyPatch.context() as patch:
         tiny_images.install(patch)
-        state = image_loop.train(tiny_images.config(checkpoint__keep_epochs=(0, 1)), workdir)
+        state = fit.train(tiny_images.config(checkpoint__keep_epochs=(0, 1)), workdir)
     return workdir, state
 
 
@@ -61,9 +61,9 @@ def scalars(workdir):
     return found
 
 
-def test_one_row_a_network_an_epoch(run):
+def test_one_row_per_network_and_epoch(run):
     table = rows(run[0])
-    assert list(table[0]) == ["epoch", "seed", *image_loop.COLUMNS]
+    assert list(table[0]) == ["epoch", "seed", *ClassifierRecipe.columns]
     assert [(int(r["epoch"]), int(r["seed"])) for r in table] == [
         (epoch, seed) for epoch in (1, 2, 3) for seed in (0, 1)
     ]
@@ -93,7 +93,7 @@ def test_networks_learn_and_the_log_is_of_the_networks_that_are_left(run):
         stacked=2,
         shared=1,
     )
-    last, best = jax.device_get(evaluate(state.params, training.keys, training.test))
+    last, best = jax.device_get(evaluate(state.networks, training.keys, training.test))
     for row, progress in enumerate(state.progress):
         # The same network in another program: rounding of outputs of about one.
         np.testing.assert_allclose(last.loss[row], progress.test_loss, rtol=1e-5)
@@ -105,21 +105,24 @@ def test_networks_learn_and_the_log_is_of_the_networks_that_are_left(run):
 def test_rows_are_on_disk_before_a_save_within_an_epoch(tmp_path, monkeypatch):
     """Else a process that is killed then goes on behind rows that nobody has."""
     found = []
-    save = PartStore.save
+    write, save_it = CheckpointStore.save, fit._save
 
-    def watched(self, state, *args, **kwargs):
-        epochs = {int(row["epoch"]) for row in rows(tmp_path / "run")}
-        events = {step for _, step in scalars(tmp_path / "run")}
-        found.append((state.epoch, epochs, events))
-        return save(self, state, *args, **kwargs)
+    def watched(self, state):
+        if state.step:
+            epochs = {int(row["epoch"]) for row in rows(tmp_path / "run")}
+            events = {step for _, step in scalars(tmp_path / "run")}
+            found.append((state.epoch, epochs, events))
+        return write(self, state)
 
-    monkeypatch.setattr(PartStore, "save", watched)
-    # Due within every epoch and at the end of none, so that no other save writes the rows.
-    within = image_loop._Loop._epoch.__name__
-    due = lambda _: inspect.currentframe().f_back.f_code.co_name == within  # noqa: E731
-    monkeypatch.setattr(image_loop._Loop, "_due", due)
+    def within(store, log, state):
+        """Saves at the end of no epoch, so that no other save writes the rows."""
+        if state.step:
+            save_it(store, log, state)
+
+    monkeypatch.setattr(CheckpointStore, "save", watched)
+    monkeypatch.setattr(fit, "_save", within)
     config = tiny_images.config(checkpoint__every_seconds=0.0, runtime__steps_per_call=1)
-    image_loop.train(config, tmp_path / "run")
+    fit.train(config, tmp_path / "run")
     assert {epoch for epoch, *_ in found} == set(range(EPOCHS))
     for epoch, in_table, in_events in found:
         assert in_table == in_events == set(range(1, epoch + 1))
@@ -134,7 +137,7 @@ def test_bar_and_status_tell_of_the_epoch_that_they_name(tmp_path, monkeypatch, 
         report(self, task, epoch, epochs)
 
     monkeypatch.setattr(Running, "report", watched)
-    state = image_loop.train(tiny_images.config(), tmp_path / "run")
+    state = fit.train(tiny_images.config(), tmp_path / "run")
     assert [epoch for epoch in dict.fromkeys(told) if epoch is not None] == [0, 1, 2, 3]
     error = np.mean([one.test_error for one in state.progress])
     last = capsys.readouterr().err.split("\r")[-1]
@@ -156,7 +159,7 @@ def test_progress_agrees_with_the_log(run):
         )
         assert progress.dead_epoch is None
     np.testing.assert_array_equal(
-        state.params.best_error, np.float32([p.best_error for p in state.progress])
+        state.networks.best_error, np.float32([p.best_error for p in state.progress])
     )
 
 
@@ -164,7 +167,7 @@ def test_the_config_and_the_checkpoints_that_are_to_be_kept(run):
     workdir, state = run
     stored = json.loads((workdir / "config.json").read_text())
     assert stored["training"]["learning_rate"] == tiny_images.config().training.learning_rate
-    assert checkpoints(workdir) == [0, 1, 2, 3]
+    assert checkpoints(workdir) == [0, STEPS, 3 * STEPS - 1, 3 * STEPS]
     assert state.seconds > 0
 
 
@@ -173,7 +176,7 @@ def test_tensorboard_holds_the_log(run):
     expected = {
         (f"{name}/seed{row['seed']}", int(row["epoch"])): np.float32(row[name])
         for row in rows(run[0])
-        for name in image_loop.COLUMNS
+        for name in ClassifierRecipe.columns
     }
     assert found == expected
 
@@ -181,8 +184,8 @@ def test_tensorboard_holds_the_log(run):
 def test_a_finished_run_is_taken_as_it_is(run, monkeypatch):
     workdir, state = run
     before = (workdir / "metrics.csv").read_bytes()
-    monkeypatch.setattr(image_loop, "parts", None)
-    again = image_loop.train(tiny_images.config(checkpoint__keep_epochs=(0, 1)), workdir)
+    monkeypatch.setattr(fit, "_run", None)
+    again = fit.train(tiny_images.config(checkpoint__keep_epochs=(0, 1)), workdir)
     assert (again.progress, again.seconds) == (state.progress, state.seconds)
     assert (workdir / "metrics.csv").read_bytes() == before
 
@@ -197,7 +200,7 @@ def test_a_rate_that_is_far_too_large_names_step_epoch_and_last_good_checkpoint(
         rf"epoch 0 in {tmp_path}/checkpoints\..*smaller training\.learning_rate"
     )
     with pytest.raises(TrainingDivergedError, match=message):
-        image_loop.train(config, tmp_path)
+        fit.train(config, tmp_path)
     assert checkpoints(tmp_path) == [0]
     assert rows(tmp_path) == []
     assert not (tmp_path / "tensorboard").exists()
@@ -207,7 +210,7 @@ def test_a_network_that_diverges_in_the_last_step_of_an_epoch_is_not_kept(tmp_pa
     config = tiny_images.config(training__batch_size=tiny_images.TRAIN, **TOO_LARGE)
     message = r"seed 0 diverged: .*after step 0 \(epoch 0\); last good checkpoint: epoch 0"
     with pytest.raises(TrainingDivergedError, match=message):
-        image_loop.train(config, tmp_path)
+        fit.train(config, tmp_path)
     assert checkpoints(tmp_path) == [0]
     assert rows(tmp_path) == []
 
@@ -235,15 +238,15 @@ def test_only_the_network_that_diverged_is_named(monkeypatch, tmp_path):
         TrainingDivergedError,
         match=r"seed 7 diverged: .* at step 6 \(epoch 1\); last good checkpoint: epoch 1 ",
     ):
-        image_loop.train(config, tmp_path)
-    assert checkpoints(tmp_path) == [0, 1]
+        fit.train(config, tmp_path)
+    assert checkpoints(tmp_path) == [0, STEPS - 1, STEPS]
 
 
 def test_a_dead_network_is_reported(tmp_path, capsys):
     config = tiny_images.config(
         data__name="tiny_signs", model__name="blind", model__outputs=1, training__loss="hinge"
     )
-    state = image_loop.train(config, tmp_path)
+    state = fit.train(config, tmp_path)
     for progress in state.progress:
         assert progress.dead_epoch == 1
         assert progress.summary().endswith("; dead since epoch 1 (one output for all images)")
@@ -252,7 +255,7 @@ def test_a_dead_network_is_reported(tmp_path, capsys):
 
 def test_two_writers_are_refused(tmp_path):
     with hold(tmp_path), pytest.raises(WorkdirBusyError, match="another process works"):
-        image_loop.train(tiny_images.config(), tmp_path)
+        fit.train(tiny_images.config(), tmp_path)
 
 
 def evaluation(error, *, dead=False):
@@ -315,14 +318,14 @@ def test_death_counts_from_its_first_epoch_and_only_while_it_lasts():
 )
 def test_impossible_fields_are_refused_before_anything_is_written(fields, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        image_loop.train(tiny_images.config(**fields), tmp_path / "new")
+        fit.train(tiny_images.config(**fields), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_images_that_a_network_cannot_take_are_refused_before_anything_is_written(tmp_path):
     config = tiny_images.config(model__name="lenet")
     with pytest.raises(ValueError, match="lenet expects images of 16 or more pixels a side, got 8"):
-        image_loop.train(config, tmp_path / "new")
+        fit.train(config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from cnnpool.training import image_loop
-from cnnpool.training.checkpoints import CheckpointStore
+from cnnpool.training import fit
+from cnnpool.training.checkpoints import STEPS_PER_EPOCH, CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import setup
 from configs import cifar10, scale2d
@@ -31,7 +31,7 @@ def table(workdir):
 def assert_same_run(found, expected, places):
     assert found.progress == expected.progress
     assert found.epoch == expected.epoch
-    leaves = [jax.tree.leaves_with_path(state.params) for state in (found, expected)]
+    leaves = [jax.tree.leaves_with_path(state.networks) for state in (found, expected)]
     for (path, a), (_, b) in zip(*leaves, strict=True):
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
     assert table(places[0]) == table(places[1])
@@ -43,14 +43,14 @@ class Stopped(Exception):
 
 def stop_before_saving(patch, epoch):
     """Raises when an epoch is in the log and not yet in a checkpoint."""
-    original = image_loop._record
+    original = fit._save
 
-    def stopping(training, state, *arguments):
-        original(training, state, *arguments)
-        if state.epoch == epoch:
+    def stopping(store, log, state):
+        if (state.epoch, state.step) == (epoch, 0):
             raise Stopped
+        original(store, log, state)
 
-    patch.setattr(image_loop, "_record", stopping)
+    patch.setattr(fit, "_save", stopping)
 
 
 def test_a_stopped_run_is_bit_identical(tmp_path, monkeypatch):
@@ -58,17 +58,17 @@ def test_a_stopped_run_is_bit_identical(tmp_path, monkeypatch):
     tiny_images.install(monkeypatch)
     config = tiny_images.config(data__image_noise=0.5)
     places = tmp_path / "stopped", tmp_path / "whole"
-    whole = image_loop.train(config, places[1])
+    whole = fit.train(config, places[1])
     with monkeypatch.context() as patch:
         stop_before_saving(patch, epoch=2)
         with pytest.raises(Stopped):
-            image_loop.train(config, places[0])
-    assert complete(places[0]) == [0, 1]
+            fit.train(config, places[0])
+    assert complete(places[0]) == [0, 4, 7], "of four steps per epoch, three per call"
     assert table(places[0]) == table(places[1])[:4]
-    resumed = image_loop.train(config, places[0])
+    resumed = fit.train(config, places[0])
     assert_same_run(resumed, whole, places)
     for name in ("current", "optimizer", "best"):
-        assert jax.tree.leaves(getattr(whole.params, name))
+        assert jax.tree.leaves(getattr(whole.networks, name))
 
 
 def start(arguments, workdir):
@@ -89,10 +89,16 @@ def complete(workdir):
     return sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
 
 
+def reached(workdir):
+    """The epochs that are done in the latest checkpoint."""
+    steps = max(complete(workdir), default=0)
+    return steps // int((workdir / "checkpoints" / STEPS_PER_EPOCH).read_text()) if steps else 0
+
+
 def kill_after_epoch(arguments, workdir, epoch):
     process = start(arguments, workdir)
     deadline = time.monotonic() + 600
-    while max(complete(workdir), default=0) < epoch:
+    while reached(workdir) < epoch:
         if process.poll() is not None or time.monotonic() > deadline:
             process.kill()
             pytest.fail(f"the moment to kill never came: {process.communicate()[1][-2000:]}")
@@ -107,7 +113,7 @@ def final_state(workdir, config):
     with CheckpointStore(
         workdir / "checkpoints", read_only=True, progress_type=ImageProgress
     ) as store:
-        return store.restore(max(store.epochs), like, seeds=config.seeds)
+        return store.restore_latest(lambda: like, seeds=config.seeds)
 
 
 def check_killed_run(tmp_path, file, config, fields, *, epochs):
@@ -124,7 +130,7 @@ def check_killed_run(tmp_path, file, config, fields, *, epochs):
     expected = finish(arguments, whole)
     for epoch in epochs:
         kill_after_epoch(arguments, killed, epoch)
-        assert epoch <= max(complete(killed)) < config.training.epochs
+        assert epoch <= reached(killed) < config.training.epochs
     assert finish(arguments, killed) == expected
     states = [final_state(place, config) for place in (killed, whole)]
     assert_same_run(*states, (killed, whole))

@@ -215,7 +215,7 @@ def tiny():
         fields = {"runtime__seeds_per_batch": 2, "runtime__mesh__seed": 1}
         training = image_setup.setup(tiny_images.config(**fields))
     steps = training.compile(training.recipe.steps, stacked=2, shared=4)
-    return training, steps, training.initial_state().params
+    return training, steps, training.initial_state().networks
 
 
 def assert_same(a, b):

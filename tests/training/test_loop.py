@@ -7,14 +7,21 @@ import jax
 import numpy as np
 import pytest
 
+from cnnpool.measuring.run import load_stages
 from cnnpool.runs import lease, run_config
-from cnnpool.training import loop
-from cnnpool.training.checkpoints import CheckpointError
+from cnnpool.training import fit
+from cnnpool.training.checkpoints import (
+    CheckpointError,
+    CheckpointStore,
+    RunState,
+    checkpoint_directory,
+)
+from cnnpool.training.ring_recipe import RingRecipe
 from cnnpool.training.stopping import SeedProgress
 
 
 def leaves(state):
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(state.networks)]
 
 
 def rows(workdir):
@@ -29,7 +36,7 @@ class Stopped(Exception):
 def stop_after_saves(monkeypatch, count):
     """Lets `count` checkpoints be written, then raises in the loop."""
     saves = itertools.count(1)
-    original = loop.CheckpointStore.save
+    original = CheckpointStore.save
 
     def save(self, state):
         original(self, state)
@@ -37,7 +44,7 @@ def stop_after_saves(monkeypatch, count):
             self.wait()
             raise Stopped
 
-    monkeypatch.setattr(loop.CheckpointStore, "save", save)
+    monkeypatch.setattr(CheckpointStore, "save", save)
 
 
 def test_a_run_trains_to_zero_loss_and_its_multiple(reference, tiny_config):
@@ -53,8 +60,8 @@ def test_a_stopped_run_goes_on_bit_for_bit(reference, tiny_config, tmp_path, mon
         with monkeypatch.context() as patch:
             stop_after_saves(patch, count)
             with pytest.raises(Stopped):
-                loop.train(tiny_config, tmp_path / "stopped")
-    state = loop.train(tiny_config, tmp_path / "stopped")
+                fit.train(tiny_config, tmp_path / "stopped")
+    state = fit.train(tiny_config, tmp_path / "stopped")
     assert state.progress == reference.progress
     for a, b in zip(leaves(state), leaves(reference), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -62,7 +69,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(reference, tiny_config, tmp_path, mon
 
 
 def test_a_finished_run_is_taken_as_it_is(reference, tiny_config, tmp_path):
-    again = loop.train(tiny_config, tmp_path / "reference")
+    again = fit.train(tiny_config, tmp_path / "reference")
     assert again.progress == reference.progress
     assert again.seconds == reference.seconds
 
@@ -72,13 +79,13 @@ def test_another_config_is_refused_and_the_fields_named(reference, tiny_config, 
         tiny_config.training.ridge = 0.02
         tiny_config.runtime.log_every = 7
     with pytest.raises(run_config.ConfigMismatchError, match=r"training.ridge: 0.01 -> 0.02\n"):
-        loop.train(tiny_config, tmp_path / "reference")
+        fit.train(tiny_config, tmp_path / "reference")
 
 
 def test_sections_that_change_no_parameter_may_differ(reference, tiny_config, tmp_path):
     with tiny_config.unlocked():
         tiny_config.runtime.log_every = 7
-    loop.train(tiny_config, tmp_path / "reference")
+    fit.train(tiny_config, tmp_path / "reference")
     assert run_config.load(tmp_path / "reference").runtime.log_every == 7
 
 
@@ -86,22 +93,22 @@ def test_divergence_names_the_step_and_the_last_good_checkpoint(tiny_config, tmp
     with tiny_config.unlocked():
         tiny_config.training.learning_rate_per_channel = 1e20
     with pytest.raises(
-        loop.TrainingDivergedError,
+        fit.TrainingDivergedError,
         match=r"seed 0 diverged.*at step \d+.*last good checkpoint: epoch 0",
     ):
-        loop.train(tiny_config, tmp_path)
+        fit.train(tiny_config, tmp_path)
 
 
 def test_a_finite_loss_above_the_threshold_is_divergence_too(tiny_config, tmp_path):
     with tiny_config.unlocked():
         tiny_config.training.divergence = 1e-6
-    with pytest.raises(loop.TrainingDivergedError, match="seed 0 diverged"):
-        loop.train(tiny_config, tmp_path)
+    with pytest.raises(fit.TrainingDivergedError, match="seed 0 diverged"):
+        fit.train(tiny_config, tmp_path)
 
 
 def test_two_writers_are_refused(tiny_config, tmp_path):
     with lease.hold(tmp_path), pytest.raises(lease.WorkdirBusyError, match="another process works"):
-        loop.train(tiny_config, tmp_path)
+        fit.train(tiny_config, tmp_path)
 
 
 @pytest.mark.usefixtures("failing_restores")
@@ -109,7 +116,7 @@ def test_two_writers_are_refused(tiny_config, tmp_path):
 def test_a_damaged_latest_checkpoint_stops_the_resume_and_loses_nothing(
     reference, tiny_config, tmp_path
 ):
-    folder = loop.checkpoint_directory(tmp_path / "reference")
+    folder = checkpoint_directory(tmp_path / "reference")
     latest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
     file = max(
         (p for p in (folder / str(latest)).rglob("*") if p.is_file()),
@@ -118,7 +125,7 @@ def test_a_damaged_latest_checkpoint_stops_the_resume_and_loses_nothing(
     file.write_bytes(file.read_bytes()[:10])
     before = sorted(folder.iterdir())
     with pytest.raises(CheckpointError, match=rf"{latest} is damaged.*latest good one is epoch"):
-        loop.train(tiny_config, tmp_path / "reference")
+        fit.train(tiny_config, tmp_path / "reference")
     assert sorted(folder.iterdir()) == before
 
 
@@ -137,14 +144,14 @@ def test_impossible_fields_are_refused_before_anything_is_written(
     with tiny_config.unlocked():
         tiny_config[section][field] = value
     with pytest.raises(ValueError, match=message):
-        loop.train(tiny_config, tmp_path / "new")
+        fit.train(tiny_config, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_checkpoints_without_their_config_are_not_taken_over(reference, tiny_config, tmp_path):
     run_config.config_path(tmp_path / "reference").unlink()
     with pytest.raises(run_config.ConfigMismatchError, match=r"checkpoints but no config\.json"):
-        loop.train(tiny_config, tmp_path / "reference")
+        fit.train(tiny_config, tmp_path / "reference")
 
 
 @pytest.mark.parametrize("seeds", [(), (1, 1)])
@@ -152,18 +159,62 @@ def test_seeds_must_be_there_and_differ(tiny_config, tmp_path, seeds):
     with tiny_config.unlocked():
         tiny_config.seeds = seeds
     with pytest.raises(ValueError, match=r"config\.seeds must name at least one seed, each once"):
-        loop.train(tiny_config, tmp_path / "new")
+        fit.train(tiny_config, tmp_path / "new")
 
 
 def test_blocks_end_at_checks_rows_and_kept_checkpoints(tiny_config):
-    rule = loop.stopping_rule(tiny_config)
     with tiny_config.unlocked():
         tiny_config.checkpoint.keep_epochs = (0, 137)
         tiny_config.runtime.log_every = 50
+    recipe = RingRecipe(tiny_config)
+
+    def stop(epoch, *progress):
+        return recipe.next_stop(RunState(epoch, None, progress, 0.0)) / recipe.steps_per_epoch
+
     interpolated = SeedProgress(0, interpolation_epoch=60)
     fresh = SeedProgress(1)
     stopped = SeedProgress(2, 30, 60)
-    assert loop.next_epoch(tiny_config, rule, 40, [interpolated, fresh]) == 50
-    assert loop.next_epoch(tiny_config, rule, 60, [interpolated, stopped]) == 100
-    assert loop.next_epoch(tiny_config, rule, 110, [interpolated]) == 120
-    assert loop.next_epoch(tiny_config, rule, 130, [interpolated]) == 137
+    assert stop(40, interpolated, fresh) == 50
+    assert stop(60, interpolated, stopped) == 100
+    assert stop(110, interpolated) == 120
+    assert stop(130, interpolated) == 137
+
+
+def name_checkpoints_by_epochs(workdir):
+    """Makes a working directory one of an earlier version."""
+    folder = checkpoint_directory(workdir)
+    note = folder / "steps_per_epoch"
+    steps = int(note.read_text())
+    for number in sorted(int(path.name) for path in folder.glob("[0-9]*")):
+        (folder / str(number)).rename(folder / str(number // steps))
+    note.unlink()
+
+
+def test_a_finished_run_of_an_earlier_version_is_read(reference, tiny_config, tmp_path):
+    workdir = tmp_path / "reference"
+    before = load_stages(workdir, tiny_config, ["init", "trained"])
+    name_checkpoints_by_epochs(workdir)
+    after = load_stages(workdir, tiny_config, ["init", "trained"])
+    again = fit.train(tiny_config, workdir)
+    assert (again.epoch, again.progress) == (reference.epoch, reference.progress)
+    for stage, state in before.items():
+        assert (after[stage].epoch, after[stage].step) == (state.epoch, 0)
+        for a, b in zip(leaves(after[stage]), leaves(state), strict=True):
+            np.testing.assert_array_equal(a, b)
+    with CheckpointStore(checkpoint_directory(workdir)) as store:
+        store.delete_all_but([0, reference.epoch])
+        assert store.epochs == [0, reference.epoch]
+
+
+def test_training_does_not_go_on_from_checkpoints_of_an_earlier_version(
+    tiny_config, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        stop_after_saves(patch, 3)
+        with pytest.raises(Stopped):
+            fit.train(tiny_config, tmp_path)
+    name_checkpoints_by_epochs(tmp_path)
+    before = sorted(checkpoint_directory(tmp_path).iterdir())
+    with pytest.raises(CheckpointError, match=r"named by epochs.*version in provenance\.json"):
+        fit.train(tiny_config, tmp_path)
+    assert sorted(checkpoint_directory(tmp_path).iterdir()) == before

@@ -53,13 +53,13 @@ def load(folder):
 def test_a_folder_holds_the_best_networks_rounded(packed_once, vgg):
     names = ["config.json", "networks.npz", "provenance.json", "summary.json"]
     assert sorted(path.name for path in packed_once.iterdir()) == names
-    state, best = load(packed_once), vgg[1].params.best
+    state, best = load(packed_once), vgg[1].networks.best
     assert state.progress == vgg[1].progress
     expected = jax.tree.map(lambda a: np.asarray(a).astype(np.float16).astype(np.float32), best)
-    for a, b in zip(jax.tree.leaves(state.params), jax.tree.leaves(expected), strict=True):
+    for a, b in zip(jax.tree.leaves(state.networks), jax.tree.leaves(expected), strict=True):
         assert a.dtype == np.float32
         np.testing.assert_array_equal(a, b)
-    assert jax.tree.structure(state.params) == jax.tree.structure(best)
+    assert jax.tree.structure(state.networks) == jax.tree.structure(best)
     with np.load(packed_once / "networks.npz", allow_pickle=False) as file:
         assert {file[name].dtype for name in file.files} == {np.dtype(np.float16)}
         assert file["seed3/bn08/var"].shape == best.batch_stats["bn08"]["var"].shape[1:]
@@ -138,7 +138,7 @@ def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, 
         packed.write(
             folder,
             config,
-            state=dataclasses.replace(state, params=packed.rounded(state.params, config.seeds)),
+            state=dataclasses.replace(state, networks=packed.rounded(state.networks, config.seeds)),
             rounded_errors=[row["packed_test_error"] for row in rows],
             data=data,
             trained_by=trained_by,

@@ -1,0 +1,163 @@
+"""Training of classifiers: a fixed number of epochs, the best network kept."""
+
+from typing import Any
+
+from ml_collections import ConfigDict
+import numpy as np
+
+from cnnpool.training import optimizer
+from cnnpool.training.block import NO_STEP
+from cnnpool.training.checkpoints import Networks, RunState
+from cnnpool.training.image_progress import ImageProgress
+from cnnpool.training.image_setup import setup
+from cnnpool.training.image_step import Evaluation, StepMetrics
+from cnnpool.training.recipe import DivergedError
+
+
+class ClassifierRecipe:
+    """The recipe of `cnnpool.training.recipe.Recipe` whose calls are a few steps of an epoch.
+
+    `RunState.networks` is a stacked `TrainState`. A row of metrics.csv tells of an epoch.
+    """
+
+    columns = (
+        "learning_rate",
+        "train_loss",
+        "train_error",
+        "test_loss",
+        "test_error",
+        "images_per_second",
+    )
+    progress_type = ImageProgress
+    remedy = "training.learning_rate, training.warmup_epochs or training.clip_norm"
+
+    def __init__(self, config: ConfigDict):
+        """Reads the data and makes the compiled programs.
+
+        Raises:
+          ValueError: if the config is impossible.
+          DataError: if the data is absent or damaged.
+        """
+        self.config = config
+        self._training = training = setup(config)
+        self.steps_per_epoch = training.steps_per_epoch
+        self.data_source = training.data.source
+        self.tensorboard = config.runtime.tensorboard
+        self._steps = training.compile(training.recipe.steps, stacked=2, shared=4)
+        self._finish = training.compile(training.recipe.finish_epoch, stacked=2, shared=2)
+
+    def init(self) -> RunState:
+        """All networks before their first step."""
+        return self._training.initial_state()
+
+    def shapes(self) -> Networks:
+        """Shapes, types and shardings of the stacked `TrainState`."""
+        return self._training.state_shapes()
+
+    def expected_end(self, state: RunState) -> int:
+        """The last epoch."""
+        del state
+        return self.config.training.epochs
+
+    def next_stop(self, state: RunState) -> int:
+        """A few steps later, or at the end of the epoch."""
+        step = min(state.step + self.config.runtime.steps_per_call, self.steps_per_epoch)
+        return state.epoch * self.steps_per_epoch + step
+
+    def advance(self, state: RunState, stop: int) -> tuple[Networks, StepMetrics]:
+        """A few steps of an epoch."""
+        last = stop - state.epoch * self.steps_per_epoch
+        training = self._training
+        return self._steps(
+            state.networks, training.keys, training.train, state.epoch, state.step, last
+        )
+
+    def count(
+        self, state: RunState, sums: StepMetrics, seconds: float
+    ) -> tuple[ImageProgress, ...]:
+        """Adds the steps to the sums over the epoch.
+
+        Raises:
+          DivergedError: if a training loss is not finite.
+        """
+        first = state.epoch * self.steps_per_epoch
+        for seed, bad in zip(self.config.seeds, sums.first_bad_step, strict=True):
+            if bad != NO_STEP:
+                raise DivergedError(
+                    f"seed {seed} diverged: the loss is not finite at step {first + int(bad)} "
+                    f"(epoch {state.epoch})"
+                )
+        return tuple(
+            one.count(loss, error, seconds)
+            for one, loss, error in zip(state.progress, sums.loss, sums.error, strict=True)
+        )
+
+    def evaluation_due(self, state: RunState) -> bool:
+        """Whether an epoch is over."""
+        return state.step == 0
+
+    def evaluate(self, state: RunState) -> tuple[Networks, Evaluation]:
+        """Evaluates on the test images, and remembers a network if it is the best so far."""
+        training = self._training
+        return self._finish(state.networks, training.keys, training.test, state.epoch - 1)
+
+    def observe(self, state: RunState, evaluations: Evaluation) -> tuple[ImageProgress, ...]:
+        """The progress after an epoch.
+
+        Raises:
+          DivergedError: if a test loss is not finite. The loss of a step is taken before its
+            update, so that an epoch's last update can leave a broken network unseen, which must
+            not become a checkpoint.
+        """
+        last = state.epoch * self.steps_per_epoch - 1
+        for seed, loss in zip(self.config.seeds, evaluations.loss, strict=True):
+            if not np.isfinite(loss):
+                raise DivergedError(
+                    f"seed {seed} diverged: the test loss is not finite after step {last} (epoch "
+                    f"{state.epoch - 1})"
+                )
+        return tuple(
+            one.observe(state.epoch, Evaluation(*row), last_epoch=self.config.training.epochs)
+            for one, *row in zip(state.progress, *evaluations, strict=True)
+        )
+
+    def rows(self, before: RunState, after: RunState, sums: StepMetrics) -> list[dict[str, Any]]:
+        """One row per network, after an epoch."""
+        del sums
+        if after.step:
+            return []
+        config, steps = self.config.training, self.steps_per_epoch
+        images = steps * config.batch_size * len(after.progress)
+        rate = optimizer.learning_rate(config, after.epoch * steps - 1, steps_per_epoch=steps)
+        return [
+            {
+                "seed": new.seed,
+                "learning_rate": float(rate),
+                "train_loss": old.loss_sum / steps,
+                "train_error": old.error_sum / steps,
+                "test_loss": new.test_loss,
+                "test_error": new.test_error,
+                "images_per_second": round(images / old.step_seconds, 1),
+            }
+            for old, new in zip(before.progress, after.progress, strict=True)
+        ]
+
+    def summary(self, state: RunState, sums: StepMetrics) -> str:
+        """The mean loss of the epoch so far, and what the latest test found."""
+        del sums
+        tested = [_tested(state)] if state.epoch else []
+        if state.step:
+            loss = np.mean([one.loss_sum for one in state.progress]) / state.step
+            tested.insert(0, f"epoch {state.epoch + 1}, loss {loss:.3g}")
+        return "; ".join(tested)
+
+
+def _tested(state: RunState) -> str:
+    error, best = (
+        np.mean([getattr(one, field) for one in state.progress])
+        for field in ("test_error", "best_error")
+    )
+    dead = sum(one.dead_epoch is not None for one in state.progress)
+    return f"test error {error:.2%} after epoch {state.epoch}, best {best:.2%}" + (
+        f", {dead} dead" if dead else ""
+    )

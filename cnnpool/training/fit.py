@@ -1,0 +1,221 @@
+"""The training loop: from a config to finished networks in checkpoints."""
+
+from collections.abc import Iterator
+import contextlib
+import dataclasses
+from pathlib import Path
+import sys
+import time
+import traceback
+from typing import Any
+
+import ml_collections
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cnnpool.devices import distributed, global_arrays, numerics
+from cnnpool.errors import CnnpoolError, PreemptedError
+from cnnpool.runs import provenance, run_config
+from cnnpool.runs.running import Running, running
+from cnnpool.training import packed
+from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
+from cnnpool.training.classifier_recipe import ClassifierRecipe
+from cnnpool.training.metrics_log import MetricsLog, open_log
+from cnnpool.training.recipe import DivergedError, Recipe
+from cnnpool.training.ring_recipe import RingRecipe
+
+
+class TrainingDivergedError(CnnpoolError):
+    """A loss is no longer finite; the message names the step and the last good checkpoint."""
+
+
+def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) -> RunState:
+    """Trains all networks of a config; goes on where an earlier call was stopped.
+
+    Args:
+      config: complete, as the files in `configs/` make it.
+      workdir: gets config.json, metrics.csv, status.json, checkpoints/ and, where the config asks
+        for it, tensorboard/.
+      process: that holds `workdir` already; None holds it here.
+
+    Returns:
+      The finished networks.
+
+    Raises:
+      ValueError: if the config is impossible or lacks a field, `workdir` holds another one's run,
+        or JAX is set so that other numbers would come out.
+      DataError: if the data is absent or damaged.
+      CheckpointError: if a checkpoint cannot be written or read.
+      TrainingDivergedError: if a loss is not finite.
+      WorkdirBusyError: if another process works there.
+      PreemptedError: if a signal asked to stop; all is saved.
+    """
+    numerics.refuse_others()
+    packed.refuse_packed(workdir)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_missing_fields_named(config))
+        build: Any = RingRecipe if not run_config.is_deep(config) else ClassifierRecipe
+        recipe: Recipe = process.call(build, config) if process else build(config)
+        process = process or stack.enter_context(running(workdir))
+        _claim(workdir, recipe)
+        store = stack.enter_context(
+            CheckpointStore(
+                checkpoint_directory(workdir),
+                keep_epochs=config.checkpoint.keep_epochs,
+                progress_type=recipe.progress_type,
+                steps_per_epoch=recipe.steps_per_epoch,
+            )
+        )
+        state = process.call(_first_state, recipe, store)
+        if state.finished:
+            return state
+        store.refuse_keyed_by_epoch()
+        if not store.holds(state):
+            store.save(state)
+        _say_where_it_goes_on(state)
+        if distributed.is_first():
+            provenance.append_to(workdir / "provenance.json")
+        log = stack.enter_context(
+            open_log(
+                workdir,
+                resume_epoch=state.epoch,
+                columns=recipe.columns,
+                tensorboard=recipe.tensorboard,
+            )
+        )
+        # The last to be entered: a lost process must not be waited for in the others' exits.
+        stack.enter_context(distributed.ending_together(process.record))
+        return _run(recipe, state, store, log, process)
+
+
+@contextlib.contextmanager
+def _missing_fields_named(config: ConfigDict) -> Iterator[None]:
+    try:
+        yield
+    except (AttributeError, KeyError) as error:
+        if not _is_of_config(error):
+            raise
+        raise ValueError(
+            f"data.name {config.data.name!r} with model.name {config.model.name!r} needs a field "
+            f"that the config lacks: {error.args[0]}; start from the file in configs/ of that data"
+        ) from error
+
+
+def _is_of_config(error: Exception) -> bool:
+    """Whether it is a ConfigDict that complains."""
+    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return Path(ml_collections.__file__).parent in raised_in.parents
+
+
+def _claim(workdir: Path, recipe: Recipe) -> None:
+    """Writes config and data into the working directory, or refuses those of another run."""
+    source = recipe.data_source
+
+    def claim() -> None:
+        exists = checkpoint_directory(workdir).exists()
+        run_config.claim(workdir, recipe.config, has_checkpoints=exists)
+        if source is not None:
+            run_config.claim_data(workdir, source)
+
+    distributed.on_first(claim)
+    if source is not None:
+        run_config.refuse_other_data(workdir, source)
+
+
+def _first_state(recipe: Recipe, store: CheckpointStore) -> RunState:
+    """The latest checkpoint, or all networks before their first step."""
+    found = store.restore_latest(recipe.shapes, seeds=recipe.config.seeds)
+    return recipe.init() if found is None else found
+
+
+def _say_where_it_goes_on(state: RunState) -> None:
+    """Tells from where a run that was begun before goes on, and what takes the first minute."""
+    if not distributed.is_first():
+        return
+    if state.epoch or state.step:
+        within = f", step {state.step} of the next" if state.step else ""
+        tqdm.write(f"going on from epoch {state.epoch}{within}", file=sys.stderr)
+    tqdm.write("compiling the training step ...", file=sys.stderr)
+
+
+def _run(
+    recipe: Recipe, state: RunState, store: CheckpointStore, log: MetricsLog, process: Running
+) -> RunState:
+    """Advances, evaluates, records and saves until every network has stopped."""
+    keep = recipe.config.checkpoint
+    began = saved_at = time.monotonic()
+    seconds_before = state.seconds
+    with _progress_bar(recipe, state) as bar:
+        while not state.finished:
+            _report(recipe, state, bar, process)
+            try:
+                distributed.end_if_asked(f"in epoch {state.epoch} after step {state.step}")
+                before, after, sums = _advance(recipe, state, process)
+            except PreemptedError:
+                _save(store, log, state)
+                raise
+            except DivergedError as error:
+                raise _diverged(recipe, store, error) from None
+            for row in recipe.rows(before, after, sums):
+                log.append(after.epoch, **row)
+            state = dataclasses.replace(after, seconds=seconds_before + time.monotonic() - began)
+            bar.set_postfix_str(recipe.summary(state, sums), refresh=False)
+            bar.update(state.steps(recipe.steps_per_epoch) - bar.n)
+            kept = state.finished or (state.step == 0 and state.epoch in keep.keep_epochs)
+            if distributed.agreed(kept or time.monotonic() - saved_at >= keep.every_seconds):
+                _save(store, log, state)
+                saved_at = time.monotonic()
+        _report(recipe, state, bar, process)
+    store.wait()
+    return state
+
+
+def _advance(recipe: Recipe, state: RunState, process: Running) -> tuple[RunState, RunState, Any]:
+    """The states after some steps, before and after the evaluation; and what the steps told."""
+    began = time.monotonic()
+    stop = recipe.next_stop(state)
+    networks, sums = process.call(recipe.advance, state, stop)
+    sums = global_arrays.fetch(sums)
+    progress = recipe.count(state, sums, time.monotonic() - began)
+    epoch, step = divmod(stop, recipe.steps_per_epoch)
+    before = RunState(epoch, networks, progress, state.seconds, step)
+    if not recipe.evaluation_due(before):
+        return before, before, sums
+    networks, evaluations = process.call(recipe.evaluate, before)
+    progress = recipe.observe(before, global_arrays.fetch(evaluations))
+    return before, dataclasses.replace(before, networks=networks, progress=progress), sums
+
+
+def _save(store: CheckpointStore, log: MetricsLog, state: RunState) -> None:
+    """Saves a state that is not saved yet; the rows of what came before it are on disk first."""
+    log.flush()
+    if not store.holds(state):
+        store.save(state)
+
+
+def _diverged(
+    recipe: Recipe, store: CheckpointStore, error: DivergedError
+) -> TrainingDivergedError:
+    store.wait()
+    return TrainingDivergedError(
+        f"{error}; last good checkpoint: {store.latest_name} in {store.directory}. Try a smaller "
+        f"{recipe.remedy} in a new --workdir."
+    )
+
+
+def _report(recipe: Recipe, state: RunState, bar: tqdm, process: Running) -> None:
+    end = recipe.expected_end(state)
+    bar.total = None if end is None else end * recipe.steps_per_epoch
+    process.report("training", state.epoch, end)
+
+
+def _progress_bar(recipe: Recipe, state: RunState) -> tqdm:
+    """A bar over steps; in a log file it prints a line every 30 seconds at most."""
+    return tqdm(
+        initial=state.steps(recipe.steps_per_epoch),
+        desc="training",
+        unit="step",
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        miniters=1,
+        disable=not distributed.is_first(),
+    )

@@ -53,8 +53,8 @@ def _gallery() -> str:
     records = tomllib.loads((ROOT / "results" / "provenance.toml").read_text("utf-8"))["record"]
     return "\n\n".join(
         f"## {one['title']}: {one['subject']}\n\n![{one['title']}](results/{one['made']})\n\n"
-        f"[The paper's claim, and our numbers beside the paper's](results/{one['folder']}/README.md)"
-        f"\n\n```\n{_command(one['made'], records)}\n```"
+        f"[The claim, and our numbers beside the paper's](results/{one['folder']}/README.md)\n\n"
+        f"```\n{_command(one['made'], records)}\n```"
         for one in items
         if one.get("made", "").endswith(".png")
     )

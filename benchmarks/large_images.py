@@ -60,7 +60,7 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     from cnnpool.instruments.perturbation import perturb
     from cnnpool.instruments.sensitivity import sensitivities
-    from cnnpool.measuring.image_network import moments
+    from cnnpool.measuring.network import moments
 
     model, variables, clean = network(options)
 

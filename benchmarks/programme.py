@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from benchmarks.communication import Size, size_of
 from cnnpool import models
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.settings import Settings
 from configs import scale1d
 from launch.items import CIFAR10, ITEMS, SCALE1D, Run
 

@@ -51,8 +51,8 @@ from typing import Any
 
 from cnnpool import command_line
 from cnnpool.files import storage
-from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.names import INTERPOLATIONS, SOURCES, parse_stages
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 
 
@@ -149,7 +149,7 @@ def _evaluate(
     from cnnpool.measuring.evaluation import evaluate
 
     config = run_config.load(args.workdir)
-    if run_config.is_deep(config):
+    if not run_config.is_on_ring(config):
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
@@ -166,7 +166,7 @@ def _evaluate(
     if not distributed.is_first():
         return
     print(tables.layer_table(dataset))
-    if run_config.is_deep(config):
+    if "test_loss" in dataset:
         print(f"\n{tables.error_table(dataset)}")
     if "spatial_share" in dataset:
         print(f"\n{tables.budget_table(dataset)}")

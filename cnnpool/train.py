@@ -157,8 +157,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         num_processes=_NUM_PROCESSES.value,
     )
     runtime.use_compilation_cache()
-    deep = run_config.is_deep(config)
-    devices = config.runtime.mesh.data if deep else 1
+    devices = run_config.devices_per_network(config)
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )

@@ -25,10 +25,9 @@ def run(spec: Path, *, accelerator: bool = False) -> None:
       CnnpoolError, ValueError, OSError: if training or measurement fail.
     """
     job, folder = read_spec(spec), spec.parent
-    deep = run_config.is_deep(job.config)
     processes = distributed.join()
     runtime.use_compilation_cache()
-    devices = job.config.runtime.mesh.data if deep else 1
+    devices = run_config.devices_per_network(job.config)
     runtime.one_cpu_device_per_core(
         len(job.config.seeds), devices_per_network=devices, processes=processes
     )

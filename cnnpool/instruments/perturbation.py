@@ -21,9 +21,9 @@ class Inputs(NamedTuple):
       noisy: x + eta.
     """
 
-    clean: Float[Array, "images height width channels"]
-    deformed: Float[Array, "draws images height width channels"]
-    noisy: Float[Array, "draws images height width channels"]
+    clean: Float[Array, "images *size channels"]
+    deformed: Float[Array, "draws images *size channels"]
+    noisy: Float[Array, "draws images *size channels"]
 
 
 def perturb(

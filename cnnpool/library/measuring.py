@@ -21,10 +21,11 @@ from cnnpool.library import images as image_arrays
 from cnnpool.library.activations import Layers
 from cnnpool.library.measurable import Measurable
 from cnnpool.library.recognition import measurable
-from cnnpool.measuring import image_sensitivities, image_transforms
-from cnnpool.measuring.image_inputs import Perturbation, max_entropy_perturbations, measurement_keys
-from cnnpool.measuring.image_sensitivities import Field, Network
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring import grid, pictures, sensitivities
+from cnnpool.measuring import transforms as known_transforms
+from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
+from cnnpool.measuring.run import Network
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
 from cnnpool.training.image_step import Variables
 
@@ -73,7 +74,7 @@ def measure(
         "channel_shuffle" (the input channels of every convolution but the first are permuted),
         "channel_shuffle_image" (the first one's too) and "channel_shuffle_both" (input and output
         channels of all); of networks of `cnnpool.open` those of
-        `cnnpool.measuring.image_transforms`.
+        `cnnpool.measuring.transforms`.
       deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
       cutoffs: their cut-offs c, in half-waves a side.
       noise: kinds of noise: "white", "luma", "chroma".
@@ -120,23 +121,24 @@ def measure(
     network = network.prepared(clean[:2])
     activations.refuse_company(network, clean)
     labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
-    fields: list[list[Field]] = []
-    kinds: list[Perturbation] = []
+    cells = []
     with _progress_bar(names, settings) as bar:
         for kind, inputs in max_entropy_perturbations(jnp.asarray(clean), settings):
             found = _under_transforms(network, names, settings, inputs, bar)
-            fields.append([image_sensitivities.field(labels, found, network.depths)])
-            kinds.append(kind)
-    arrays = image_sensitivities.arrays([labels], names, kinds, fields, network.depths)
-    arrays["natural"] = image_sensitivities.natural_kinds(clean.shape[1], settings)
-    coordinates = {"seed": [network.seed], "stage": [stage]}
+            cell = sensitivities.of_network(found, label=f"seed {network.seed}, {stage}")
+            beside = pictures.pooling_budget(found, network.depths)
+            cells.append(grid.at(cell.assign(beside), labels, kind.coordinates))
+    measured = grid.combined(cells)
+    depths = [depth or np.nan for depth in network.depths(list(measured["layer"].values))]
+    measured = measured.assign_coords(depth=("layer", np.array(depths, float)))
+    measured["natural"] = pictures.natural(clean.shape[1], settings)
     attributes = _attributes(name or network.label, network, names, settings, clean)
-    return xr.Dataset(arrays, coordinates, attributes).set_coords("depth")
+    return measured.assign_attrs(attributes)
 
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:
     """Over images; shown in a terminal."""
-    runs = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
+    runs = sum(settings.shuffles if known_transforms.is_random(t) else 1 for t in transforms)
     total = settings.images * runs * len(settings.fields) * len(settings.noise)
     return tqdm(total=total, desc="measuring", unit="image", disable=None)
 
@@ -158,7 +160,7 @@ def _under_transforms(
     return {
         transform: [
             measured(transform, number)
-            for number in range(settings.shuffles if image_transforms.is_random(transform) else 1)
+            for number in range(settings.shuffles if known_transforms.is_random(transform) else 1)
         ]
         for transform in transforms
     }

@@ -27,7 +27,7 @@ Path = tuple[str, ...]
 
 
 def with_frozen_statistics(
-    model: Any, variables: Variables, clean: Float[Array, "images height width channels"]
+    model: Any, variables: Variables, clean: Float[Array, "images *size channels"]
 ) -> Variables:
     """The network with the clean images' batch statistics, computed once and frozen.
 

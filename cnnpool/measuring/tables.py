@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.files import results
-from cnnpool.measuring.image_transforms import SHUFFLES
+from cnnpool.measuring.transforms import SHUFFLES
 
 
 def layer_table(dataset: xr.Dataset) -> str:

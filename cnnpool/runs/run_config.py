@@ -21,8 +21,8 @@ def defining_fields(config: ConfigDict) -> dict:
     chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
     chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
     runtime = {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}
-    if is_deep(config):
-        runtime["devices_per_network"] = fields["runtime"]["mesh"]["data"]
+    if "mesh" in fields["runtime"]:
+        runtime["devices_per_network"] = devices_per_network(config)
     return chosen | {"runtime": runtime}
 
 
@@ -34,9 +34,14 @@ class ConfigFileError(CnnpoolError):
     """A config on the disk is damaged."""
 
 
-def is_deep(config: ConfigDict) -> bool:
-    """Whether a run is of deep networks on images, not of simple ones on a ring."""
-    return config.data.name != "scale1d"
+def is_on_ring(config: ConfigDict) -> bool:
+    """Whether a run is of simple CNNs on the ring of 1-D scale detection, not on pictures."""
+    return config.data.name == "scale1d"
+
+
+def devices_per_network(config: ConfigDict) -> int:
+    """Devices that share every batch of a network."""
+    return config.runtime.mesh.data if "mesh" in config.runtime else 1
 
 
 def with_data_dir(config: ConfigDict, data_dir: str | None) -> ConfigDict:

@@ -54,7 +54,7 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
     packed.refuse_packed(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
-        build: Any = RingRecipe if not run_config.is_deep(config) else ClassifierRecipe
+        build: Any = RingRecipe if run_config.is_on_ring(config) else ClassifierRecipe
         recipe: Recipe = process.call(build, config) if process else build(config)
         process = process or stack.enter_context(running(workdir))
         _claim(workdir, recipe)

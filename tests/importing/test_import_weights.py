@@ -15,7 +15,7 @@ from cnnpool.importing import conversion, folder, state_dict, weights
 from cnnpool.importing.folder import ImportedError
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.instruments.filter_spectrum import spectrum
-from cnnpool.measuring import evaluation, exporting, imported_run, packing, run_outputs
+from cnnpool.measuring import evaluation, exporting, network, packing, run_outputs, runs
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
@@ -126,7 +126,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
         "data": "image_folder",
         "data_dir": str(root),
     }
-    moments, calls = evaluation.image_run.image_sensitivities.image_network.moments, []
+    moments, calls = network.moments, []
 
     def stopped(*args, **options):
         calls.append(args[2])
@@ -134,7 +134,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
         return moments(*args, **options)
 
-    target = "cnnpool.measuring.image_network.moments"
+    target = "cnnpool.measuring.network.moments"
     monkeypatch.setattr(target, stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(imported, out, **given | {"settings": {"images": 6, "shuffles": 3}})
@@ -169,7 +169,7 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
         "data": "image_folder",
         "data_dir": str(tmp_path / "pictures"),
     }
-    moments, untrained = evaluation.image_run.image_sensitivities.image_network.moments, []
+    moments, untrained = network.moments, []
 
     def watched(model, variables, *args, **options):
         untrained.append(options["untrained"])
@@ -177,7 +177,7 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
             raise KeyboardInterrupt
         return moments(model, variables, *args, **options)
 
-    monkeypatch.setattr("cnnpool.measuring.image_network.moments", watched)
+    monkeypatch.setattr("cnnpool.measuring.network.moments", watched)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(
             imported, tmp_path / "a.nc", stages=("trained",), **given | {"transforms": TWO}
@@ -188,8 +188,8 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
     assert np.isnan(found.test_error).all()
     np.testing.assert_array_equal(found.epoch, [0, np.nan])
 
-    config = run_config.load(imported)
-    model, trained = imported_run.load(imported, config)
+    run = runs.open(imported)
+    model, trained = run.model, run.networks("trained")[0].variables
     first = initialization.initialize(model, "torchvision_resnet18", jax.random.key(0), size=64)
     for stage, params in (("init", first["params"]), ("trained", trained.params)):
         power = spectrum(np.asarray(params["block03"]["conv1"]["kernel"], np.float64)).power

@@ -7,14 +7,13 @@ import re
 
 import pytest
 
-from cnnpool.measuring.transforms import TRANSFORMS
 from cnnpool.runs import lease, run_status
 from cnnpool.runs.run_status import Status
 from configs import cifar10, scale1d, scale2d
 from launch import items, job_states, sweep_file
 from launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
 from launch.jobs import Job, SweepError, read_spec, unique, with_fields
-from launch.measurement import BOTH, Measurement
+from launch.measurement import BOTH, RING, Measurement
 
 LENET = scale2d.get_config("cpu")
 
@@ -116,7 +115,7 @@ def test_a_sweep_that_is_not_there_is_refused_with_the_cure(sweep, preset, cure)
 def test_figure_4_measures_all_that_simple_cnns_have():
     """`launch.items` does not import the transforms themselves, and JAX with them."""
     (job,) = items.ITEMS["fig4"].jobs("cpu")
-    assert [one.transforms for one in job.measurements] == [tuple(TRANSFORMS)]
+    assert [one.transforms for one in job.measurements] == [RING.transforms]
 
 
 def test_a_new_value_adds_only_what_is_new(tmp_path):

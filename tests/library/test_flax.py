@@ -10,7 +10,7 @@ import cnnpool as cp
 from cnnpool.figures import depth_curves
 from cnnpool.figures.networks import Network
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests.library.networks import assert_same, images, network, weights
 
 

@@ -7,8 +7,8 @@ import safetensors.numpy
 import cnnpool as cp
 from cnnpool.importing import weights
 from cnnpool.measuring import evaluation
-from cnnpool.measuring.image_inputs import chosen_images
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.inputs import chosen_images
+from cnnpool.measuring.settings import Settings
 from tests import deep_runs
 from tests.library.networks import assert_same, images
 from tests.oracles import torchvision_inputs

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 import cnnpool as cp
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests import parity
 from tests.library.networks import assert_same, images, network, weights
 from tests.oracles import parity_inputs, torch_networks

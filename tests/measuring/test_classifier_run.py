@@ -11,8 +11,7 @@ from cnnpool import eval as eval_command
 from cnnpool import export
 from cnnpool.data.images import DataError, standardize
 from cnnpool.files import results
-from cnnpool.measuring import evaluation, image_run
-from cnnpool.measuring.run import load_stages
+from cnnpool.measuring import classifier_run, evaluation, runs
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import CheckpointError, RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -66,7 +65,7 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
         data_dir=deep_runs.moved_data(vgg[0]),
     )
     config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
-    training = image_run.open_training(config)
+    training = classifier_run.open_training(config)
     test, mean, std = training.data.test, training.data.mean, training.data.std
     expected = []
     for row in range(2):
@@ -82,8 +81,8 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
 
 def test_another_epoch_s_noise_gives_other_losses(vgg):
     config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
-    training = image_run.open_training(config)
-    evaluate, current = image_run.evaluator(training), vgg[1].networks.current
+    training = classifier_run.open_training(config)
+    evaluate, current = classifier_run.evaluator(training), vgg[1].networks.current
     losses = [[float(one.loss) for one in evaluate(current, [n, 2])] for n in (0, 1, 2)]
     assert losses[0] == losses[1]  # before the first epoch: the first test's noise
     assert abs(losses[1][0] / losses[2][0] - 1) > 1e-3
@@ -184,8 +183,8 @@ def test_dead_is_what_was_dead_at_the_stage():
         ImageProgress(2, 9, best_epoch=6, best_error=0.1),
     ]
     state = RunState(9, None, tuple(progress), 0.0)
-    assert image_run.network_dead_epochs(state, "trained") == [None, 5, None]
-    assert image_run.network_dead_epochs(state, "last") == [5, 5, None]
+    assert classifier_run.network_dead_epochs(state, "trained") == [None, 5, None]
+    assert classifier_run.network_dead_epochs(state, "last") == [5, 5, None]
 
 
 def test_drawn_data_has_no_folder(lenet, tmp_path):
@@ -230,13 +229,12 @@ def test_the_command_prints_layers_errors_and_budget(lenet, tmp_path, capsys):
 def test_an_unfinished_run_is_neither_trained_nor_last(lenet, tmp_path):
     workdir = shutil.copytree(lenet[0], tmp_path / "run")
     shutil.rmtree(workdir / "checkpoints" / "4")  # of two steps per epoch
-    config = run_config.load(workdir)
-    training = image_run.open_training(config)
+    run = runs.open(workdir)
     for stage in ("trained", "last"):
         with pytest.raises(CheckpointError, match=r"seeds \[0, 1\] are not trained to the end"):
-            image_run.load_stages(workdir, config, [stage], training=training)
+            run.networks(stage)
     with pytest.raises(CheckpointError, match=r"stage '7' is epoch 7, and .* has \[0, 1\]"):
-        image_run.load_stages(workdir, config, ["7"], training=training)
+        run.networks("7")
 
 
 def test_networks_are_exported_with_batch_statistics(vgg, tmp_path):
@@ -263,5 +261,5 @@ def test_where_data_lies_defines_no_run(vgg, tmp_path):
 
 
 def test_last_of_a_1d_run_is_trained(trained_once):
-    states = load_stages(trained_once[0], run_config.load(trained_once[0]), ["trained", "last"])
-    assert states["last"].epoch == states["trained"].epoch == trained_once[1].epoch
+    run = runs.open(trained_once[0])
+    assert run.state("last").epoch == run.state("trained").epoch == trained_once[1].epoch

@@ -1,8 +1,8 @@
-"""The images that deep networks are measured on: clean, deformed, and with noise."""
+"""The pictures that networks are measured on: clean, deformed, and with noise."""
 
 from collections.abc import Iterator
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array
@@ -13,7 +13,7 @@ from cnnpool.data.images import MeasurementData
 from cnnpool.instruments.diffeomorphisms import temperature
 from cnnpool.instruments.noise import WHITE, refuse_impossible_kind
 from cnnpool.instruments.perturbation import Inputs, perturb, refuse_same
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.settings import Settings
 
 # Training splits the plain key of a seed; any constant keeps measurements off those keys.
 _KEY_CONSTANT = 20210604
@@ -99,6 +99,22 @@ class Perturbation(NamedTuple):
         shown = "" if self.noise in (WHITE, OWN) else f" {self.noise}"
         return f"{self.delta} {self.cutoff}{shown}"
 
+    @property
+    def coordinates(self) -> dict[str, Any]:
+        """Its place along the axes of perturbations; a data set's own have none."""
+        return {} if self.noise == OWN else self._asdict()
+
+
+OWN_KIND = Perturbation(float("nan"), 0, OWN)
+
+
+def kinds(data: MeasurementData, settings: Settings) -> list[Perturbation]:
+    """All kinds of diffeomorphism and noise, in the order of `perturbations`."""
+    if data.own_perturbations is not None:
+        return [OWN_KIND]
+    product = itertools.product(settings.deltas, settings.cutoffs, settings.noise)
+    return [Perturbation(*kind) for kind in product]
+
 
 def perturbations(
     data: MeasurementData, settings: Settings
@@ -109,7 +125,7 @@ def perturbations(
     if data.own_perturbations is not None:
         chosen = chosen_images(settings, len(data.test.labels))
         perturbed = data.own_perturbations(keys.diffeomorphism, settings.draws, chosen)
-        yield Perturbation(float("nan"), 0, OWN), Inputs(clean, *perturbed)
+        yield OWN_KIND, Inputs(clean, *perturbed)
         return
     yield from max_entropy_perturbations(clean, settings)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnpool import models
-from cnnpool.measuring import image_transforms as transforms
+from cnnpool.measuring import transforms
 from cnnpool.training.image_step import Variables
 from configs import cifar10
 

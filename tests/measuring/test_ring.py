@@ -1,6 +1,11 @@
 """Measurements of a trained run, and the commands that make and export them."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 import warnings
 
 import jax
@@ -10,17 +15,20 @@ import pytest
 
 from cnnpool import eval as eval_command
 from cnnpool import export
+from cnnpool.devices import distributed
+from cnnpool.errors import PreemptedError
 from cnnpool.files import results
-from cnnpool.measuring import evaluation, tables
-from cnnpool.measuring import network as measuring
+from cnnpool.measuring import evaluation, measure, network, ring, runs, tables, transforms
 from cnnpool.measuring.names import parse_stages
-from cnnpool.measuring.transforms import TRANSFORMS, parse_transforms
-from cnnpool.runs import run_config
-from cnnpool.training import fit, setup
+from cnnpool.runs.running import running
+from cnnpool.training import fit
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
+from launch.measurement import RING
 from tests.oracles import receptive_field as oracle
 from tests.oracles import sensitivity as sensitivity_oracle
+from tests.paths import ROOT
 
+TRANSFORMS = RING.transforms
 LAYERS = ["conv01", "relu01", "conv02", "relu02", "conv03", "relu03", "pool", "linear"]
 
 
@@ -31,7 +39,7 @@ def measured(trained_once, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         dataset = evaluation.evaluate(
-            trained_once[0], out, stages=("init", "trained"), transforms=tuple(TRANSFORMS)
+            trained_once[0], out, stages=("init", "trained"), transforms=TRANSFORMS
         )
     return out, dataset
 
@@ -52,6 +60,9 @@ def test_provenance_travels_with_the_numbers(measured, trained_once):
     assert json.loads(attributes["versions"])["jax"] == jax.__version__
     assert json.loads(attributes["trained_by"])[0]["commit"] == attributes["commit"]
     assert attributes["host_platform"]
+    record = json.loads(attributes["measurement"])
+    assert (record["version"], record["settings"]["draws"]) == (measure.VERSION, 2)
+    assert attributes["data_source"].startswith("all 54 images of the task 'distance'")
 
 
 def test_test_errors_are_those_of_the_trainer(measured, trained_once):
@@ -63,13 +74,12 @@ def test_test_errors_are_those_of_the_trainer(measured, trained_once):
 
 def test_sensitivities_agree_with_all_pairs_on_the_run(measured, trained_once):
     workdir, state = trained_once
-    config = run_config.load(workdir)
-    net = setup.network(config)
-    inputs = measuring.inputs(config, net)
+    opened = runs.open(workdir)
+    [(_, inputs)] = ring.perturbations(opened.data, opened.settings)
     params = jax.tree.map(lambda leaf: leaf[1], state.networks)
 
     def run(x):
-        return np.asarray(net.apply(params, x)[1]["relu02"], np.float64)
+        return np.asarray(opened.model.apply({"params": params}, x)[1]["relu02"], np.float64)
 
     expected = sensitivity_oracle.all_pairs_sensitivity(
         run(inputs.clean),
@@ -109,7 +119,7 @@ def test_theory_stands_beside_the_layers_that_have_a_depth(measured):
 def test_the_same_measurement_is_taken_and_another_refused(measured, trained_once):
     out, before = measured[0], measured[0].stat().st_mtime_ns
     again = evaluation.evaluate(
-        trained_once[0], out, stages=("init", "trained"), transforms=tuple(TRANSFORMS)
+        trained_once[0], out, stages=("init", "trained"), transforms=TRANSFORMS
     )
     assert out.stat().st_mtime_ns == before
     np.testing.assert_array_equal(again["D"], measured[1]["D"])
@@ -120,10 +130,82 @@ def test_the_same_measurement_is_taken_and_another_refused(measured, trained_onc
             trained_once[0],
             out,
             stages=("init", "trained"),
-            transforms=tuple(TRANSFORMS),
+            transforms=TRANSFORMS,
             settings={"draws": 3},
         )
     assert out.stat().st_mtime_ns == before
+
+
+def test_a_measurement_killed_in_the_middle_goes_on_and_is_identical(
+    measured, trained_once, tmp_path, monkeypatch
+):
+    """What is there is not measured again."""
+    out, parts = tmp_path / "a.nc", tmp_path / ".a.nc.parts"
+    command = [sys.executable, "-m", "cnnpool.eval", f"--workdir={trained_once[0]}"]
+    command += ["--stage=init,trained", f"--transforms={','.join(TRANSFORMS)}", f"--out={out}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("[!.]*.npz"))) < 2:
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists()
+    kept = list(parts.glob("[!.]*.npz"))  # without one that is half written
+    assert 2 <= len(kept) < 16, "of two seeds, two stages and four transforms"
+    calls = count_calls(monkeypatch)
+    found = evaluation.evaluate(
+        trained_once[0], out, stages=("init", "trained"), transforms=TRANSFORMS
+    )
+    assert len(calls) == 16 - len(kept)
+    assert found.drop_attrs().identical(measured[1].drop_attrs())
+    assert not parts.exists()
+
+
+def count_calls(monkeypatch):
+    calls, moments = [], network.moments
+    monkeypatch.setattr(network, "moments", lambda *a, **k: calls.append(a[2]) or moments(*a, **k))
+    return calls
+
+
+def test_a_measurement_asked_to_end_stops_after_a_network_and_goes_on(
+    measured, trained_once, tmp_path, monkeypatch
+):
+    """As one of several joined processes, which ask one another after every call."""
+    asked = {"stages": ("init", "trained"), "transforms": TRANSFORMS}
+    with monkeypatch.context() as patch:
+        answers = iter([False, False, True])
+        patch.setattr(distributed, "preempted", lambda: next(answers))
+        with pytest.raises(PreemptedError, match="stopped after 162 of 864 images"):
+            evaluation.evaluate(trained_once[0], tmp_path / "a.nc", **asked)
+    assert len(list((tmp_path / ".a.nc.parts").glob("*.npz"))) == 2
+    calls = count_calls(monkeypatch)
+    found = evaluation.evaluate(trained_once[0], tmp_path / "a.nc", **asked)
+    assert len(calls) == 14
+    assert found.drop_attrs().identical(measured[1].drop_attrs())
+
+
+def test_sigterm_ends_a_job_s_measurement_and_the_same_command_goes_on(
+    measured, trained_once, tmp_path, monkeypatch
+):
+    asked = {"stages": ("init", "trained"), "transforms": TRANSFORMS}
+    calls, moments = [], network.moments
+
+    def interrupted(*args, **options):
+        calls.append(args[2])
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.2)
+        return moments(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, "moments", interrupted)
+        with pytest.raises(PreemptedError, match="SIGTERM"), running(tmp_path) as process:
+            process.call(lambda: evaluation.evaluate(trained_once[0], tmp_path / "a.nc", **asked))
+    found = evaluation.evaluate(trained_once[0], tmp_path / "a.nc", **asked)
+    assert found.drop_attrs().identical(measured[1].drop_attrs())
 
 
 def test_overwrite_replaces(trained_once, tmp_path):
@@ -210,11 +292,7 @@ def test_a_result_file_is_not_called_what_it_is_not(name, capsys):
     ("parse", "text", "message"),
     [
         (parse_stages, "init,tained", "stage 'tained': expected init, trained, last, all or an"),
-        (
-            parse_transforms,
-            "none,shuffle",
-            "transform 'shuffle': expected one of none, channel_shuffle",
-        ),
+        (transforms.refuse_unknown, "shuffle", "a transform is 'shuffle'; expected one of "),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(parse, text, message):

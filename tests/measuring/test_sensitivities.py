@@ -14,17 +14,14 @@ from cnnpool.errors import PreemptedError
 from cnnpool.files import results
 from cnnpool.instruments import moments
 from cnnpool.instruments.sensitivity import sensitivities
-from cnnpool.measuring import (
-    batch_statistics,
-    evaluation,
-    image_inputs,
-    image_network,
-    image_run,
-    image_sensitivities,
-    image_transforms,
-)
-from cnnpool.measuring.image_settings import Settings
-from cnnpool.runs import run_config
+from cnnpool.measuring import batch_statistics, evaluation, runs, transforms
+from cnnpool.measuring import network as measuring
+from cnnpool.measuring import sensitivities as all_networks
+from cnnpool.measuring.classifier_run import open_training
+from cnnpool.measuring.imported_run import ImportedRun
+from cnnpool.measuring.inputs import check, chosen_images, clean_images, perturbations
+from cnnpool.measuring.run import Network
+from cnnpool.measuring.settings import Settings
 from cnnpool.training.image_step import Variables
 from configs import cifar10
 from tests import deep_runs
@@ -35,17 +32,12 @@ from tests.oracles import sensitivity as oracle
 def vgg(tmp_path_factory):
     """Working directory of two narrow VGG11-bn, their training's setup and states."""
     workdir, _ = deep_runs.vgg(tmp_path_factory.getbasetemp())
-    config = run_config.load(workdir, data_dir=deep_runs.moved_data(workdir))
-    training = image_run.open_training(config)
-    return (
-        workdir,
-        training,
-        image_run.load_stages(workdir, config, ["init", "trained"], training=training),
-    )
+    run = runs.open(workdir, data_dir=deep_runs.moved_data(workdir))
+    return workdir, run.training, {stage: run.networks(stage) for stage in ("init", "trained")}
 
 
 def network(vgg, stage, row=0):
-    return jax.tree.map(lambda a: jnp.asarray(a)[row], jax.device_get(vgg[2][stage].params))
+    return vgg[2][stage][row].variables
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +97,8 @@ def test_norms_and_what_does_nothing_are_told_not_computed(name, rescaled):
 
     changed = jax.tree.map(moved, init(jax.random.key(1), images, train=False))
     net = Variables(changed["params"], changed.get("batch_stats", {}))
-    plain = run(image_network.features(model, net), images)
-    found = run(image_network.features(model, net, rescaled=True), images)
+    plain = run(measuring.features(model, net), images)
+    found = run(measuring.features(model, net, rescaled=True), images)
     told = {unit: f for unit, f in found.items() if isinstance(f, moments.Rescaled)}
     norms = [unit for unit in plain if "bn" in unit]
     assert set(norms) <= told.keys()
@@ -140,7 +132,7 @@ def told_and_computed(name, dtype):
     def features(images):
         variables = model.init(jax.random.key(1), images, train=False)
         net = Variables(variables["params"], variables["batch_stats"])
-        return image_network.features(model, net, rescaled=True)(images)
+        return measuring.features(model, net, rescaled=True)(images)
 
     found = jax.eval_shape(features, jax.ShapeDtypeStruct((2, 32, 32, 3), dtype))
     told = [unit for unit, f in found.items() if isinstance(f, moments.Rescaled)]
@@ -149,7 +141,7 @@ def told_and_computed(name, dtype):
 
 def test_noise_has_the_length_of_the_deformation_image_by_image(vgg):
     settings = Settings(images=20, draws=2)
-    for kind, inputs in image_inputs.perturbations(vgg[1].data, settings):
+    for kind, inputs in perturbations(vgg[1].data, settings):
         assert kind == (1.0, 3, "white")
         lengths = [
             np.linalg.norm((changed - inputs.clean[None]).reshape(2, 20, -1), axis=-1)
@@ -162,13 +154,13 @@ def test_noise_has_the_length_of_the_deformation_image_by_image(vgg):
 
 def test_noise_of_the_training_set_is_drawn_once_and_then_deformed(vgg):
     settings = Settings(images=20)
-    once, again = (image_inputs.clean_images(vgg[1].data, settings) for _ in range(2))
+    once, again = (clean_images(vgg[1].data, settings) for _ in range(2))
     np.testing.assert_array_equal(once, again)
-    chosen = image_inputs.chosen_images(settings, len(vgg[1].data.test.labels))
+    chosen = chosen_images(settings, len(vgg[1].data.test.labels))
     plain = vgg[1].data.test.images[chosen]
     assert vgg[1].config.data.image_noise > 0
-    without = image_run.open_training(vgg[1].config, image_noise=False)
-    clean = image_inputs.clean_images(without.data, settings)
+    without = open_training(vgg[1].config, image_noise=False)
+    clean = clean_images(without.data, settings)
 
     def correlation(images):
         return np.corrcoef(np.ravel(images), np.ravel(plain))[0, 1]
@@ -188,19 +180,19 @@ def test_impossible_measurements_are_refused_at_once(vgg, images, message):
     split = Split(jnp.asarray(images, jnp.float32), jnp.zeros(30, jnp.int32))
     data = dataclasses.replace(vgg[1].data, test=split)
     with pytest.raises(ValueError, match=message):
-        image_inputs.check(data, Settings(images=20))
+        check(data, Settings(images=20))
 
 
 def test_fewer_images_are_the_first_of_more():
-    few, many = (image_inputs.chosen_images(Settings(images=n), 64) for n in (10, 40))
+    few, many = (chosen_images(Settings(images=n), 64) for n in (10, 40))
     np.testing.assert_array_equal(few, many[:10])
     assert len(set(many.tolist())) == 40
 
 
 def test_frozen_statistics_are_those_of_the_clean_images(vgg):
-    model, clean = vgg[1].recipe.model, image_inputs.clean_images(vgg[1].data, Settings(images=40))
+    model, clean = vgg[1].recipe.model, clean_images(vgg[1].data, Settings(images=40))
     frozen = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
-    units = image_network.features(model, frozen)(clean)
+    units = measuring.features(model, frozen)(clean)
     for k in range(1, 9):
         values = np.asarray(units[f"bn{k:02d}"], np.float64)
         values = values.reshape(-1, values.shape[-1])
@@ -208,7 +200,7 @@ def test_frozen_statistics_are_those_of_the_clean_images(vgg):
         # ones: a factor of sqrt(1 - 1/160) a layer where maps are smallest.
         np.testing.assert_allclose(values.mean(0), 0, atol=0.01)
         np.testing.assert_allclose(values.std(0), 1, rtol=0.015)
-    running = image_network.features(model, network(vgg, "init"))(clean)
+    running = measuring.features(model, network(vgg, "init"))(clean)
     assert abs(float(running["bn01"].mean())) > 1e-2, "the running statistics would do: void"
 
 
@@ -217,7 +209,7 @@ def test_statistics_batch_by_batch_are_those_of_all_images_at_once(vgg, monkeypa
 
     At once, layers in front are normalized by biased variances, batch by batch by unbiased ones.
     """
-    model, clean = vgg[1].recipe.model, image_inputs.clean_images(vgg[1].data, Settings(images=40))
+    model, clean = vgg[1].recipe.model, clean_images(vgg[1].data, Settings(images=40))
     at_once = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
     monkeypatch.setattr(batch_statistics, "AT_ONCE", 9 * clean[0].size)  # five batches, one of four
     found = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
@@ -226,7 +218,7 @@ def test_statistics_batch_by_batch_are_those_of_all_images_at_once(vgg, monkeypa
         spread = np.sqrt(theirs["var"])
         np.testing.assert_allclose(ours["mean"] / spread, theirs["mean"] / spread, atol=0.02)
         np.testing.assert_allclose(ours["var"], theirs["var"], rtol=1e-5 if k == 1 else 0.03)
-    units = run(image_network.features(model, found), clean)
+    units = run(measuring.features(model, found), clean)
     for k in range(1, 9):
         values = np.asarray(units[f"bn{k:02d}"], np.float64).reshape(
             -1, found.batch_stats[f"bn{k:02d}"]["mean"].size
@@ -239,12 +231,12 @@ def test_statistics_batch_by_batch_are_those_of_all_images_at_once(vgg, monkeypa
 def test_after_recalibration_every_norm_fits_the_shuffled_network(vgg):
     """Before gain and offset it has mean 0 and variance 1 over the clean images."""
     model, trained = vgg[1].recipe.model, network(vgg, "trained")
-    [(_, inputs)] = image_inputs.perturbations(vgg[1].data, Settings(images=40))
+    [(_, inputs)] = perturbations(vgg[1].data, Settings(images=40))
     key = jax.random.key(0)
-    shuffled = image_transforms.transform_variables("channel_shuffle", trained, key)
+    shuffled = transforms.transform_variables("channel_shuffle", trained, key)
     fits = batch_statistics.with_frozen_statistics(model, shuffled, inputs.clean)
-    units = run(image_network.features(model, fits), inputs.clean)
-    stale = run(image_network.features(model, shuffled), inputs.clean)
+    units = run(measuring.features(model, fits), inputs.clean)
+    stale = run(measuring.features(model, shuffled), inputs.clean)
     for k in range(1, 9):
         own, old = (plain_norm(fits, found, k) for found in (units, stale))
         # As for frozen statistics; where all inputs of a channel are dead its variance is that
@@ -255,10 +247,10 @@ def test_after_recalibration_every_norm_fits_the_shuffled_network(vgg):
         np.testing.assert_allclose(own.std(0)[alive], 1, rtol=0.02)
         assert k == 1 or abs(old.mean(0)).max() > 0.03, "the old averages would do: void"
     options = {"untrained": False, "batch_size": 25}
-    found = image_network.moments(
+    found = measuring.moments(
         *(model, trained, "channel_shuffle_recalibrated", key, inputs), **options
     )
-    expected = image_network.moments(*(model, fits, "none", key, inputs), **options)
+    expected = measuring.moments(*(model, fits, "none", key, inputs), **options)
     for name, layer in expected.items():
         jax.tree.map(np.testing.assert_array_equal, found[name], layer)
 
@@ -270,27 +262,26 @@ def plain_norm(variables, units, k):
     return values.reshape(-1, values.shape[-1])
 
 
-def test_without_batch_norm_a_recalibrated_shuffle_is_not_measured_again(monkeypatch, capsys):
+def test_without_batch_norm_a_recalibrated_shuffle_is_not_measured_again(
+    tmp_path, monkeypatch, capsys
+):
     """It is the plain one, which is said."""
     config = cifar10.get_config("paper").unlock()
     config.model.name = "lenet"
     model = models.build(config.model)
     made = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    net = image_sensitivities.Network(0, "trained", False, Variables(made["params"], {}))
+    net = Network(0, "trained", False, Variables(made["params"], {}))
     calls = []
-    measured = image_network.moments
+    measured = measuring.moments
     monkeypatch.setattr(
-        image_network, "moments", lambda *a, **k: calls.append(a[2]) or measured(*a, **k)
+        measuring, "moments", lambda *a, **k: calls.append(a[2]) or measured(*a, **k)
     )
-    arrays = image_sensitivities.measure(
-        model,
-        color_images(9),
-        [net],
-        ("none", "channel_shuffle_recalibrated", "channel_shuffle", "own_statistics"),
-        Settings(images=9, shuffles=2),
-    )
+    names = ("none", "channel_shuffle_recalibrated", "channel_shuffle", "own_statistics")
+    monkeypatch.setattr(ImportedRun, "data", color_images(9))
+    run = ImportedRun(tmp_path, config, Settings(images=9, shuffles=2))
+    found = all_networks.measure(run, [net], names)
     assert calls == ["none", "channel_shuffle", "channel_shuffle"]
-    _, r = arrays["R"]
+    r = found["R"].values
     np.testing.assert_array_equal(r[0, 0, 1], r[0, 0, 2])
     np.testing.assert_array_equal(r[0, 0, 0], r[0, 0, 3])
     said = capsys.readouterr().err
@@ -315,14 +306,14 @@ def color_images(count):
 
 def test_kinds_of_noise_share_their_diffeomorphisms(vgg):
     settings = Settings(images=9, noise=("white", "luma", "chroma"))
-    found = dict(image_inputs.perturbations(color_images(9), settings))
+    found = dict(perturbations(color_images(9), settings))
     assert [kind.noise for kind in found] == ["white", "luma", "chroma"]
     white, luma, chroma = found.values()
     np.testing.assert_array_equal(white.deformed, chroma.deformed)
     eta = np.asarray(luma.noisy - luma.clean[None], np.float64)
     np.testing.assert_allclose(eta, eta[..., :1].repeat(3, -1), atol=1e-5)
     with pytest.raises(ValueError, match="these images are gray"):
-        image_inputs.check(vgg[1].data, settings)
+        check(vgg[1].data, settings)
     with pytest.raises(ValueError, match="images are gray, without chroma: leave out --noise"):
         settings.refuse_unused()
 
@@ -332,11 +323,11 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
     """As the authors' program does in training mode, at initialization for example."""
     model, start = vgg[1].recipe.model, network(vgg, "init")
     settings = Settings(images=20, draws=2, deltas=(3.0,))
-    [(_, inputs)] = image_inputs.perturbations(vgg[1].data, settings)
+    [(_, inputs)] = perturbations(vgg[1].data, settings)
 
     def alone(images):
         net = batch_statistics.with_frozen_statistics(model, start, images)
-        return np.asarray(image_network.features(model, net)(images)[unit], np.float64)
+        return np.asarray(measuring.features(model, net)(images)[unit], np.float64)
 
     clean, deformed, noisy = (
         alone(inputs.clean),
@@ -344,12 +335,12 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
     )
 
     def measured(transform, *, untrained):
-        found = image_network.moments(
+        found = measuring.moments(
             *(model, start, transform, jax.random.key(0), inputs),
             untrained=untrained,
             batch_size=25,
         )
-        assert list(found) == list(image_network.features(model, start)(inputs.clean[:1]))
+        assert list(found) == list(measuring.features(model, start)(inputs.clean[:1]))
         return sensitivities(found)[unit][:3]
 
     own = measured("own_statistics", untrained=True)
@@ -363,8 +354,8 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
 def test_sensitivities_are_those_of_all_pairs(vgg, measured, unit):
     dataset, settings = measured
     model, variables = vgg[1].recipe.model, network(vgg, "trained", row=1)
-    features = jax.jit(image_network.features(model, variables))
-    (delta, cutoff, _), inputs = list(image_inputs.perturbations(vgg[1].data, settings))[2]
+    features = jax.jit(measuring.features(model, variables))
+    (delta, cutoff, _), inputs = list(perturbations(vgg[1].data, settings))[2]
 
     def run(images):
         return np.asarray(features(images)[unit], np.float64)
@@ -414,13 +405,13 @@ def test_units_in_front_of_a_transform_are_taken_from_the_original(
     vgg, monkeypatch, transform, kept, untrained
 ):
     model, variables = vgg[1].recipe.model, network(vgg, "init" if untrained else "trained")
-    _, inputs = next(image_inputs.perturbations(vgg[1].data, Settings(images=9)))
+    _, inputs = next(perturbations(vgg[1].data, Settings(images=9)))
     key = jax.random.key(0)
     options = {"untrained": untrained, "batch_size": 9}
-    original = image_network.moments(model, variables, "none", key, inputs, **options)
-    whole = image_network.moments(model, variables, transform, key, inputs, **options)
-    monkeypatch.setattr(image_network, "WORTH_COMPILING", 0)
-    found = image_network.moments(
+    original = measuring.moments(model, variables, "none", key, inputs, **options)
+    whole = measuring.moments(model, variables, transform, key, inputs, **options)
+    monkeypatch.setattr(measuring, "WORTH_COMPILING", 0)
+    found = measuring.moments(
         model, variables, transform, key, inputs, original=original, **options
     )
     assert list(found) == list(whole)

@@ -11,7 +11,7 @@ import xarray as xr
 
 from cnnpool.devices import numerics
 from cnnpool.errors import refuse_unknown
-from cnnpool.importing.folder import is_imported
+from cnnpool.importing.folder import is_imported, refuse_data_dir
 from cnnpool.measuring import image_run, imported_run
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.run import load_stages
@@ -65,6 +65,7 @@ def parameter_arrays(
       ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
     """
     numerics.refuse_others()
+    refuse_data_dir(workdir, data_dir)
     config = run_config.load(workdir, data_dir=data_dir)
     return packed.named_arrays(_variables(workdir, config, stage), config.seeds)
 

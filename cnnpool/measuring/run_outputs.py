@@ -21,7 +21,7 @@ from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError, standardize
 from cnnpool.devices import numerics
 from cnnpool.errors import refuse_unknown
-from cnnpool.importing.folder import is_imported
+from cnnpool.importing.folder import is_imported, refuse_data_dir
 from cnnpool.measuring import image_run, imported_run, prediction
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.prediction import Normalize
@@ -54,7 +54,8 @@ def predict(
         images do not fit the network.
     """
     numerics.refuse_others()
-    config = run_config.load(workdir, data_dir=None if is_imported(workdir) else data_dir)
+    refuse_data_dir(workdir, data_dir)
+    config = run_config.load(workdir, data_dir=data_dir)
     if not run_config.is_deep(config):
         raise ValueError(f"{workdir} is a run on {config.data.name}; expected deep networks")
     opened = _open(workdir, config, stage)

@@ -153,11 +153,17 @@ def _evaluate(
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    transforms = tuple(name.strip() for name in args.transforms.split(","))
+    if "shuffles" in given and not any(name.startswith("channel_shuffle") for name in transforms):
+        raise ValueError(
+            f"--shuffles={args.shuffles}, but --transforms={args.transforms} shuffles nothing; "
+            "leave it out, or add a channel_shuffle"
+        )
     dataset = evaluate(
         args.workdir,
         args.out,
         stages=stages,
-        transforms=tuple(name.strip() for name in args.transforms.split(",")),
+        transforms=transforms,
         overwrite=args.overwrite,
         settings=given,
         data=args.data,

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 from cnnpool import command_line
 from cnnpool.errors import PreemptedError
 from cnnpool.files import storage
-from cnnpool.runs import lease, run_config
+from cnnpool.runs import lease, run_config, unread_fields
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -128,6 +128,7 @@ def main(argv: Sequence[str]) -> None:
         if not flag.value:
             sys.exit(f"error: --{flag.name} is needed; python -m cnnpool.train --help says more")
     command_line.prepare()
+    _refuse_unread(_CONFIG.value)
     try:
         # Slow to import, so only now; so below.
         from cnnpool.devices import distributed, numerics
@@ -144,6 +145,14 @@ def main(argv: Sequence[str]) -> None:
     except Exception:
         command_line.refuse_missing_devices()
         raise
+
+
+def _refuse_unread(config: ConfigDict) -> None:
+    given = config_flags.get_override_values(flags.FLAGS[_CONFIG.name])
+    try:
+        unread_fields.refuse(config, given)
+    except ValueError as error:
+        sys.exit(f"error: --config.{error}")
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:

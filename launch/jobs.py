@@ -55,7 +55,7 @@ class Job:
             self._checked(one, one.refuse_impossible_settings)
 
     def refuse_unknown_names(self) -> None:
-        """Raises SweepError if a stage or transform to measure is unknown."""
+        """Raises SweepError if a stage, transform or layer to measure is unknown."""
         for one in self.measurements:
             self._checked(one, one.refuse_unknown_names)
 

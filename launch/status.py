@@ -89,8 +89,10 @@ def main(argv: Sequence[str]) -> None:
     action.add_argument("--watch", action="store_true", help="again every few seconds")
     action.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
     action.add_argument("--cancel", action="store_true", help="stop all that wait or run")
-    parser.add_argument("--seconds", type=float, default=5.0, help="between two looks (5)")
+    parser.add_argument("--seconds", type=float, help="between two looks of --watch (5)")
     args = parser.parse_args(argv)
+    if args.seconds is not None and not args.watch:
+        parser.error("--seconds goes with --watch")
     jobs = sweep_file.of_arguments(args)
     states = engine_choice.states(jobs, args.root)
     print(table(states))
@@ -99,7 +101,7 @@ def main(argv: Sequence[str]) -> None:
     if args.cancel:
         _cancel(states, args)
     while args.watch and any(one.state in (WAITING, RUNNING) for one in states):
-        time.sleep(args.seconds)
+        time.sleep(5.0 if args.seconds is None else args.seconds)
         states = engine_choice.states(jobs, args.root)
         print(f"\033[2J\033[H{time.strftime('%H:%M:%S')}\n{table(states)}", flush=True)
 

@@ -35,6 +35,8 @@ def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:
     )
     given = given[: args.give]
     print(f"{len(states)} jobs in {args.root}: {counts}; {len(given)} to start")
+    if unasked := [one for one in states if one.unasked]:
+        print(f"{len(unasked)} of them, {unasked[0].job.name} first: {unasked[0].detail}")
     return given
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from cnnpool.devices import numerics
+from cnnpool.importing.folder import refuse_data_dir
 from cnnpool.measuring import runs
 
 
@@ -57,6 +58,7 @@ def parameter_arrays(
       ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
     """
     numerics.refuse_others()
+    refuse_data_dir(workdir, data_dir)
     networks = runs.open(workdir, data_dir=data_dir).networks(stage)
     return {
         f"seed{one.seed}/{path}": np.asarray(leaf)

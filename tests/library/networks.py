@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnpool.instruments.perturbation import perturb
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 
 P = 100  # fewer are warned of
 

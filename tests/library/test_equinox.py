@@ -9,7 +9,7 @@ equinox = pytest.importorskip("equinox", reason="not installed: pip install cnnp
 
 import cnnpool as cp
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests.library.networks import assert_is_the_definition, assert_same, images, network, weights
 
 

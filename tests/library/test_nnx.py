@@ -8,7 +8,7 @@ import pytest
 
 import cnnpool as cp
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests.library.networks import assert_is_the_definition, assert_same, images, network, weights
 
 

@@ -11,11 +11,14 @@ information with training". Any network, in three lines:
     data.cnnpool.plot()
     cp.save(data, "mine.nc")
 
-Names are imported when they are first used; `import cnnpool` imports nothing else.
+Names are imported when they are first used; `import cnnpool` imports nothing else. `data.cnnpool`
+is there on every dataset of xarray, also of a file that plain `xarray.open_dataset` has read.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
+
+from cnnpool.library import registration
 
 if TYPE_CHECKING:
     from cnnpool import equinox, flax, keras, onnx, torch
@@ -84,3 +87,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+registration.register()

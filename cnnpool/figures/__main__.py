@@ -28,14 +28,20 @@ point, x, y, standard errors, and how many networks were averaged.
 """
 
 from collections.abc import Sequence
+import importlib
 
 from cnnpool import command_line
 from cnnpool.figures.item_names import FORMATS, ITEMS, PICTURES, picture_path
 from cnnpool.files import storage
 
+_OWN = {"depth": "depth_command"}  # items with flags of their own, and their modules
+
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
+    if argv and argv[0] in _OWN:
+        importlib.import_module(f"cnnpool.figures.{_OWN[argv[0]]}").main(argv[1:])
+        return
     parser = command_line.parser(__doc__, "cnnpool.figures")
     parser.add_argument("item", choices=ITEMS, help="what to make")
     parser.add_argument(

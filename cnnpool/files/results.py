@@ -22,7 +22,10 @@ two; every deep network has
   `filter_frequency`: the spectra of its filters (`cnnpool.instruments.filter_spectrum`);
 - `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
 A file holds one network at its root, or several, one a netCDF group. Behind its content lies a
-checksum, which readers of netCDF pass over (`cnnpool.files.content_checksum`).
+checksum, which readers of netCDF pass over (`cnnpool.files.content_checksum`). Every variable has a
+`long_name` and `units` (`cnnpool.files.schema`), and every unit of a network a `layer_depth`, the
+depth of its layer: `data.R.plot(x="layer_depth")` has labels and no gaps. Files of older versions
+get them when they are read.
 
 Files of schema 1 held means over shuffles in `D`, `G`, `R`, their spread in `D_shuffle_sd`,
 `G_shuffle_sd`, `R_shuffle_sd`, and spatial shares of one kind of shuffle without the dimension
@@ -40,7 +43,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.errors import CnnpoolError
-from cnnpool.files import content_checksum, storage, trial_reading
+from cnnpool.files import content_checksum, schema, storage, trial_reading
 from cnnpool.files.atomic_write import write_atomically
 
 # Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was never set.
@@ -100,7 +103,7 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
     groups = {"/": networks} if isinstance(networks, xr.Dataset) else dict(networks)
     for name, dataset in groups.items():
         check(dataset, f"network {name}")
-    tree = xr.DataTree.from_dict(groups)
+    tree = xr.DataTree.from_dict({name: schema.labelled(one) for name, one in groups.items()})
     encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
     # In memory: HDF5 locks the files that it opens, and some file systems know no locks.
     content = bytes(tree.to_netcdf(None, engine="h5netcdf", encoding=encoding))
@@ -137,7 +140,9 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
     for name, dataset in nodes.items():
         check(dataset, f"{path}, network {name}")
     return {
-        name if name == "/" else name.removeprefix("/"): _with_transform_of_shares(dataset)
+        name if name == "/" else name.removeprefix("/"): schema.labelled(
+            _with_transform_of_shares(dataset)
+        )
         for name, dataset in nodes.items()
     }
 

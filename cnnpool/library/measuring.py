@@ -12,7 +12,7 @@ from tqdm import tqdm
 import xarray as xr
 
 from cnnpool.devices import numerics
-from cnnpool.files import results
+from cnnpool.files import results, schema
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.noise import refuse_impossible_kind
 from cnnpool.instruments.perturbation import Inputs
@@ -133,7 +133,7 @@ def measure(
     measured = measured.assign_coords(depth=("layer", np.array(depths, float)))
     measured["natural"] = pictures.natural(clean.shape[1], settings)
     attributes = _attributes(name or network.label, network, names, settings, clean)
-    return measured.assign_attrs(attributes)
+    return schema.labelled(measured.assign_attrs(attributes))
 
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cnnpool.files import content_checksum, results, trial_reading
+from cnnpool.files import content_checksum, results, schema, trial_reading
 
 
 def dataset(stages=("init", "trained"), config='{"a": 1}', offset=0.0):
@@ -31,9 +31,13 @@ def dataset(stages=("init", "trained"), config='{"a": 1}', offset=0.0):
     return xr.Dataset(variables, coordinates, attributes)
 
 
+def labelled():
+    return schema.labelled(dataset())
+
+
 def test_what_is_read_is_what_was_written(tmp_path):
     results.write(tmp_path / "new" / "a.nc", dataset())
-    xr.testing.assert_identical(results.read(tmp_path / "new" / "a.nc"), dataset())
+    xr.testing.assert_identical(results.read(tmp_path / "new" / "a.nc"), labelled())
 
 
 def test_shuffles_are_averaged_as_logarithms():
@@ -65,7 +69,7 @@ def test_several_networks_are_groups(tmp_path):
     found = results.read_networks(tmp_path / "a.nc")
     assert set(found) == {"vgg", "lenet"}
     for name, network in networks.items():
-        xr.testing.assert_identical(found[name], network)
+        xr.testing.assert_identical(found[name], schema.labelled(network))
     with pytest.raises(results.ResultsError, match="several networks: "):
         results.read(tmp_path / "a.nc")
 
@@ -99,7 +103,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", half)
     with pytest.raises(OSError, match="no space left"):
         results.write(tmp_path / "a.nc", dataset(offset=5.0))
-    xr.testing.assert_identical(results.read(tmp_path / "a.nc"), dataset())
+    xr.testing.assert_identical(results.read(tmp_path / "a.nc"), labelled())
     assert [path.name for path in tmp_path.iterdir()] == ["a.nc"]
 
 
@@ -110,7 +114,7 @@ def test_no_lock_of_a_file_is_needed(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(OSError, match="lock"):
             xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf")
-        xr.testing.assert_identical(results.read(tmp_path / "a.nc"), dataset())
+        xr.testing.assert_identical(results.read(tmp_path / "a.nc"), labelled())
 
 
 def test_a_file_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):

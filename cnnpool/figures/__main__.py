@@ -34,7 +34,10 @@ from cnnpool import command_line
 from cnnpool.figures.item_names import FORMATS, ITEMS, PICTURES, picture_path
 from cnnpool.files import storage
 
-_OWN = {"depth": "depth_command"}  # items with flags of their own, and their modules
+_OWN = {
+    "depth": "depth_command",
+    "perturbations": "perturbations_command",
+}  # items with flags of their own, and their modules
 
 
 def main(argv: Sequence[str]) -> None:

@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from launch import engine_choice, sweep_file
+from launch import engine_choice, job_parameters, sweep_file
 from launch.engines.engine import refuse_less
 from launch.giving import giving
 from launch.job_states import FAILED, JobState
@@ -44,7 +44,11 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.sweep")
     sweep_file.add_arguments(parser)
-    parser.add_argument("--dry_run", action="store_true", help="print what would be started")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="start nothing; write the jobs' specs and print the commands that run them",
+    )
     parser.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
     parser.add_argument(
         "--give", type=int, metavar="N", help="start N jobs at most; the same command later others"
@@ -58,6 +62,9 @@ def main(argv: Sequence[str]) -> None:
         job.refuse_unknown_names()
     if args.dry_run:
         given = _to_give(jobs, args)
+        print(job_parameters.table([one.job for one in given], jobs))
+        for one in given:  # so that what is printed can be run
+            one.job.write_spec(one.folder)
         print(engine.describe(given, args.root) if given else "nothing to start")
         return
     with giving(args.root) as noted:

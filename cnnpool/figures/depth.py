@@ -207,13 +207,20 @@ def _count(words: str, names: Sequence[str], found: Sequence[Cell]) -> str:
     return f"$n$ = {', '.join(sorted(counts))}"
 
 
-def draw(drawn: Drawn, options: Options, new: Callable[..., Figure] = Figure) -> Figure:
+def draw(
+    drawn: Drawn,
+    options: Options,
+    new: Callable[..., Figure] = Figure,
+    *,
+    with_legend: bool = True,
+) -> Figure:
     """Draws the curves, facets in rows and D, G, R in columns.
 
     Args:
       drawn: of `of_networks`.
       options: that it was made with.
       new: makes the figure, see `panels.grid`.
+      with_legend: whether it has one beside the panels.
     """
     looks = {one.series: _look(one, drawn) for one in drawn.curves}
     series = [one.series for one in drawn.curves]
@@ -227,12 +234,32 @@ def draw(drawn: Drawn, options: Options, new: Callable[..., Figure] = Figure) ->
         line,
         quantity_of=lambda panel: options.quantities if alone else panel[1].strip("$")[0],
         x_label="relative depth $k/K$" if options.relative else "depth $k$",
-        handles=_handles(drawn),
-        legend_title="\n".join(part for part in (drawn.title, panels.band_title(series)) if part),
+        handles=_handles(drawn) if with_legend else [],
+        legend_title=_legend_title(drawn),
+        margin=1.7 if with_legend else 0.0,
         sharey="row" if alone else "col",
         new=new,
         finish=lambda axes_of: _integers(axes_of, options),
     )
+
+
+def legend(drawn: Drawn) -> Figure:
+    """The legend of some curves alone, of several figures without one."""
+    figure = Figure(figsize=(0.1, 0.1))
+    figure.legend(
+        handles=_handles(drawn),
+        title=_legend_title(drawn),
+        title_fontsize=7.5,
+        alignment="left",
+        loc="upper left",
+        ncols=2,
+    )
+    return figure
+
+
+def _legend_title(drawn: Drawn) -> str:
+    bands = panels.band_title([one.series for one in drawn.curves])
+    return "\n".join(part for part in (drawn.title, bands) if part)
 
 
 def _integers(axes_of: panels.Panels, options: Options) -> None:

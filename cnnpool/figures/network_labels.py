@@ -60,12 +60,13 @@ def _places(networks: Sequence[Network]) -> list[str]:
     """File and group of each network, files by as much of their paths as tells them apart."""
     files = list(dict.fromkeys(one.file for one in networks if one.file is not None))
     names = dict(zip(files, _short(files), strict=True))
-    return [
-        one.source
-        if one.file is None
-        else ":".join([names[one.file], *([one.group] if one.group != "/" else [])])
-        for one in networks
-    ]
+    return [one.source if one.file is None else _place(one, names) for one in networks]
+
+
+def _place(one: Network, names: Mapping[Path | None, str]) -> str:
+    if one.group == "/":
+        return names[one.file]
+    return one.group if len(names) == 1 else f"{names[one.file]}:{one.group}"
 
 
 def _short(files: Sequence[Path]) -> list[str]:

@@ -157,7 +157,7 @@ def _refuse_unread(config: ConfigDict) -> None:
 
 def _train(config: ConfigDict, workdir: Path) -> None:
     from cnnpool.devices import distributed, runtime
-    from cnnpool.training import fit
+    from cnnpool.measuring.while_training import train
     from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
     processes = distributed.join(
@@ -170,7 +170,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )
-    state = fit.train(config, workdir)
+    state = train(config, workdir)
     if _PRUNE.value:
         with contextlib.ExitStack() as stack:
             distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))

@@ -27,14 +27,20 @@ Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ClassifierRun(TrainedRun):
-    """Classifiers of pictures, from the checkpoints of cnnpool.train."""
+    """Classifiers of pictures, from the checkpoints of cnnpool.train.
+
+    Attributes:
+      opened: data and recipe, where somebody has opened them already.
+    """
+
+    opened: ImageTraining | None = None
 
     method = pictures.METHOD
 
     @cached_property
     def training(self) -> ImageTraining:
         """Data and recipe; raises DataError if the data is absent or damaged."""
-        return open_training(self.config, image_noise=self.settings.image_noise)
+        return self.opened or open_training(self.config, image_noise=self.settings.image_noise)
 
     @cached_property
     def data(self) -> ImageData:

@@ -104,6 +104,10 @@ class TrainedRun(Run):
         trained_by = (self.folder / "provenance.json").read_text("utf-8")
         return {"trained_by": trained_by, "data_source": self.data.source}
 
+    def remember(self, stage: str, state: RunState) -> None:
+        """Takes a state for that at a stage, wherever networks lie."""
+        self._states[stage] = state
+
     @cached_property
     def _states(self) -> dict[str, RunState]:
         return {}

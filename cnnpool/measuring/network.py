@@ -20,7 +20,6 @@ from cnnpool.devices import runtime
 from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
-from cnnpool.measuring.run import Network, Run
 from cnnpool.models import layers
 from cnnpool.training.image_step import Variables
 
@@ -178,23 +177,6 @@ def moments(
     mesh = runtime.image_mesh(size) if spread else None
     found = image_moments(shown, *inputs, batch_size=batch_size, mesh=mesh, on_batch=on_batch)
     return same | found
-
-
-def moments_of_run(
-    run: Run, one: Network, transform: str, key: Array, inputs: Inputs, **options: Any
-) -> dict[str, ImageMoments]:
-    """`moments` of a network with variables, as the settings and the method of its run ask for."""
-    return moments(
-        run.model,
-        one.variables,
-        transform,
-        key,
-        inputs,
-        untrained=one.untrained,
-        batch_size=run.settings.batch_size,
-        spread=run.method.spread,
-        **options,
-    )
 
 
 def _unchanged(before: Variables, after: Variables, units: list[str]) -> list[str]:

@@ -48,9 +48,7 @@ def measure(
                 cell = of_network(found, label=f"seed {network.seed}, {network.stage}")
                 beside = method.beside(run, network, found)
                 cells.append(grid.at(cell.assign(beside), network, kind.coordinates))
-    whole = grid.combined(cells)
-    depths = [depth or np.nan for depth in method.depths(list(whole["layer"].values))]
-    whole = whole.assign_coords(depth=("layer", np.array(depths, float)))
+    whole = grid.with_depths(grid.combined(cells), method.depths)
     return method.completed(run, networks, whole)
 
 

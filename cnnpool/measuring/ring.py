@@ -26,7 +26,7 @@ from cnnpool.instruments import diffusion
 from cnnpool.instruments.channels import mean_filters
 from cnnpool.instruments.moments import Features, ImageMoments
 from cnnpool.instruments.perturbation import Inputs
-from cnnpool.measuring import inputs, network, transforms
+from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
 from cnnpool.measuring.run import Method, Network
 from cnnpool.measuring.settings import Settings
@@ -150,8 +150,6 @@ def _with_theory(run: "RingRun", networks: Sequence[Network], whole: xr.Dataset)
 
 
 METHOD = Method(
-    check=inputs.check,
-    kinds=inputs.kinds,
     perturbations=perturbations,
     transform_key=_transform_key,
     depths=_depths,

@@ -44,9 +44,7 @@ class Method(NamedTuple):
     """How networks are measured on a kind of images: pictures, or those of the ring.
 
     Attributes:
-      check: refuses settings that are impossible on the data, before anything is computed.
-      kinds: of perturbation that `perturbations` gives, in their order.
-      perturbations: each kind, and the images under it.
+      perturbations: of data and settings, each of `inputs.kinds` and the images under it.
       transform_key: of settings, a network's seed and the number of a shuffle.
       depths: k of units, None of those that are not plotted.
       beside: of a run, a network and its moments under every transform: further variables over
@@ -55,8 +53,6 @@ class Method(NamedTuple):
       spread: whether images are spread over devices.
     """
 
-    check: Callable[[Any, Settings], None]
-    kinds: Callable[[Any, Settings], list[Perturbation]]
     perturbations: Callable[[Any, Settings], Iterator[tuple[Perturbation, Inputs]]]
     transform_key: Callable[[Settings, int, int], Key[Array, ""]]
     depths: Callable[[Sequence[str]], list[int | None]]

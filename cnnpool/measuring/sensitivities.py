@@ -15,6 +15,7 @@ from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import grid, transforms
+from cnnpool.measuring.inputs import kinds
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.progress import MeasuringBar
 from cnnpool.measuring.run import Network, Run
@@ -38,9 +39,9 @@ def measure(
     _say_what_is_equivalent(networks[0], names)
     settings, method = run.settings, run.method
     repeats = sum(settings.shuffles if transforms.is_random(name) else 1 for name in names)
-    kinds = method.kinds(run.data, settings)
     cells = []
-    with _progress_bar(settings.images * repeats * len(networks) * len(kinds)) as bar:
+    total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
+    with _progress_bar(total) as bar:
         for kind, inputs in method.perturbations(run.data, settings):
             for network in networks:
                 keep = _keeper(journal, f"{kind.label} seed {network.seed} {network.stage}")

@@ -11,10 +11,8 @@ r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pool
 Writes netCDF (see `cnnpool.files.results`) and prints tables. If the output exists and holds this
 very measurement, there is nothing to do.
 
-Transforms: none, channel_shuffle, mean_channel_activations, mean_channel_filters; of deep networks
-(runs of configs/cifar10.py, configs/scale2d.py, configs/arrays.py, and folders of cnnpool.pack)
-also own_statistics (batch norm takes x, tau(x) and x + eta each with its own batch's statistics)
-and other shuffles:
+Transforms: none, mean_channel_activations, mean_channel_filters, own_statistics (batch norm takes
+x, tau(x) and x + eta each with its own batch's statistics), and shuffles:
 channel_shuffle               input channels of all convolutions but the first
 channel_shuffle_image         those of the first one, the image's, too
 channel_shuffle_both          input and output channels of all convolutions
@@ -40,8 +38,8 @@ and says so.
 In several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
 --coordinator, --num_processes and --process_id: images are spread over all devices.
 
-Stages: init, epochs, all that are kept, trained, last. Of deep networks "trained" is the network
-with the smallest test error, "last" the one after the last epoch; in 1-D runs both are the same.
+Stages: init, epochs, all that are kept, trained, last. Of classifiers "trained" is the network
+with the smallest test error, "last" the one after the last epoch; on the ring both are the same.
 Imported networks have trained, and init: torchvision's initialization, drawn anew from a seed.
 """
 
@@ -59,7 +57,7 @@ from cnnpool.runs import run_config
 def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     """The flags of `Settings`; returns their names."""
     default = Settings()
-    group = parser.add_argument_group("measurement (deep networks; of simple CNNs --draws alone)")
+    group = parser.add_argument_group("measurement (on the ring: --draws alone, and one shuffle)")
     floats, integers = command_line.numbers(float), command_line.numbers(int)
     flags: dict[str, dict[str, Any]] = {
         "images": {"type": int, "help": "P, test images"},

@@ -6,8 +6,8 @@
 
 Results: npz has one array a variable and coordinate; csv and parquet have a row a
 combination of coordinates. Parameters: npz, keyed by seed and '/'-joined path,
-"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D, in deep networks
-(F, F, C_in, C_out), whose batch statistics are there too: "seed0/bn01/mean". "trained" is
+"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D, of pictures
+(F, F, C_in, C_out); batch statistics are there too: "seed0/bn01/mean". "trained" is
 the network with the smallest test error where the run kept it.
 """
 

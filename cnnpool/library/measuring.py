@@ -128,9 +128,7 @@ def measure(
             cell = sensitivities.of_network(found, label=f"seed {network.seed}, {stage}")
             beside = pictures.pooling_budget(found, network.depths)
             cells.append(grid.at(cell.assign(beside), labels, kind.coordinates))
-    measured = grid.combined(cells)
-    depths = [depth or np.nan for depth in network.depths(list(measured["layer"].values))]
-    measured = measured.assign_coords(depth=("layer", np.array(depths, float)))
+    measured = grid.with_depths(grid.combined(cells), network.depths)
     measured["natural"] = pictures.natural(clean.shape[1], settings)
     attributes = _attributes(name or network.label, network, names, settings, clean)
     return schema.labelled(measured.assign_attrs(attributes))

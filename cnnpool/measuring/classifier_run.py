@@ -15,7 +15,7 @@ from cnnpool.devices import distributed, global_arrays
 from cnnpool.measuring import pictures
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.stored import Checkpoints, Packed, Stored
-from cnnpool.measuring.trained_run import TrainedRun, facts_at
+from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.training import image_setup
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_progress import ImageProgress
@@ -25,22 +25,15 @@ from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, TrainS
 Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class ClassifierRun(TrainedRun):
-    """Classifiers of pictures, from the checkpoints of cnnpool.train.
-
-    Attributes:
-      opened: data and recipe, where somebody has opened them already.
-    """
-
-    opened: ImageTraining | None = None
+    """Classifiers of pictures, from the checkpoints of cnnpool.train."""
 
     method = pictures.METHOD
 
     @cached_property
     def training(self) -> ImageTraining:
         """Data and recipe; raises DataError if the data is absent or damaged."""
-        return self.opened or open_training(self.config, image_noise=self.settings.image_noise)
+        return open_training(self.config, image_noise=self.settings.image_noise)
 
     @cached_property
     def data(self) -> ImageData:
@@ -64,21 +57,24 @@ class ClassifierRun(TrainedRun):
             variables=_at_stage,
         )
 
-    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+    @cached_property
+    def evaluate(self) -> Evaluator:
+        """See `evaluator`."""
+        return evaluator(self.training)
+
+    def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
         """Test error and loss, best epoch, and when a network died."""
-        evaluate = evaluator(self.training)
-        parts = []
-        for stage in stages:
-            state = self.state(stage)
-            found = evaluate(state.networks, network_epochs(state, stage))
-            per_seed = {
-                "test_error": [one.error for one in found],
-                "test_loss": [one.loss for one in found],
-                "best_epoch": [one.best_epoch for one in state.progress],
-                "dead_epoch": network_dead_epochs(state, stage),
-            }
-            parts.append(facts_at(stage, state, per_seed))
-        return xr.concat(parts, "stage", join="exact").transpose("seed", "stage")
+        found = self.evaluate(state.networks, network_epochs(state, stage))
+        return {
+            "test_error": [one.error for one in found],
+            "test_loss": [one.loss for one in found],
+            "best_epoch": [one.best_epoch for one in state.progress],
+            "dead_epoch": network_dead_epochs(state, stage),
+        }
+
+    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+        """What is known beside D, G, R, over (seed, stage)."""
+        return super().facts(stages).transpose("seed", "stage")
 
 
 class PackedRun(ClassifierRun):

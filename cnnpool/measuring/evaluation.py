@@ -45,7 +45,7 @@ def evaluate(
       FileExistsError: if `out` holds something else.
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
       PackedError, ImportedError: if such a folder is damaged.
-      DataError: if the data of a deep run is absent or damaged.
+      DataError: if the images are absent or damaged.
     """
     numerics.refuse_others()
     run = runs.open(workdir, data=data, data_dir=data_dir, settings=settings)

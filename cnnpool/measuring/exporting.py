@@ -47,7 +47,7 @@ def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
 def parameter_arrays(
     workdir: Path, stage: str, *, data_dir: str | None = None
 ) -> dict[str, np.ndarray]:
-    """Every network of a run at one stage, by "seedN/LAYER/NAME"; deep ones with batch statistics.
+    """Every network of a run at one stage, by "seedN/LAYER/NAME", with batch statistics.
 
     Args:
       workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.

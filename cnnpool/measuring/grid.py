@@ -1,8 +1,9 @@
 """Arrays of single networks under one perturbation, put together by their coordinates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from cnnpool.measuring.run import Network
@@ -13,6 +14,19 @@ _ORDER = ("seed", "stage", "transform", "shuffle", "layer", "delta", "cutoff", "
 def at(cell: xr.Dataset, network: Network, coordinates: Mapping[str, Any]) -> xr.Dataset:
     """A network's arrays with its place along seed, stage and the axes of perturbations."""
     return cell.assign_coords({"seed": network.seed, "stage": network.stage, **coordinates})
+
+
+def with_depths(
+    whole: xr.Dataset, depths: Callable[[Sequence[str]], list[int | None]]
+) -> xr.Dataset:
+    """The same with `depth` along its layers, NaN where a unit is not plotted.
+
+    Args:
+      whole: with the dimension layer.
+      depths: k of units, None of those that are not plotted.
+    """
+    found = [depth or np.nan for depth in depths(list(whole["layer"].values))]
+    return whole.assign_coords(depth=("layer", np.array(found, np.float64)))
 
 
 def combined(cells: Sequence[xr.Dataset]) -> xr.Dataset:

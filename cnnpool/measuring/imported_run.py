@@ -4,33 +4,26 @@ At the stage "init" it is torchvision's initialization of its architecture, draw
 in its config. What the network was trained from nobody knows.
 """
 
-from collections.abc import Mapping, Sequence
-import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
-from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import models
 from cnnpool.data import image_arrays
 from cnnpool.data.images import MeasuredImages, Split, standardize
 from cnnpool.importing import conversion
 from cnnpool.importing import folder as imported
-from cnnpool.instruments.moments import ImageMoments
-from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network, pictures
+from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.measured_data import source
-from cnnpool.measuring.names import ALL, INIT, TRAINED
+from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.measuring.run import Network, Run
-from cnnpool.measuring.settings import Settings
 from cnnpool.models.torchvision import initialization
 from cnnpool.training.image_step import Variables
 from cnnpool.training.losses import LOSSES
@@ -38,36 +31,8 @@ from cnnpool.training.losses import LOSSES
 _PREDICTED = 10  # images at once
 
 
-def open(
-    workdir: Path, config: ConfigDict, data: str | None, given: Mapping[str, Any]
-) -> "ImportedRun":
-    """A folder of cnnpool.import_weights.
-
-    Args:
-      workdir: the folder.
-      config: its own, `data.data_dir` as the user wants it.
-      data: where images come from; None is what the config says.
-      given: fields of `Settings` that differ from its defaults.
-    """
-    if data is not None:
-        config = config.copy_and_resolve_references()
-        config.data.name = data
-    return ImportedRun(workdir, config, Settings(**given))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
 class ImportedRun(Run):
-    """An imported network and images.
-
-    Attributes:
-      folder: of cnnpool.import_weights.
-      config: its own, with the images to measure on.
-      settings: of the measurement.
-    """
-
-    folder: Path
-    config: ConfigDict
-    settings: Settings
+    """An imported network and as many images as the settings say, which `config.data` names."""
 
     method = pictures.METHOD
     channels = (1, image_arrays.RGB)
@@ -76,11 +41,6 @@ class ImportedRun(Run):
     def pixel_mean(self) -> tuple[float, ...]:
         """What `normalize` subtracts from the channels."""
         return tuple(self.config.data.mean)
-
-    @cached_property
-    def model(self) -> Any:
-        """The linen module of the network."""
-        return models.build(self.config.model)
 
     @cached_property
     def data(self) -> MeasuredImages:
@@ -102,13 +62,13 @@ class ImportedRun(Run):
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The names of stages; "all" is "init" and "trained"."""
-        named = [stage for name in asked for stage in ((INIT, TRAINED) if name == ALL else (name,))]
+        named = stage_names.expanded(asked, (INIT, TRAINED))
         if not set(named) <= {INIT, TRAINED}:
             raise ValueError(
                 f"an imported network has the stages {INIT!r}, drawn anew, and {TRAINED!r}; got "
                 f"{', '.join(named)}"
             )
-        return tuple(dict.fromkeys(named))
+        return named
 
     def networks(self, stage: str) -> list[Network]:
         """The network at a stage; raises ImportedError if the folder is damaged."""
@@ -126,12 +86,6 @@ class ImportedRun(Run):
         name = self.config.model.name
         found = initialization.initialize(self.model, name, key, size=conversion.SIZE)
         return Variables(found["params"], found.get("batch_stats", {}))
-
-    def moments(
-        self, one: Network, transform: str, key: Key[Array, ""], inputs: Inputs, **options: Any
-    ) -> dict[str, ImageMoments]:
-        """What D, G and R of a network's units are made of."""
-        return network.moments_of_run(self, one, transform, key, inputs, **options)
 
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:
         """The checksum of the weights, and what the images are."""

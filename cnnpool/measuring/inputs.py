@@ -112,6 +112,10 @@ def kinds(data: MeasurementData, settings: Settings) -> list[Perturbation]:
     """All kinds of diffeomorphism and noise, in the order of `perturbations`."""
     if data.own_perturbations is not None:
         return [OWN_KIND]
+    return _max_entropy_kinds(settings)
+
+
+def _max_entropy_kinds(settings: Settings) -> list[Perturbation]:
     product = itertools.product(settings.deltas, settings.cutoffs, settings.noise)
     return [Perturbation(*kind) for kind in product]
 
@@ -135,17 +139,13 @@ def max_entropy_perturbations(
 ) -> Iterator[tuple[Perturbation, Inputs]]:
     """Images under every max-entropy diffeomorphism and kind of noise of the settings."""
     keys = measurement_keys(settings.seed)
-    for delta, cutoff, noise in itertools.product(
-        settings.deltas, settings.cutoffs, settings.noise
-    ):
+    for kind in _max_entropy_kinds(settings):
         inputs = perturb(
             clean,
             keys.diffeomorphism,
             keys.noise,
-            delta=delta,
-            cutoff=cutoff,
+            **kind._asdict(),
             interpolation=settings.interpolation,
             draws=settings.draws,
-            noise=noise,
         )
-        yield Perturbation(delta, cutoff, noise), inputs
+        yield kind, inputs

@@ -35,11 +35,10 @@ def of_parts(record: str) -> str:
       record: of a measurement, as JSON.
     """
     fields = json.loads(record)
-    if "settings" in fields:  # of deep networks
-        del fields["transforms"]
-        fields.pop("stages", None)  # of imported networks
-        for name in ("shuffles", "deltas", "cutoffs", "noise"):
-            fields["settings"].pop(name, None)
+    del fields["transforms"]
+    fields.pop("stages", None)  # of imported networks
+    for name in ("shuffles", "deltas", "cutoffs", "noise"):
+        fields["settings"].pop(name, None)
     return json.dumps(fields, sort_keys=True)
 
 

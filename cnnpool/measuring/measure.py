@@ -7,7 +7,7 @@ import xarray as xr
 
 from cnnpool.devices import numerics
 from cnnpool.files import results
-from cnnpool.measuring import sensitivities, transforms
+from cnnpool.measuring import inputs, sensitivities, transforms
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.run import Run
 from cnnpool.runs import provenance, run_config
@@ -58,7 +58,7 @@ def measure(
     """
     made_by = provenance.record()  # before the checkout may change under a long measurement
     measurement, origin = record(run, stages, names), run.origin()
-    run.method.check(run.data, run.settings)
+    inputs.check(run.data, run.settings)
     asked = run.stages(stages)
     by_stage = [run.networks(stage) for stage in asked]
     networks = [network for of_seed in zip(*by_stage, strict=True) for network in of_seed]

@@ -20,7 +20,6 @@ from cnnpool.devices import runtime
 from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
-from cnnpool.measuring.run import Network, Run
 from cnnpool.models import layers
 from cnnpool.training.image_step import Variables
 
@@ -37,12 +36,14 @@ def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = 
     """
 
     def apply(variables: Variables, images: Array) -> dict[str, Any]:
-        norms: list[_Norm] = []
+        norms: dict[str, _Norm] = {}
 
         def watch(call, args, kwargs, context):
             y = call(*args, **kwargs)
             if isinstance(context.module, layers.BatchNorm) and context.method_name == "__call__":
-                norms.append(_Norm(args[0], y, *context.module.inference()))
+                gain, offset = context.module.inference()
+                if gain.dtype == y.dtype:  # else rounded after it is computed, as in bfloat16
+                    norms["/".join(context.module.path)] = _Norm(args[0], gain, offset)
             return y
 
         with nn.intercept_methods(watch):
@@ -54,32 +55,34 @@ def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = 
 
 
 class _Norm(NamedTuple):
-    """A batch normalization that was applied."""
+    """What a batch normalization was applied to, and as what."""
 
     x: Array
-    y: Array
     gain: Array
     offset: Array
 
 
-def _with_rescaled(found: dict[str, Array], norms: list[_Norm]) -> dict[str, Any]:
+def _with_rescaled(found: dict[str, Array], norms: Mapping[str, _Norm]) -> dict[str, Any]:
     """`found`, as `Rescaled` those of its units that are norms of others, or others unchanged.
 
-    Dropout changes nothing in inference. Norms of a network in bfloat16, rounded after they are
-    computed, stay as they are.
+    Dropout changes nothing in inference.
+
+    Args:
+      found: activations by unit.
+      norms: by unit.
     """
-    first: dict[int, str] = {}
-    for name, f in found.items():
-        first.setdefault(id(f), name)
-    norm_of = {id(norm.y): norm for norm in norms if norm.gain.dtype == norm.y.dtype}
+
+    def first_named(f: Array) -> str | None:
+        return next((name for name, other in found.items() if other is f), None)
 
     def told(name: str, f: Array) -> Any:
-        norm = norm_of.get(id(f))
-        if norm is not None and id(norm.x) in first and id(norm.x) not in norm_of:
-            return Rescaled(first[id(norm.x)], norm.gain, norm.offset)
-        if first[id(f)] != name and f.ndim > 1:
+        first = first_named(f) or name
+        read = first_named(norms[first].x) if first in norms else None
+        if read is not None and read not in norms:
+            return Rescaled(read, norms[first].gain, norms[first].offset)
+        if first != name and f.ndim > 1:
             channels = f.shape[-1:]
-            return Rescaled(first[id(f)], jnp.ones(channels, f.dtype), jnp.zeros(channels, f.dtype))
+            return Rescaled(first, jnp.ones(channels, f.dtype), jnp.zeros(channels, f.dtype))
         return f
 
     return {name: told(name, f) for name, f in found.items()}
@@ -178,23 +181,6 @@ def moments(
     mesh = runtime.image_mesh(size) if spread else None
     found = image_moments(shown, *inputs, batch_size=batch_size, mesh=mesh, on_batch=on_batch)
     return same | found
-
-
-def moments_of_run(
-    run: Run, one: Network, transform: str, key: Array, inputs: Inputs, **options: Any
-) -> dict[str, ImageMoments]:
-    """`moments` of a network with variables, as the settings and the method of its run ask for."""
-    return moments(
-        run.model,
-        one.variables,
-        transform,
-        key,
-        inputs,
-        untrained=one.untrained,
-        batch_size=run.settings.batch_size,
-        spread=run.method.spread,
-        **options,
-    )
 
 
 def _unchanged(before: Variables, after: Variables, units: list[str]) -> list[str]:

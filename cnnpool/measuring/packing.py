@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from cnnpool.devices import numerics
-from cnnpool.measuring import classifier_run, runs
-from cnnpool.measuring.classifier_run import ClassifierRun
+from cnnpool.measuring import runs
+from cnnpool.measuring.classifier_run import ClassifierRun, network_epochs
 from cnnpool.measuring.names import TRAINED
 from cnnpool.training import packed
 
@@ -33,8 +33,7 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
     state = run.state(TRAINED)
     half = packed.rounded(jax.device_get(state.networks), run.config.seeds)
     again = jax.tree.map(lambda a: a.astype(np.float32), half)
-    evaluate = classifier_run.evaluator(run.training)
-    found = evaluate(again, classifier_run.network_epochs(state, TRAINED))
+    found = run.evaluate(again, network_epochs(state, TRAINED))
     return packed.write(
         out,
         run.config,

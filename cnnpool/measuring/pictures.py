@@ -94,8 +94,6 @@ def _with_spectra(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> x
 
 
 METHOD = Method(
-    check=inputs.check,
-    kinds=inputs.kinds,
     perturbations=inputs.perturbations,
     transform_key=_transform_key,
     depths=units.depths,

@@ -26,13 +26,14 @@ from cnnpool.instruments import diffusion
 from cnnpool.instruments.channels import mean_filters
 from cnnpool.instruments.moments import Features, ImageMoments
 from cnnpool.instruments.perturbation import Inputs
-from cnnpool.measuring import inputs, network, transforms
+from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
 from cnnpool.measuring.run import Method, Network
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Checkpoints
-from cnnpool.measuring.trained_run import TrainedRun, facts_at
+from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.training import setup
+from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_step import Variables
 from cnnpool.training.stopping import SeedProgress
 
@@ -149,8 +150,6 @@ def _with_theory(run: "RingRun", networks: Sequence[Network], whole: xr.Dataset)
 
 
 METHOD = Method(
-    check=inputs.check,
-    kinds=inputs.kinds,
     perturbations=perturbations,
     transform_key=_transform_key,
     depths=_depths,
@@ -193,15 +192,10 @@ class RingRun(TrainedRun):
         mesh = runtime.seed_mesh(len(self.config.seeds), jax.local_devices())
         return self.net.stacked_shapes(len(self.config.seeds), mesh)
 
-    def facts(self, stages: Sequence[str]) -> xr.Dataset:
-        """Epochs of interpolation and stop, as far as each stage's checkpoint knows them."""
-        parts = []
-        for stage in stages:
-            state = self.state(stage)
-            names = ("interpolation_epoch", "stopped_epoch")
-            per_seed = {name: [getattr(one, name) for one in state.progress] for name in names}
-            parts.append(facts_at(stage, state, per_seed))
-        return xr.concat(parts, "stage", join="exact")
+    def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
+        """Epochs of interpolation and stop, as far as the stage's checkpoint knows them."""
+        names = ("interpolation_epoch", "stopped_epoch")
+        return {name: [getattr(one, name) for one in state.progress] for name in names}
 
 
 def open(workdir: Path, config: ConfigDict, given: Mapping[str, Any]) -> RingRun:

@@ -1,18 +1,24 @@
-"""What a measurement needs of networks, wherever they come from, and of a kind of images."""
+"""Networks to be measured, wherever they come from, and how a kind of images is measured on."""
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import jax
 from jax import Array
+import jax.numpy as jnp
 from jaxtyping import Key
 from ml_collections import ConfigDict
 import xarray as xr
 
+from cnnpool import models
 from cnnpool.data.images import MeasurementData, Split
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
+from cnnpool.measuring import network
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
 from cnnpool.training.image_step import Variables
@@ -38,9 +44,7 @@ class Method(NamedTuple):
     """How networks are measured on a kind of images: pictures, or those of the ring.
 
     Attributes:
-      check: refuses settings that are impossible on the data, before anything is computed.
-      kinds: of perturbation that `perturbations` gives, in their order.
-      perturbations: each kind, and the images under it.
+      perturbations: of data and settings, each of `inputs.kinds` and the images under it.
       transform_key: of settings, a network's seed and the number of a shuffle.
       depths: k of units, None of those that are not plotted.
       beside: of a run, a network and its moments under every transform: further variables over
@@ -49,8 +53,6 @@ class Method(NamedTuple):
       spread: whether images are spread over devices.
     """
 
-    check: Callable[[Any, Settings], None]
-    kinds: Callable[[Any, Settings], list[Perturbation]]
     perturbations: Callable[[Any, Settings], Iterator[tuple[Perturbation, Inputs]]]
     transform_key: Callable[[Settings, int, int], Key[Array, ""]]
     depths: Callable[[Sequence[str]], list[int | None]]
@@ -59,25 +61,24 @@ class Method(NamedTuple):
     spread: bool
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Run(abc.ABC):
-    """What a measurement needs of networks that lie in a folder.
+    """Networks that lie in a folder, and the images that they are measured on.
 
     Attributes:
       folder: where they lie.
-      config: that they were made with.
+      config: that they were made with, its data possibly changed.
       settings: of the measurement.
       method: how they are measured on their images.
+      pixel_mean: what `normalize` subtracts from the channels; empty where the data knows.
     """
 
     folder: Path
     config: ConfigDict
     settings: Settings
-    method: Method
 
-    @property
-    @abc.abstractmethod
-    def model(self) -> Any:
-        """The linen module of the networks."""
+    method: ClassVar[Method]
+    pixel_mean: ClassVar[Any] = ()
 
     @property
     @abc.abstractmethod
@@ -88,30 +89,6 @@ class Run(abc.ABC):
           DataError: if they are absent or damaged.
           ConfigMismatchError, PackedError: if the networks were trained on other data.
         """
-
-    @property
-    @abc.abstractmethod
-    def own_images(self) -> Split:
-        """The test images of the training, as stored, and their labels.
-
-        Raises:
-          ValueError: if there are none, because somebody else trained the network.
-          DataError: if they are absent or damaged.
-        """
-
-    @property
-    @abc.abstractmethod
-    def channels(self) -> tuple[int, ...]:
-        """Numbers of channels that stored images may have; the network takes the last one."""
-
-    @property
-    @abc.abstractmethod
-    def pixel_mean(self) -> tuple[float, ...]:
-        """What `normalize` subtracts from the channels; empty where the data knows."""
-
-    @abc.abstractmethod
-    def normalize(self, images: Any) -> Array:
-        """Stored images as the networks take them, without noise."""
 
     @abc.abstractmethod
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -131,6 +108,40 @@ class Run(abc.ABC):
         """
 
     @abc.abstractmethod
+    def identity(self, stages: Sequence[str]) -> dict[str, Any]:
+        """What tells the networks at these stages, and their images, from others, for JSON."""
+
+    @abc.abstractmethod
+    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+        """What is known of the networks beside D, G, R: errors, epochs; over seed and stage."""
+
+    @abc.abstractmethod
+    def origin(self) -> dict[str, str]:
+        """Where networks and images come from: attributes of a result file."""
+
+    @cached_property
+    def model(self) -> Any:
+        """The linen module of the networks."""
+        return models.build(self.config.model)
+
+    @property
+    def own_images(self) -> Split:
+        """The test images of the training, as stored, and their labels.
+
+        Raises:
+          ValueError: if there are none, because somebody else trained the network.
+        """
+        return self.data.test
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Numbers of channels that stored images may have; the network takes the last one."""
+        return (self.data.test.images.shape[-1],)
+
+    def normalize(self, images: Any) -> Array:
+        """Stored images as the networks take them, without noise where `settings` say so."""
+        return self.data.normalize(jax.random.key(0), jnp.asarray(images))
+
     def moments(
         self, one: Network, transform: str, key: Key[Array, ""], inputs: Inputs, **options: Any
     ) -> dict[str, ImageMoments]:
@@ -143,15 +154,14 @@ class Run(abc.ABC):
           inputs: clean, deformed and noisy images.
           **options: `on_batch` and `original` of `cnnpool.measuring.network.moments`.
         """
-
-    @abc.abstractmethod
-    def identity(self, stages: Sequence[str]) -> dict[str, Any]:
-        """What tells the networks at these stages, and their images, from others, for JSON."""
-
-    @abc.abstractmethod
-    def facts(self, stages: Sequence[str]) -> xr.Dataset:
-        """What is known of the networks beside D, G, R: errors, epochs; over seed and stage."""
-
-    @abc.abstractmethod
-    def origin(self) -> dict[str, str]:
-        """Where networks and images come from: attributes of a result file."""
+        return network.moments(
+            self.model,
+            one.variables,
+            transform,
+            key,
+            inputs,
+            untrained=one.untrained,
+            batch_size=self.settings.batch_size,
+            spread=self.method.spread,
+            **options,
+        )

@@ -11,9 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from cnnpool.importing import folder as imported
-from cnnpool.measuring import imported_run, ring
+from cnnpool.measuring import ring
 from cnnpool.measuring.classifier_run import ClassifierRun, PackedRun
+from cnnpool.measuring.imported_run import ImportedRun
 from cnnpool.measuring.run import Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
@@ -43,7 +46,7 @@ def open(
     config = run_config.load(workdir, data_dir=data_dir)
     given = dict(settings or {})
     if imported.is_imported(workdir):
-        return imported_run.open(workdir, config, data, given)
+        return ImportedRun(workdir, _with_data(config, data), Settings(**given))
     if data is not None:
         raise ValueError(
             f"--data={data}: these networks are measured on the data that they were trained on, "
@@ -53,6 +56,15 @@ def open(
         return ring.open(workdir, config, given)
     kind = PackedRun if packed.is_packed(workdir) else ClassifierRun
     return kind(workdir, config, Settings(**given))
+
+
+def _with_data(config: ConfigDict, data: str | None) -> ConfigDict:
+    """The config with images from elsewhere; None keeps those that it names."""
+    if data is None:
+        return config
+    copy = config.copy_and_resolve_references()
+    copy.data.name = data
+    return copy
 
 
 def open_pictures(workdir: Path, *, data_dir: str | None = None) -> Run:

@@ -15,6 +15,7 @@ from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import grid, transforms
+from cnnpool.measuring.inputs import kinds
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.progress import MeasuringBar
 from cnnpool.measuring.run import Network, Run
@@ -44,9 +45,9 @@ def measure(
     _say_what_is_equivalent(networks[0], names)
     settings, method = run.settings, run.method
     repeats = sum(settings.shuffles if transforms.is_random(name) else 1 for name in names)
-    kinds = method.kinds(run.data, settings)
     cells = []
-    with _progress_bar(settings.images * repeats * len(networks) * len(kinds), quiet) as bar:
+    total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
+    with _progress_bar(total, quiet) as bar:
         for kind, inputs in method.perturbations(run.data, settings):
             for network in networks:
                 keep = _keeper(journal, f"{kind.label} seed {network.seed} {network.stage}")
@@ -54,9 +55,7 @@ def measure(
                 cell = of_network(found, label=f"seed {network.seed}, {network.stage}")
                 beside = method.beside(run, network, found)
                 cells.append(grid.at(cell.assign(beside), network, kind.coordinates))
-    whole = grid.combined(cells)
-    depths = [depth or np.nan for depth in method.depths(list(whole["layer"].values))]
-    whole = whole.assign_coords(depth=("layer", np.array(depths, float)))
+    whole = grid.with_depths(grid.combined(cells), method.depths)
     return method.completed(run, networks, whole)
 
 

@@ -1,4 +1,4 @@
-"""What a measurement of deep networks is made with."""
+"""What a measurement is made with."""
 
 import dataclasses
 import itertools

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Sequence
 import dataclasses
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ml_collections import ConfigDict
 
 from cnnpool.measuring import stages as stage_names
-from cnnpool.measuring.names import ALL, INIT, LAST, TRAINED
+from cnnpool.measuring.names import INIT, LAST, TRAINED
 from cnnpool.runs import run_config
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import (
@@ -21,30 +21,9 @@ from cnnpool.training.checkpoints import (
 from cnnpool.training.image_step import Variables
 
 
-@runtime_checkable
-class Stored(Protocol):
-    """The networks of a training at their stages."""
-
-    def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The names of stages, "all" written out.
-
-        Raises:
-          CheckpointError: if there is no such stage.
-        """
-
-    def state(self, stage: str) -> RunState:
-        """The networks at a stage, `networks` being `Variables` with the seed axis first."""
-
-    def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
-        """What tells the networks of every stage from others."""
-
-    def refuse_other_data(self, source: str) -> None:
-        """Raises an error if they were trained on other data than `source`."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of a run. Satisfies `Stored`.
+    """The checkpoints of a run.
 
     Attributes:
       folder: of the run.
@@ -97,7 +76,7 @@ class Checkpoints:
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-    """The best networks of a run in a small folder. Satisfies `Stored`.
+    """The best networks of a run in a small folder.
 
     Attributes:
       folder: that cnnpool.pack made.
@@ -111,14 +90,14 @@ class Packed:
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The names of stages; "all" is "init" and "trained"."""
-        named = [stage for name in asked for stage in ((INIT, TRAINED) if name == ALL else (name,))]
+        named = stage_names.expanded(asked, (INIT, TRAINED))
         if others := [stage for stage in named if stage not in (INIT, TRAINED)]:
             raise CheckpointError(
                 f"{self.folder} holds the best networks of a run alone: expected "
                 f"--stage={TRAINED}, or {INIT}, which is made anew from the seeds; got "
                 f"{', '.join(others)}. Other stages are in the checkpoints of a run"
             )
-        return tuple(dict.fromkeys(named))
+        return named
 
     def state(self, stage: str) -> RunState:
         """The networks at a stage.
@@ -136,3 +115,6 @@ class Packed:
     def refuse_other_data(self, source: str) -> None:
         """Raises PackedError if the networks were trained on other data."""
         packed.refuse_other_data(self.folder, source)
+
+
+Stored = Checkpoints | Packed

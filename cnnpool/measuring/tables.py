@@ -16,7 +16,7 @@ def layer_table(dataset: xr.Dataset) -> str:
 
     The error is the standard error over seeds, or the one over images for a single seed.
     Networks in which a layer is dead, so that a number is not finite, are left out of its mean, and
-    how many are left is said. Of deep networks one unit a layer is listed, as figures plot them.
+    how many are left is said. Of classifiers one unit per layer is listed, as figures plot them.
     """
     lines = []
     seeds = dataset.sizes["seed"]

@@ -1,72 +1,43 @@
 """Networks that cnnpool.train trained, from checkpoints or from a packed folder."""
 
 import abc
-from collections.abc import Mapping, Sequence
-import dataclasses
+from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
-from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
-from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import models
-from cnnpool.data.images import Split
 from cnnpool.devices import global_arrays
-from cnnpool.instruments.moments import ImageMoments
-from cnnpool.instruments.perturbation import Inputs
-from cnnpool.measuring import network
 from cnnpool.measuring.run import Network, Run
-from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Stored
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import RunState
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
 class TrainedRun(Run):
-    """The networks of a training and their test images.
-
-    Attributes:
-      folder: of cnnpool.train or cnnpool.pack.
-      config: of the run, its `data.data_dir` possibly changed.
-      settings: of the measurement.
-    """
-
-    folder: Path
-    config: ConfigDict
-    settings: Settings
-
-    pixel_mean = ()
+    """The networks of a training and their test images."""
 
     @property
     @abc.abstractmethod
     def stored(self) -> Stored:
         """Where the networks lie."""
 
+    @abc.abstractmethod
+    def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
+        """What is known of the networks at a stage beside D, G, R: values for each seed."""
+
     @cached_property
-    def model(self) -> Any:
-        """The linen module of the networks."""
-        return models.build(self.config.model)
+    def _states(self) -> dict[str, RunState]:
+        return {}
 
-    @property
-    def own_images(self) -> Split:
-        """The test images, as stored, and their labels."""
-        return self.data.test
-
-    @property
-    def channels(self) -> tuple[int, ...]:
-        """Of the test images."""
-        return (self.data.test.images.shape[-1],)
-
-    def normalize(self, images: Any) -> Array:
-        """Stored images as the networks take them, without noise where `settings` say so."""
-        return self.data.normalize(jax.random.key(0), jnp.asarray(images))
+    def state(self, stage: str) -> RunState:
+        """The networks at a stage, read once: networks and facts are both made of it."""
+        if stage not in self._states:
+            self._states[stage] = self.stored.state(stage)
+        return self._states[stage]
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The names of stages, "all" written out; raises CheckpointError for unknown ones."""
@@ -86,12 +57,6 @@ class TrainedRun(Run):
             for row, seed in enumerate(self.config.seeds)
         ]
 
-    def moments(
-        self, one: Network, transform: str, key: Key[Array, ""], inputs: Inputs, **options: Any
-    ) -> dict[str, ImageMoments]:
-        """What D, G and R of a network's units are made of."""
-        return network.moments_of_run(self, one, transform, key, inputs, **options)
-
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:
         """The fields of the config that define the networks, and their checksums."""
         return {
@@ -104,30 +69,14 @@ class TrainedRun(Run):
         trained_by = (self.folder / "provenance.json").read_text("utf-8")
         return {"trained_by": trained_by, "data_source": self.data.source}
 
-    def remember(self, stage: str, state: RunState) -> None:
-        """Takes a state for that at a stage, wherever networks lie."""
-        self._states[stage] = state
+    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+        """What is known beside D, G, R; None becomes NaN."""
+        return xr.concat([self._facts_at(stage) for stage in stages], "stage", join="exact")
 
-    @cached_property
-    def _states(self) -> dict[str, RunState]:
-        return {}
-
-    def state(self, stage: str) -> RunState:
-        """The networks at a stage, read once: networks and facts are both made of it."""
-        if stage not in self._states:
-            self._states[stage] = self.stored.state(stage)
-        return self._states[stage]
-
-
-def facts_at(stage: str, state: RunState, per_seed: Mapping[str, Sequence]) -> xr.Dataset:
-    """What is known of the networks at a stage, None being NaN.
-
-    Args:
-      stage: its name.
-      state: of the run at the stage.
-      per_seed: values for each seed, by name.
-    """
-    by_seed = {name: ("seed", np.array(v, np.float64)) for name, v in per_seed.items()}
-    of_stage = {"epoch": state.epoch, "training_seconds": state.seconds}
-    coordinates = {"seed": [one.seed for one in state.progress], "stage": stage}
-    return xr.Dataset(by_seed | of_stage, coordinates)
+    def _facts_at(self, stage: str) -> xr.Dataset:
+        state = self.state(stage)
+        known = self.known(stage, state)
+        by_seed = {name: ("seed", np.array(v, np.float64)) for name, v in known.items()}
+        of_stage = {"epoch": state.epoch, "training_seconds": state.seconds}
+        coordinates = {"seed": list(self.config.seeds), "stage": stage}
+        return xr.Dataset(by_seed | of_stage, coordinates)

@@ -4,9 +4,12 @@
 its caller for, since it knows neither folders of networks nor measurements.
 """
 
+from collections.abc import Sequence
 import dataclasses
+from functools import cached_property
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -15,11 +18,10 @@ import xarray as xr
 
 from cnnpool.devices import distributed
 from cnnpool.files import results
-from cnnpool.measuring import measure, runs, sensitivities
+from cnnpool.measuring import inputs, measure, runs, sensitivities
 from cnnpool.measuring.classifier_run import ClassifierRun
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.settings import Settings
-from cnnpool.measuring.trained_run import facts_at
 from cnnpool.measuring.transforms import NONE
 from cnnpool.runs import provenance, run_config
 from cnnpool.runs.running import Running
@@ -64,6 +66,34 @@ def monitor(config: ConfigDict, workdir: Path) -> "Monitor | None":
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class _BeingTrained(ClassifierRun):
+    """The current networks of a training that goes on.
+
+    Attributes:
+      opened: its data and recipe.
+      now: its state, with the current networks alone.
+    """
+
+    opened: ImageTraining
+    now: RunState
+
+    @cached_property
+    def training(self) -> ImageTraining:
+        """Those of the training."""
+        return self.opened
+
+    def state(self, stage: str) -> RunState:
+        """The current one."""
+        del stage
+        return self.now
+
+    def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
+        """What the training itself knows."""
+        del stage
+        return {name: [getattr(one, name) for one in state.progress] for name in _FACTS}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Monitor:
     """Measures D, G, R of every unit of all networks, every few epochs.
 
@@ -103,12 +133,11 @@ class Monitor:
     def measure(self, training: ImageTraining, state: RunState) -> list[dict[str, float]]:
         """Measures the current networks, which are added to the file; a dict for each seed."""
         now = dataclasses.replace(state, networks=state.networks.current)
-        run = ClassifierRun(self.workdir, self.config, self.settings, training)
+        run = _BeingTrained(self.workdir, self.config, self.settings, training, now)
+        inputs.check(run.data, run.settings)
         stage = str(state.epoch)
-        run.remember(stage, now)
-        run.method.check(run.data, run.settings)
-        arrays = sensitivities.measure(run, run.networks(stage), (NONE,), None, quiet=True)
-        self._add(self._with_record(run, stage, now, arrays))
+        arrays = sensitivities.measure(run, run.networks(stage), (NONE,), quiet=True)
+        self._add(run.facts([stage]).merge(arrays, join="exact").assign_attrs(self._record(run)))
         only = arrays.isel(stage=0, transform=0, shuffle=0, missing_dims="ignore").squeeze()
         return [
             {
@@ -119,21 +148,15 @@ class Monitor:
             for seed in self.config.seeds
         ]
 
-    def _with_record(
-        self, run: ClassifierRun, stage: str, state: RunState, arrays: xr.Dataset
-    ) -> xr.Dataset:
-        per_seed = {name: [getattr(one, name) for one in state.progress] for name in _FACTS}
-        facts = xr.concat([facts_at(stage, state, per_seed)], "stage").transpose(
-            "seed", "stage", ...
-        )
-        record = {"settings": self.settings.record(), "every_epochs": self.every}
+    def _record(self, run: ClassifierRun) -> dict[str, Any]:
+        """The attributes of the file."""
+        settings = {"settings": self.settings.record(), "every_epochs": self.every}
         attributes = {
             "schema_version": results.SCHEMA_VERSION,
             "config": run_config.to_json(run_config.with_data_dir(self.config, None)),
-            "measurement": json.dumps(record | {"version": measure.VERSION}, sort_keys=True),
+            "measurement": json.dumps(settings | {"version": measure.VERSION}, sort_keys=True),
         }
-        made_by = attributes | run.origin() | provenance.record()
-        return facts.merge(arrays, join="exact").assign_attrs(made_by)
+        return attributes | run.origin() | provenance.record()
 
     def _add(self, measured: xr.Dataset) -> None:
         """Adds an epoch to the file; later ones, of a start that was lost, go."""

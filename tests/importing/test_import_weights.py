@@ -397,9 +397,9 @@ def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, who
     expected = whole["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(arrays["seed0/block03/shortcut_conv/kernel"], expected)
     np.testing.assert_array_equal(arrays["seed0/bn01/mean"], whole["bn1.running_mean"])
-    with pytest.raises(ValueError, match=r"stage of an imported network is 'init'.*'trained'"):
-        exporting.parameter_arrays(imported, "init")
-    with pytest.raises(ValueError, match="holds an imported network"):
+    with pytest.raises(ValueError, match="has the stages 'init', drawn anew, and 'trained'; got 1"):
+        exporting.parameter_arrays(imported, "1")
+    with pytest.raises(ValueError, match="expected classifiers of pictures"):
         packing.pack(imported, tmp_path / "packed")
     with pytest.raises(ConfigMismatchError, match="which is not trained"):
         run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)

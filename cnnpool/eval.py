@@ -122,6 +122,9 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--data_dir", help="of the images, instead of the run's own")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
+    parser.add_argument(
+        "--all_units", action="store_true", help="print all units, not only the last of each layer"
+    )
     names = _add_settings(parser)
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
@@ -169,7 +172,7 @@ def _evaluate(
     )
     if not distributed.is_first():
         return
-    print(tables.layer_table(dataset))
+    print(tables.layer_table(dataset, all_units=args.all_units))
     if "test_loss" in dataset:
         print(f"\n{tables.error_table(dataset)}")
     if "spatial_share" in dataset:

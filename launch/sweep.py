@@ -47,7 +47,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="start nothing; write the jobs' specs and print the commands that run them",
+        help="start nothing and print what would be; on this machine the jobs' specs are written, "
+        "so that each command can be run as it stands",
     )
     parser.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
     parser.add_argument(
@@ -63,8 +64,9 @@ def main(argv: Sequence[str]) -> None:
     if args.dry_run:
         given = _to_give(jobs, args)
         print(job_parameters.table([one.job for one in given], jobs))
-        for one in given:  # so that what is printed can be run
-            one.job.write_spec(one.folder)
+        if args.engine == engine_choice.LOCAL:  # so that what is printed can be run
+            for one in given:
+                one.job.write_spec(one.folder)
         print(engine.describe(given, args.root) if given else "nothing to start")
         return
     with giving(args.root) as noted:

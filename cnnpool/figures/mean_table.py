@@ -1,5 +1,7 @@
 """D, G and R of every layer as a table, averaged over the networks that live."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -43,3 +45,12 @@ def table(dataset: xr.Dataset, *, all_units: bool = False) -> pd.DataFrame:
         depth = dict(zip(shown["layer"].values, shown["depth"].values, strict=True))
         frame.insert(0, "depth", [depth[layer] for layer in frame.index.get_level_values("layer")])
     return frame
+
+
+def of_networks(networks: Mapping[str, xr.Dataset], *, all_units: bool = False) -> pd.DataFrame:
+    """`table` of all networks of a file, what tells rows apart in columns; `network` by group."""
+    frames = []
+    for group, dataset in networks.items():
+        frame = table(dataset, all_units=all_units).reset_index()
+        frames.append(frame if group == "/" else frame.assign(network=group))
+    return pd.concat(frames, ignore_index=True)

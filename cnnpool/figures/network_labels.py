@@ -63,7 +63,8 @@ def _places(networks: Sequence[Network]) -> list[str]:
     return [one.source if one.file is None else _place(one, names) for one in networks]
 
 
-def _place(one: Network, names: Mapping[Path | None, str]) -> str:
+def _place(one: Network, names: Mapping[Path, str]) -> str:
+    assert one.file is not None
     if one.group == "/":
         return names[one.file]
     return one.group if len(names) == 1 else f"{names[one.file]}:{one.group}"

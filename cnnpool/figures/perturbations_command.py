@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     numerics.settle()
     from cnnpool.figures import perturbations, style
     from cnnpool.library import perturbed
-    from cnnpool.measuring.image_settings import Settings
+    from cnnpool.measuring.settings import Settings
 
     settings = Settings(
         images=max(args.images, 2),

@@ -18,8 +18,8 @@ from cnnpool.data.images import DataError, MeasurementData
 from cnnpool.instruments.diffeomorphisms import deform, is_natural
 from cnnpool.instruments.noise import noisy_images, refuse_impossible_kind
 from cnnpool.library.shown_images import Perturbed, Shown
-from cnnpool.measuring import image_inputs
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring import inputs
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 
 Normalize = Callable[[Array], Array]
@@ -63,7 +63,7 @@ def of_config_file(text: str, settings: Settings, *, data_dir: str | None = None
 
 def of_config(config: ConfigDict, settings: Settings) -> Shown:
     """Test images of the data of a config; see `of_run`."""
-    if not run_config.is_deep(config):
+    if run_config.is_on_ring(config):
         raise ValueError(
             f"the data {config.data.name} is no images; expected those of deep networks"
         )
@@ -74,7 +74,7 @@ def of_config(config: ConfigDict, settings: Settings) -> Shown:
     data = data_sets.build(config.data)
     if not isinstance(data, MeasurementData):
         raise ValueError(f"the data {config.data.name} is no images")
-    chosen = image_inputs.chosen_images(settings, len(data.test.labels))
+    chosen = inputs.chosen_images(settings, len(data.test.labels))
 
     def normalize(images: Array) -> Array:
         return data.normalize(jax.random.key(0), images)
@@ -83,7 +83,7 @@ def of_config(config: ConfigDict, settings: Settings) -> Shown:
     if data.own_perturbations is None:
         return _shown(clean, normalize, settings, data.source)
     settings.refuse_unused()
-    key = image_inputs.measurement_keys(settings.seed).diffeomorphism
+    key = inputs.measurement_keys(settings.seed).diffeomorphism
     (deformed,), (noisy,) = data.own_perturbations(key, 1, chosen)
     cell = _cell({}, True, clean, deformed, noisy, _pictures(clean, normalize))
     return _whole(clean, normalize, [cell], data.source)
@@ -144,7 +144,7 @@ def _square(picture: Image.Image, side: int) -> np.ndarray:
 
 def _shown(clean: Array, normalize: Normalize, settings: Settings, source: str) -> Shown:
     """Images under every max-entropy diffeomorphism and kind of noise of the settings."""
-    keys = image_inputs.measurement_keys(settings.seed)
+    keys = inputs.measurement_keys(settings.seed)
     size = clean.shape[1]
     if size != clean.shape[2]:
         raise ValueError(f"diffeomorphisms are of square images, got {clean.shape[1:3]}")

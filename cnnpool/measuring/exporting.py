@@ -75,8 +75,12 @@ def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
         np.savez(file, allow_pickle=False, **plain)
 
 
+TABLE_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+}
 RESULT_WRITERS: dict[str, Callable[[Mapping[str, xr.Dataset], Path], None]] = {
     "npz": lambda networks, path: write_npz(result_arrays(networks), path),
-    "csv": lambda networks, path: result_table(networks).to_csv(path, index=False),
-    "parquet": lambda networks, path: result_table(networks).to_parquet(path),
+    "csv": lambda networks, path: TABLE_WRITERS["csv"](result_table(networks), path),
+    "parquet": lambda networks, path: TABLE_WRITERS["parquet"](result_table(networks), path),
 }

@@ -10,7 +10,7 @@ import pytest
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import perturbations
 from cnnpool.library import perturbed
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.settings import Settings
 
 
 @pytest.fixture

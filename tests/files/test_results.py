@@ -193,7 +193,7 @@ def test_of_200_damaged_files_none_is_read_otherwise(tmp_path):
         path.write_bytes(damaged(content, rng))
         outlines = results.read_outlines(path)
         try:
-            xr.testing.assert_identical(results.read(path), dataset())
+            xr.testing.assert_identical(results.read(path), labelled())
         except results.ResultsError:
             assert outlines is None
             refused += 1
@@ -209,7 +209,7 @@ def test_a_file_without_a_checksum_is_read_as_before(tmp_path):
     path = tmp_path / "a.nc"
     results.write(path, dataset())
     path.write_bytes(without_checksum(path))
-    xr.testing.assert_identical(results.read(path), dataset())
+    xr.testing.assert_identical(results.read(path), labelled())
     with xr.open_dataset(path, engine="h5netcdf") as opened:
         opened.assign(D=opened.D + 1).to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
     changed = results.read(tmp_path / "b.nc")
@@ -239,7 +239,7 @@ def test_a_file_that_hdf5_reads_for_ever_is_refused_in_seconds(tmp_path):
     assert time.monotonic() - began < 20 * trial_reading.CPU_SECONDS, "cores may be shared"
     results.write(path, dataset())
     path.write_bytes(without_checksum(path))
-    xr.testing.assert_identical(results.read(path), dataset())
+    xr.testing.assert_identical(results.read(path), labelled())
 
 
 def test_a_file_that_declares_more_than_it_holds_is_refused(tmp_path):

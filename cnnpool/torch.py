@@ -84,8 +84,10 @@ def _chosen_modules(module: nn.Module, layers: Layers) -> list[str]:
             )
         return found
     patterns = [one for one in layers if one not in named]
-    unknown = [one for one in patterns if not fnmatch.filter(leaves, one)]
-    matching = chosen([*named] if unknown else leaves, unknown or patterns)
+    # Of all modules only where no module without children is meant.
+    of_leaves = [one for one in patterns if fnmatch.filter(leaves, one)]
+    others = [one for one in patterns if one not in of_leaves]
+    matching = {*chosen(leaves, of_leaves), *chosen([*named], others)}
     return [name for name in named if name in layers or name in matching]
 
 

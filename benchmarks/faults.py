@@ -32,10 +32,10 @@ from benchmarks import machine
 from cnnpool import command_line
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_atomically
+from cnnpool.launch import job_states, sweep_file
+from cnnpool.launch.job_states import RUNNING
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import lease, run_status
-from launch import job_states, sweep_file
-from launch.job_states import RUNNING
-from launch.jobs import Job
 
 SWEEP = Path(__file__).with_name("faults_sweep.py")
 SCRIPT = Path(__file__).parents[1] / "launch" / "local_slurm.sh"

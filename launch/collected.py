@@ -9,8 +9,8 @@ from typing import NamedTuple
 import xarray as xr
 
 from cnnpool.files import results
-from launch.jobs import Job, SweepError
-from launch.measurement import Measurement
+from cnnpool.launch.jobs import Job, SweepError
+from cnnpool.launch.measurement import Measurement
 
 
 class Collected(NamedTuple):

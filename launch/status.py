@@ -16,10 +16,10 @@ from datetime import timedelta
 import time
 
 from cnnpool import command_line
-from launch import engine_choice, job_states, sweep_file
-from launch.engines.engine import EngineError
-from launch.giving import giving
-from launch.job_states import FAILED, RUNNING, WAITING, JobState
+from cnnpool.launch import engine_choice, job_states, sweep_file
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.giving import giving
+from cnnpool.launch.job_states import FAILED, RUNNING, WAITING, JobState
 
 HEAD = ("job", "state", "epoch", "left", "detail")
 

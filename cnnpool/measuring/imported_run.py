@@ -14,7 +14,6 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
 from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
@@ -32,8 +31,9 @@ from cnnpool.measuring.names import ALL, INIT, TRAINED
 from cnnpool.measuring.run import Network, Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.models.torchvision import initialization
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Key
 from cnnpool.training.losses import LOSSES
+from cnnpool.training.variables import Variables
 
 _PREDICTED = 10  # images at once
 

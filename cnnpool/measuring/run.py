@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jax import Array
-from jaxtyping import Key
-from ml_collections import ConfigDict
 import xarray as xr
 
 from cnnpool.data.images import MeasurementData, Split
@@ -15,7 +13,8 @@ from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 
 class Network(NamedTuple):
@@ -70,7 +69,7 @@ class Run(abc.ABC):
     """
 
     folder: Path
-    config: ConfigDict
+    config: Any
     settings: Settings
     method: Method
 

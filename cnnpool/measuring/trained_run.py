@@ -10,7 +10,6 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
 from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
@@ -25,6 +24,7 @@ from cnnpool.measuring.run import Network, Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Stored
 from cnnpool.runs import run_config
+from cnnpool.shapes import Key
 from cnnpool.training.checkpoints import RunState
 
 

@@ -18,15 +18,15 @@ import uuid
 from tqdm import tqdm
 
 from cnnpool.errors import EXIT_PREEMPTED
-from cnnpool.runs import lease, run_status
-from launch.engines.engine import (
+from cnnpool.launch.engines.engine import (
     EngineError,
     JobsFailedError,
     nothing,
     outside_of_slurm,
     refuse_less,
 )
-from launch.job_states import WAITING, JobState, Queued, write_submission
+from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
+from cnnpool.runs import lease, run_status
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
@@ -188,7 +188,7 @@ def _interrupt(*_) -> None:
 
 def _command(spec: Path) -> list[str]:
     parent = ["--parent", str(os.getpid())] if sys.platform == "linux" else []
-    return [sys.executable, "-m", "launch.run_job", "--log", *parent, str(spec)]
+    return [sys.executable, "-m", "cnnpool.launch.run_job", "--log", *parent, str(spec)]
 
 
 def _on_device(device: str | None) -> list[str]:

@@ -17,8 +17,8 @@ from typing import Any
 
 from cnnpool.errors import EXIT_PREEMPTED, refuse_unknown
 from cnnpool.files.atomic_write import write_text
-from launch.engines.engine import EngineError, nothing, refuse_less
-from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
+from cnnpool.launch.engines.engine import EngineError, nothing, refuse_less
+from cnnpool.launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
 LABEL = "schema-checked, never launched on a TPU"
 # Software versions of TPU virtual machines, from Google's documentation.
@@ -116,7 +116,7 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     run = [
         f"mkdir -p {shlex.quote(folder)}",
         f"cp {shlex.quote(f'jobs/{spec.name}')} {shlex.quote(f'{folder}/{spec.name}')}",
-        f"exec python -m launch.run_job {shlex.quote(f'{folder}/{spec.name}')}",
+        f"exec python -m cnnpool.launch.run_job {shlex.quote(f'{folder}/{spec.name}')}",
     ]
     return {
         "name": cloud_name(job.job.name),

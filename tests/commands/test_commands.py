@@ -9,8 +9,8 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import fig4_item, items, reproduce, status, trained_items
-from launch.engines.local import Local, Options
+from cnnpool.launch import fig4_item, items, reproduce, status, trained_items
+from cnnpool.launch.engines.local import Local, Options
 from tests.paths import ROOT
 
 
@@ -172,8 +172,8 @@ def test_a_mistake_gives_one_message_and_no_traceback(arguments, tmp_path):
 
 
 def test_every_config_is_complete_locked_and_buildable():
+    from cnnpool.configs import scale1d, scale1d_stride2
     from cnnpool.training import setup
-    from configs import scale1d, scale1d_stride2
 
     for module in (scale1d, scale1d_stride2):
         for preset in reproduce.PRESETS:
@@ -190,8 +190,8 @@ def test_every_config_is_complete_locked_and_buildable():
 
 
 def test_every_config_of_deep_networks_is_complete_locked_and_buildable():
+    from cnnpool.configs import cifar10, scale2d
     from cnnpool.training import image_setup
-    from configs import cifar10, scale2d
 
     presets = {cifar10: ("paper", "cpu", "fully_connected"), scale2d: ("paper", "cpu")}
     for module, names in presets.items():

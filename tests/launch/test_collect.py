@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from cnnpool.configs import scale2d
 from cnnpool.figures import items
 from cnnpool.files import results
-from configs import scale2d
-from launch import collect, collected
-from launch.jobs import Job, SweepError, with_fields
-from launch.measurement import BOTH, Measurement
+from cnnpool.launch import collect, collected
+from cnnpool.launch.jobs import Job, SweepError, with_fields
+from cnnpool.launch.measurement import BOTH, Measurement
 from tests import deep_results
 
 

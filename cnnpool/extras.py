@@ -34,7 +34,7 @@ _EXTRAS = {
 }
 
 
-class MissingExtraError(CnnpoolError, ImportError):
+class MissingExtraError(CnnpoolError, ModuleNotFoundError):
     """Something needs an optional dependency that is not installed."""
 
 

@@ -13,6 +13,7 @@ def _in_module(name: str) -> Callable[[Any], Any]:
 
 
 _BUILDERS = {name: _in_module(name) for name in ("arrays", "cifar10", "scale1d", "scale2d")}
+_BUILDERS["tfds"] = _in_module("tfds_images")
 
 
 def build(config: Any) -> Any:
@@ -27,3 +28,23 @@ def build(config: Any) -> Any:
     """
     refuse_unknown(config.name, _BUILDERS, "config.data.name")
     return _BUILDERS[config.name](config)
+
+
+def completed(config: Any) -> Any:
+    """A config whose model.outputs is a number: as many as the data has classes, where it is None.
+
+    Args:
+      config: complete, of a run.
+
+    Raises:
+      ValueError, DataError: as `build` does.
+    """
+    if "outputs" not in config.model or config.model.outputs is not None:
+        return config
+    if config.data.name != "tfds":
+        raise ValueError("model.outputs is None; expected a number but for data.name 'tfds'")
+    from cnnpool.data import tfds_images
+
+    copy = config.copy_and_resolve_references().unlock()
+    copy.model.outputs = tfds_images.number_of_classes(config.data)
+    return copy.lock()

@@ -13,6 +13,7 @@ import ml_collections
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from cnnpool import data as data_sets
 from cnnpool.devices import distributed, global_arrays, numerics
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.runs import provenance, run_config
@@ -54,6 +55,7 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
     packed.refuse_packed(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
+        config = data_sets.completed(config)
         build: Any = RingRecipe if run_config.is_on_ring(config) else ClassifierRecipe
         recipe: Recipe = process.call(build, config) if process else build(config)
         process = process or stack.enter_context(running(workdir))

@@ -107,11 +107,16 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     resources |= {} if options.infra is None else {"infra": options.infra}
     resources |= accelerators(options.accelerators)
     folder = f"{MOUNTED}/{job.job.name}"
-    install = "pip install --constraint constraints.txt ."
+    if options.setup is None and not Path("constraints.txt").is_file():
+        raise EngineError(
+            "this folder is uploaded, and cnnpool installed from it: expected a checkout of "
+            "cnnpool; or give --setup, the shell commands that install it, \"pip install 'cnnpool[train]'\""
+        )
+    install = "pip install --constraint constraints.txt '.[tfds]'"
     if options.accelerators and options.accelerators.startswith("tpu-"):
-        install = "pip install --constraint constraints.txt . 'jax[tpu]'"
+        install = f"{install} 'jax[tpu]'"
     elif options.accelerators:
-        install = "pip install --constraint constraints.txt . 'jax[cuda12]'"
+        install = f"{install} 'jax[cuda12]'"
     # SkyPilot runs this on every host of a slice: one process each.
     run = [
         f"mkdir -p {shlex.quote(folder)}",

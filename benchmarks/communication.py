@@ -27,7 +27,7 @@ from cnnpool.instruments import moments
 from cnnpool.instruments.layer_sums import Shape
 from cnnpool.measuring.network import features
 from cnnpool.models.layers import Conv, Linear
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 _BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 _COLLECTIVE = re.compile(

@@ -1,8 +1,8 @@
 """The eight small jobs of `benchmarks.faults`: LeNets, and simple CNNs on a ring."""
 
-from configs import scale1d, scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import RING, Measurement
+from cnnpool.configs import scale1d, scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import RING, Measurement
 
 LEARNING_RATES = (0.004, 0.006, 0.008, 0.01)
 RIDGES = (0.01, 0.012, 0.014, 0.016)

@@ -44,7 +44,7 @@ def network(options: Options):
     from cnnpool import models
     from cnnpool.devices import runtime
     from cnnpool.importing import torchvision_names
-    from cnnpool.training.image_step import Variables
+    from cnnpool.training.variables import Variables
 
     runtime.one_cpu_device_per_core(1)
     name = torchvision_names.registry_name(options.network)

@@ -74,15 +74,15 @@ _MODULES = ("equinox", "flax", "keras", "onnx", "torch")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        try:
-            return importlib.import_module(f"cnnpool.{name}")
-        except ModuleNotFoundError as error:
-            error.add_note(f"cnnpool.{name} needs other packages: pip install 'cnnpool[{name}]'")
-            raise
-    if name not in _HOMES:
+    if name not in _MODULES and name not in _HOMES:
         raise AttributeError(f"module 'cnnpool' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"cnnpool.{_HOMES[name]}"), name)
+    from cnnpool import extras
+
+    if name in _MODULES:
+        with extras.needed(name):
+            return importlib.import_module(f"cnnpool.{name}")
+    with extras.needed():
+        return getattr(importlib.import_module(f"cnnpool.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 from jax import Array
-from jaxtyping import Key
 import keras
 from keras import layers as kinds
 import numpy as np
@@ -28,6 +27,7 @@ from cnnpool.library.activations import Layers, chosen, flattened
 from cnnpool.library.channel_shuffles import BOTH, SHUFFLE, WITH_IMAGE, Kernel, shuffled
 from cnnpool.library.jax_modules import JaxModule, refuse_nothing
 from cnnpool.library.measurable import NONE, Measurable, weights_checksum
+from cnnpool.shapes import Key
 
 _TRANSPOSED = (kinds.Conv1DTranspose, kinds.Conv2DTranspose, kinds.Conv3DTranspose)
 _SEPARABLE = (kinds.SeparableConv1D, kinds.SeparableConv2D)

@@ -10,7 +10,6 @@ import os
 from typing import Any
 
 from jax import Array
-from jaxtyping import Key
 import numpy as np
 import onnx
 from onnx import numpy_helper
@@ -22,6 +21,7 @@ from cnnpool.instruments.streamed_moments import streamed_moments
 from cnnpool.library.activations import Layers, chosen
 from cnnpool.library.channel_shuffles import BOTH, SHUFFLE, WITH_IMAGE, Kernel, shuffled
 from cnnpool.library.measurable import NONE, Measurable
+from cnnpool.shapes import Key
 
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _LINEAR = ("Gemm", "MatMul")

@@ -13,7 +13,6 @@ import re
 from typing import Any
 
 from jax import Array
-from jaxtyping import Key
 import numpy as np
 import torch
 from torch import nn
@@ -25,6 +24,7 @@ from cnnpool.library.activations import Layers, chosen, flattened
 from cnnpool.library.channel_shuffles import BOTH, SHUFFLE, WITH_IMAGE, Kernel, shuffled
 from cnnpool.library.channel_shuffles import chosen as chosen_kernels
 from cnnpool.library.measurable import NONE, Measurable
+from cnnpool.shapes import Key
 
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 _TRANSPOSED = (nn.modules.conv._ConvTransposeNd,)

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import xarray as xr
 
 from cnnpool.files import results, sweep_parameters
-from launch import job_parameters
-from launch.job_parameters import Varied
-from launch.jobs import Job, SweepError
-from launch.measurement import Measurement
+from cnnpool.launch import job_parameters
+from cnnpool.launch.job_parameters import Varied
+from cnnpool.launch.jobs import Job, SweepError
+from cnnpool.launch.measurement import Measurement
 
 
 class Collected(NamedTuple):

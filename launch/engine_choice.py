@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnpool.errors import refuse_unknown
+from cnnpool.launch import job_states
+from cnnpool.launch.engines import local, skypilot, slurm
+from cnnpool.launch.engines.engine import AbsentError, Engine, EngineError
+from cnnpool.launch.job_states import WAITING, JobState, Queued
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import lease
-from launch import job_states
-from launch.engines import local, skypilot, slurm
-from launch.engines.engine import AbsentError, Engine, EngineError
-from launch.job_states import WAITING, JobState, Queued
-from launch.jobs import Job
 
 LOCAL = "local"
 ENGINES: dict[str, tuple[Any, Any]] = {

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnnpool.files import parameter_words
-from launch.jobs import Job
+from cnnpool.launch.jobs import Job
 
 _NOT_VARIED = ("seeds", "runtime", "checkpoint")  # of jobs, not of networks
 _NOT_FIELDS = ("data.data_dir",)

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from cnnpool.devices import distributed, runtime
+from cnnpool.launch.jobs import read_spec
 from cnnpool.measuring.evaluation import evaluate
 from cnnpool.measuring.while_training import train
 from cnnpool.runs import run_config
 from cnnpool.runs.running import running
-from launch.jobs import read_spec
 
 
 def run(spec: Path, *, accelerator: bool = False) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnpool.files.atomic_write import write_text
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import lease, run_status
-from launch.jobs import Job
 
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = (
     "waiting",

@@ -8,13 +8,15 @@ from pathlib import Path
 import re
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from cnnpool import extras
 from cnnpool.errors import CnnpoolError, refuse_unknown
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
+from cnnpool.launch.measurement import BOTH, Measurement
 from cnnpool.runs import run_config
-from launch.measurement import BOTH, Measurement
+
+with extras.needed("train"):
+    from ml_collections import ConfigDict
 
 SPEC_VERSION = 1
 LONGEST_PREFIX = 80
@@ -48,8 +50,8 @@ class Job:
         measurements = self.measurements if isinstance(self.measurements, tuple) else ()
         if not measurements or not all(isinstance(one, Measurement) for one in measurements):
             raise SweepError(
-                f"{self.network}: measurements must be a tuple of launch.measurement.Measurement, "
-                f"(BOTH,), got {self.measurements!r}"
+                f"{self.network}: measurements must be a tuple of "
+                f"cnnpool.launch.measurement.Measurement, (BOTH,), got {self.measurements!r}"
             )
         for one in measurements:
             self._checked(one, one.refuse_impossible_settings)

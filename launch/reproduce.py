@@ -32,9 +32,9 @@ from cnnpool import command_line
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.figures.item_names import FORMATS
 from cnnpool.files import storage
+from cnnpool.launch import sweep_file
+from cnnpool.launch.items import IMPORTED, ITEMS, TRAINED
 from cnnpool.measuring.names import SOURCES
-from launch import sweep_file
-from launch.items import IMPORTED, ITEMS, TRAINED
 
 PRESETS = ("quick", "cpu", "paper")
 IMAGENET = "imagenet"  # trained by others
@@ -119,8 +119,8 @@ def _settle_imagenet(parser: argparse.ArgumentParser, args: argparse.Namespace) 
 
 
 def _reproduce(item: str, args: argparse.Namespace) -> None:
-    from launch import fig4_item, imagenet_items, trained_items
-    from launch.engines.local import Local, Options
+    from cnnpool.launch import fig4_item, imagenet_items, trained_items
+    from cnnpool.launch.engines.local import Local, Options
 
     out = args.out or Path("results") / f"{item}-{args.preset}"
     picture, overwrite = out / f"{item}.{args.format}", args.overwrite

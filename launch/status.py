@@ -21,11 +21,11 @@ import time
 from cnnpool import command_line
 from cnnpool.figures.item_names import picture_path
 from cnnpool.files import parameter_words, storage
-from launch import engine_choice, job_parameters, job_states, sweep_file
-from launch.engines.engine import EngineError
-from launch.giving import giving
-from launch.job_states import FAILED, RUNNING, WAITING, JobState
-from launch.jobs import Job, SweepError
+from cnnpool.launch import engine_choice, job_parameters, job_states, sweep_file
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.giving import giving
+from cnnpool.launch.job_states import FAILED, RUNNING, WAITING, JobState
+from cnnpool.launch.jobs import Job, SweepError
 
 HEAD = ("state", "epoch", "left", "detail")
 
@@ -66,7 +66,7 @@ def _plotted(jobs: Sequence[Job], args, plot: Path) -> str:
     """Draws what is finished; returns its table."""
     from cnnpool.figures import sweep  # slow to import, so only now
     from cnnpool.figures.networks import Network
-    from launch.collected import collected
+    from cnnpool.launch.collected import collected
 
     found = collected(jobs, args.root)
     if not found.networks:

@@ -17,11 +17,11 @@ import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from launch import engine_choice, job_parameters, sweep_file
-from launch.engines.engine import refuse_less
-from launch.giving import giving
-from launch.job_states import FAILED, JobState
-from launch.jobs import Job
+from cnnpool.launch import engine_choice, job_parameters, sweep_file
+from cnnpool.launch.engines.engine import refuse_less
+from cnnpool.launch.giving import giving
+from cnnpool.launch.job_states import FAILED, JobState
+from cnnpool.launch.jobs import Job
 
 
 def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:

@@ -13,8 +13,8 @@ import traceback
 from types import ModuleType
 
 from cnnpool.files import storage
-from launch.items import IMPORTED, TRAINED
-from launch.jobs import Job, SweepError, unique
+from cnnpool.launch.items import IMPORTED, TRAINED
+from cnnpool.launch.jobs import Job, SweepError, unique
 
 
 def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | None) -> list[Job]:
@@ -35,7 +35,7 @@ def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | 
         found = jobs_of(preset)
         found = list(found) if isinstance(found, Iterable) else []
     if not found or not all(isinstance(job, Job) for job in found):
-        raise SweepError(f"{path}: jobs({preset!r}) must return a list of launch.jobs.Job")
+        raise SweepError(f"{path}: jobs({preset!r}) must return a list of cnnpool.launch.jobs.Job")
     split = [part for job in found for part in job.split(seeds_per_job)]
     return unique(job.with_data_dir(data_dir) for job in split)
 

@@ -3,9 +3,9 @@
 `joined` is a deep network whose batches two devices share, for jobs of several processes.
 """
 
-from configs import scale1d, scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import RING, Measurement
+from cnnpool.configs import scale1d, scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import RING, Measurement
 
 TINY = {
     "seeds": (0, 1),

@@ -1,23 +1,23 @@
 """Data sets, one a file; `build` picks one by the name in a config."""
 
 from collections.abc import Callable
+import importlib
+from typing import Any
 
-from ml_collections import ConfigDict
-
-from cnnpool.data import arrays, cifar10, scale1d, scale2d
-from cnnpool.data.images import ImageData
 from cnnpool.errors import refuse_unknown
 
-_BUILDERS: dict[str, Callable[[ConfigDict], scale1d.Scale1D | ImageData]] = {
-    "arrays": arrays.build,
-    "cifar10": cifar10.build,
-    "scale1d": scale1d.build,
-    "scale2d": scale2d.build,
-}
+
+def _in_module(name: str) -> Callable[[Any], Any]:
+    """`build` of a data set's file, which is imported when the data set is wanted."""
+    return lambda config: importlib.import_module(f"cnnpool.data.{name}").build(config)
 
 
-def build(config: ConfigDict) -> scale1d.Scale1D | ImageData:
-    """The data set that `config.name` asks for.
+_BUILDERS = {name: _in_module(name) for name in ("arrays", "cifar10", "scale1d", "scale2d")}
+_BUILDERS["tfds"] = _in_module("tfds_images")
+
+
+def build(config: Any) -> Any:
+    """The data set that `config.name` asks for: `ImageData`, or `scale1d.Scale1D`.
 
     Args:
       config: the `data` section of a config.
@@ -28,3 +28,23 @@ def build(config: ConfigDict) -> scale1d.Scale1D | ImageData:
     """
     refuse_unknown(config.name, _BUILDERS, "config.data.name")
     return _BUILDERS[config.name](config)
+
+
+def completed(config: Any) -> Any:
+    """A config whose model.outputs is a number: as many as the data has classes, where it is None.
+
+    Args:
+      config: complete, of a run.
+
+    Raises:
+      ValueError, DataError: as `build` does.
+    """
+    if "outputs" not in config.model or config.model.outputs is not None:
+        return config
+    if config.data.name != "tfds":
+        raise ValueError("model.outputs is None; expected a number but for data.name 'tfds'")
+    from cnnpool.data import tfds_images
+
+    copy = config.copy_and_resolve_references().unlock()
+    copy.model.outputs = tfds_images.number_of_classes(config.data)
+    return copy.lock()

@@ -1,10 +1,10 @@
 """Which layers of a network a figure shows: k = 1..K, one per convolution or linear layer."""
 
-from jaxtyping import Float
 import numpy as np
 import xarray as xr
 
 from cnnpool.files import schema
+from cnnpool.shapes import Float
 
 OUTPUT = "output"
 _SHARES_OF_DEPTH = (0.25, 0.5, 0.75)

@@ -38,16 +38,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import numpy as np
 import xarray as xr
 
 from cnnpool.errors import CnnpoolError
-from cnnpool.files import content_checksum, schema, storage, trial_reading
+from cnnpool.files import content_checksum, netcdf, schema, storage, trial_reading
 from cnnpool.files.atomic_write import write_atomically
-
-# Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was never set.
-h5netcdf.File._writable = False
 
 SCHEMA_VERSION = 2
 LEAST_FALL = 0.5  # decades from the first layer to the output, of which spatial shares are taken
@@ -106,6 +102,7 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
     tree = xr.DataTree.from_dict({name: schema.labelled(one) for name, one in groups.items()})
     encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
     # In memory: HDF5 locks the files that it opens, and some file systems know no locks.
+    netcdf.h5netcdf()
     content = bytes(tree.to_netcdf(None, engine="h5netcdf", encoding=encoding))
     whole = content_checksum.with_checksum(content)
     write_atomically(path, lambda beside: beside.write_bytes(whole))
@@ -129,6 +126,7 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
+    netcdf.h5netcdf()
     content = _readable(path)
     try:
         with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as tree:
@@ -179,7 +177,7 @@ def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
         return None
     try:
         content = io.BytesIO(_readable(path))
-        with h5netcdf.File(content, "r", decode_vlen_strings=True) as file:
+        with netcdf.h5netcdf().File(content, "r", decode_vlen_strings=True) as file:
             groups = {name: group for name, group in file.groups.items() if group.variables}
             groups |= {"/": file} if file.variables else {}
             whole = all(_is_whole(group) for group in groups.values())
@@ -195,19 +193,19 @@ def read_attributes(path: Path) -> list[dict[str, Any]]:
       OSError: if it cannot be read.
       ResultsError: if it is damaged.
     """
-    with h5netcdf.File(io.BytesIO(_readable(path)), "r") as file:
+    with netcdf.h5netcdf().File(io.BytesIO(_readable(path)), "r") as file:
         networks = [file] if "config" in file.attrs else list(file.groups.values())
         return [dict(one.attrs) for one in networks]
 
 
-def _is_whole(group: h5netcdf.Group) -> bool:
+def _is_whole(group: Any) -> bool:
     """Whether a group has all that the schema asks for, and no groups of its own."""
     named = {*SENSITIVITIES, *DIMENSIONS} <= set(group.variables)
     known = {"schema_version", *ATTRIBUTES} <= set(group.attrs)
     return named and known and (group.name == "/" or not group.groups)
 
 
-def _outline(group: h5netcdf.Group) -> xr.Dataset:
+def _outline(group: Any) -> xr.Dataset:
     short = {name: one for name, one in group.variables.items() if len(one.dimensions) <= 1}
     values = {name: np.asarray(one[...]) for name, one in short.items()}
     variables = {

@@ -4,9 +4,10 @@
 their labels, and adds `layer_depth`, a depth of all units.
 """
 
-from jaxtyping import Float
 import numpy as np
 import xarray as xr
+
+from cnnpool.shapes import Float
 
 NUMBER, NAME = "1", ""  # units of pure numbers, and of what is no number
 _PIXELS, _SECONDS = "pixels", "s"

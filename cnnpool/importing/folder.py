@@ -21,7 +21,7 @@ from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.importing import conversion
 from cnnpool.runs import run_config
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 WEIGHTS, SUMMARY, PROVENANCE = "weights.safetensors", "summary.json", "provenance.json"
 

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+
+from cnnpool.shapes import Bool, Float
 
 SKETCH = 1024
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 import numpy as np
 
 from cnnpool.instruments.diffeomorphisms import deform
 from cnnpool.instruments.noise import WHITE, noisy_images
+from cnnpool.shapes import Float, Key
 
 
 class Inputs(NamedTuple):

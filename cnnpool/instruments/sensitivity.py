@@ -17,13 +17,13 @@ import warnings
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 import numpy as np
 from tqdm import tqdm
 
 from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import Features, ImageMoments, computed, image_moments
 from cnnpool.instruments.perturbation import perturb
+from cnnpool.shapes import Float, Key
 
 # A layer counts as dead where its spread is below what rounding leaves of a constant.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)

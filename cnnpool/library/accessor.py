@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import xarray as xr
 
+from cnnpool import extras
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     import pandas as pd
@@ -52,12 +54,14 @@ class Measured:
 
         Raises:
           ValueError: if another quantity or an unknown name is asked for.
+          MissingExtraError: if Matplotlib is not installed.
         """
-        from matplotlib import pyplot
-        import matplotlib.style
+        with extras.needed("figures"):
+            from matplotlib import pyplot
+            import matplotlib.style
 
-        from cnnpool.figures import depth, networks
-        from cnnpool.figures import style as looks
+            from cnnpool.figures import depth, networks
+            from cnnpool.figures import style as looks
 
         wanted = {
             name: [str(values)] if isinstance(values, str | int | float) else list(map(str, values))
@@ -71,7 +75,7 @@ class Measured:
             return depth.draw(drawn, options, pyplot.figure)
 
     def table(self, *, all_units: bool = False) -> "pd.DataFrame":
-        """D, G and R as a table, one row a layer: means over the networks that live there.
+        """D, G and R as a table, one row per layer: means over the networks that live there.
 
         Args:
           all_units: all units, not only the last one of every layer.
@@ -80,6 +84,7 @@ class Measured:
           Columns D, D_se, G, G_se, R, R_se and `networks`, "4" or "2 of 4" where some are dead;
           the index is what tells the rows apart, `layer` last.
         """
-        from cnnpool.figures import mean_table
+        with extras.needed("figures"):
+            from cnnpool.figures import mean_table
 
         return mean_table.table(self._dataset, all_units=all_units)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
-from jaxtyping import Key
 
 from cnnpool.instruments.channels import Params, paths, shuffle_both_axes, shuffle_channels
+from cnnpool.shapes import Key
 
 SHUFFLE, WITH_IMAGE, BOTH = "channel_shuffle", "channel_shuffle_image", "channel_shuffle_both"
 

@@ -5,12 +5,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from jax import Array
 from jax.tree_util import Partial
-from jaxtyping import Key
 import numpy as np
 
 from cnnpool.library.activations import Layers
 from cnnpool.library.channel_shuffles import BOTH, SHUFFLE, WITH_IMAGE, Kernel, shuffled
 from cnnpool.library.measurable import NONE, JaxFunction, Measurable, weights_checksum
+from cnnpool.shapes import Key
 
 
 @runtime_checkable

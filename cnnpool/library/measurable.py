@@ -10,7 +10,6 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Key
 import numpy as np
 
 from cnnpool.errors import refuse_unknown
@@ -19,6 +18,7 @@ from cnnpool.instruments.moments import Features, ImageMoments, image_moments, i
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.streamed_moments import streamed_moments
 from cnnpool.library.activations import Layers, chosen, flattened
+from cnnpool.shapes import Key
 
 NONE = "none"
 

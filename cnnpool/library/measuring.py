@@ -27,7 +27,7 @@ from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
 from cnnpool.measuring.run import Network
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 VERSION = 1  # of what is measured: raised where the same arguments give other numbers
 ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was measured

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
 from ml_collections import ConfigDict
 
 from cnnpool.files import storage
@@ -18,7 +17,8 @@ from cnnpool.library.activations import Layers, chosen
 from cnnpool.library.measurable import Measurable, weights_checksum
 from cnnpool.measuring import network, run, runs, transforms, units
 from cnnpool.measuring.names import TRAINED
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 
 def open(folder: str | Path, *, data_dir: str | None = None) -> "Run":

@@ -20,7 +20,8 @@ from cnnpool.training import image_setup
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import ImageTraining
-from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, TrainState, Variables
+from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, TrainState
+from cnnpool.training.variables import Variables
 
 Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 

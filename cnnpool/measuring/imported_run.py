@@ -25,8 +25,8 @@ from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.measuring.run import Network, Run
 from cnnpool.models.torchvision import initialization
-from cnnpool.training.image_step import Variables
 from cnnpool.training.losses import LOSSES
+from cnnpool.training.variables import Variables
 
 _PREDICTED = 10  # images at once
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import Array
-from jaxtyping import Float, Int
 import numpy as np
 
 from cnnpool.data.images import MeasurementData
@@ -14,6 +13,7 @@ from cnnpool.instruments.diffeomorphisms import temperature
 from cnnpool.instruments.noise import WHITE, refuse_impossible_kind
 from cnnpool.instruments.perturbation import Inputs, perturb, refuse_same
 from cnnpool.measuring.settings import Settings
+from cnnpool.shapes import Float, Int
 
 # Training splits the plain key of a seed; any constant keeps measurements off those keys.
 _KEY_CONSTANT = 20210604

@@ -19,7 +19,6 @@ from cnnpool.devices import distributed
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.instruments.moments import ImageMoments
-from cnnpool.runs import run_config
 
 Moments = dict[str, ImageMoments]
 _RECORD = "record.json"
@@ -95,6 +94,8 @@ class Journal:
         path = self._folder / _RECORD
         if path.is_file():
             both = json.loads(path.read_text("utf-8")), json.loads(self._record)
+            from cnnpool.runs import run_config  # here: it needs ml_collections
+
             changed = "; ".join(run_config.differences(*both))
             tqdm.write(
                 f"unfinished parts of another measurement are deleted, this one begins anew: "

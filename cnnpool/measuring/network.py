@@ -12,7 +12,6 @@ from flax.traverse_util import flatten_dict
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Shaped
 import numpy as np
 from tqdm import tqdm
 
@@ -21,7 +20,8 @@ from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
 from cnnpool.models import layers
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Float, Shaped
+from cnnpool.training.variables import Variables
 
 # Numbers in all clean images: of fewer, measuring again what is known takes less time than
 # compiling a program without it. 500 images of CIFAR-10 have 2^20.5, of ImageNet 2^26.

@@ -11,7 +11,7 @@ from cnnpool.files import results
 from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.pooling_budget import Share, spatial_share
-from cnnpool.measuring import inputs, spectra, transforms, units
+from cnnpool.measuring import inputs, transforms, units
 from cnnpool.measuring.run import Method, Network, Run
 from cnnpool.measuring.settings import Settings
 
@@ -86,6 +86,8 @@ def _beside(run: Run, network: Network, found: Mapping[str, list[Moments]]) -> x
 
 
 def _with_spectra(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
+    from cnnpool.measuring import spectra  # here: it needs Flax
+
     power = spectra.random_power_of(run.config.model.name)
     if "delta" in whole.dims:
         whole = whole.assign(natural=natural(run.data.test.images.shape[1], run.settings))

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
@@ -32,10 +31,11 @@ from cnnpool.measuring.run import Method, Network
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Checkpoints
 from cnnpool.measuring.trained_run import TrainedRun
+from cnnpool.shapes import Float, Key
 from cnnpool.training import setup
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.image_step import Variables
 from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.variables import Variables
 
 # Training splits the plain key of a seed; any constant keeps measurements off those keys.
 _KEY_CONSTANT = 20221006

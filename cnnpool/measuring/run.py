@@ -10,8 +10,6 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
-from ml_collections import ConfigDict
 import xarray as xr
 
 from cnnpool import models
@@ -21,7 +19,8 @@ from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 
 class Network(NamedTuple):
@@ -74,7 +73,7 @@ class Run(abc.ABC):
     """
 
     folder: Path
-    config: ConfigDict
+    config: Any
     settings: Settings
 
     method: ClassVar[Method]

@@ -8,7 +8,6 @@ import sys
 from flax.errors import FlaxError
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
 import numpy as np
 from tqdm import tqdm
 
@@ -19,6 +18,7 @@ from cnnpool.devices import numerics
 from cnnpool.importing.folder import refuse_data_dir
 from cnnpool.measuring import network, runs
 from cnnpool.measuring.run import Network, Run
+from cnnpool.shapes import Float
 
 
 def predict(

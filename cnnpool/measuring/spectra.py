@@ -10,7 +10,7 @@ from cnnpool.instruments import filter_spectrum
 from cnnpool.measuring import grid, network
 from cnnpool.measuring.run import Network
 from cnnpool.models import torchvision
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 
 def pytorch_power(shape: tuple[int, ...]) -> float:

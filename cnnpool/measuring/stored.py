@@ -18,7 +18,7 @@ from cnnpool.training.checkpoints import (
     RunState,
     checkpoint_directory,
 )
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 
 @dataclasses.dataclass(frozen=True)

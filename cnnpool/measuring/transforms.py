@@ -20,9 +20,7 @@ running averages that fit the shuffled network.
 
 import re
 
-from flax.traverse_util import flatten_dict
 from jax import Array
-from jaxtyping import Key
 
 from cnnpool import errors
 from cnnpool.instruments.channels import (
@@ -33,7 +31,8 @@ from cnnpool.instruments.channels import (
 )
 from cnnpool.instruments.moments import Features
 from cnnpool.instruments.sensitivity import mean_channel_activations
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 Params = dict
 
@@ -152,6 +151,8 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
 
 def _shuffled(params: Params, key: Key[Array, ""], pattern: str) -> Params:
     """Channels permuted; a kernel that reads one channel alone, as of grey images, stays."""
+    from flax.traverse_util import flatten_dict  # here: names of transforms need no Flax
+
     kernels = flatten_dict(params, sep="/")
     matching = matching_paths(params, pattern)
     depthwise = [path for path in matching if re.fullmatch(DEPTHWISE, path)]

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from cnnpool import extras
 from cnnpool.errors import CnnpoolError
 from cnnpool.files.atomic_write import write_text
+
+with extras.needed("train"):
+    from ml_collections import ConfigDict
 
 _DATA_SOURCE = "data_source.txt"
 

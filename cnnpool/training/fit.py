@@ -14,6 +14,7 @@ import ml_collections
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from cnnpool import data as data_sets
 from cnnpool.devices import distributed, global_arrays, numerics
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.runs import provenance, run_config
@@ -67,6 +68,7 @@ def train(
     packed.refuse_packed(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
+        config = data_sets.completed(config)
         ring = run_config.is_on_ring(config)
         build: Any = (
             RingRecipe if ring else partial(ClassifierRecipe, trained=trained, monitor=monitor)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnpool.errors import CnnpoolError
-from launch.job_states import JobState, Queued
+from cnnpool.launch.job_states import JobState, Queued
 
 
 class EngineError(CnnpoolError):

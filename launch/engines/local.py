@@ -18,15 +18,15 @@ import uuid
 from tqdm import tqdm
 
 from cnnpool.errors import EXIT_PREEMPTED
-from cnnpool.runs import lease, run_status
-from launch.engines.engine import (
+from cnnpool.launch.engines.engine import (
     EngineError,
     JobsFailedError,
     nothing,
     outside_of_slurm,
     refuse_less,
 )
-from launch.job_states import WAITING, JobState, Queued, write_submission
+from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
+from cnnpool.runs import lease, run_status
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
@@ -197,7 +197,7 @@ def _command(spec: Path) -> list[str]:
 
 
 def _run_job() -> list[str]:
-    return [sys.executable, "-m", "launch.run_job", "--log"]
+    return [sys.executable, "-m", "cnnpool.launch.run_job", "--log"]
 
 
 def _on_device(device: str | None) -> list[str]:

@@ -27,14 +27,14 @@ import uuid
 from cnnpool.errors import EXIT_PREEMPTED
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
-from launch.engines.engine import (
+from cnnpool.launch.engines.engine import (
     AbsentError,
     EngineError,
     nothing,
     outside_of_slurm,
     refuse_less,
 )
-from launch.job_states import (
+from cnnpool.launch.job_states import (
     RUNNING,
     STOPPED,
     WAITING,
@@ -114,7 +114,7 @@ def script(jobs_list: Path, options: Options) -> str:
     128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
     end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
     """
-    command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue"]
+    command = [sys.executable, "-m", "cnnpool.launch.run_job", "--log", "--requeue"]
     command += ["--accelerator"] if options.gpus else []
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:

@@ -37,7 +37,11 @@ finally:
 @pytest.mark.parametrize("word", ["--help", "--flga=3"])
 @pytest.mark.parametrize(
     "command",
-    [*(f"cnnpool.{name}" for name in COMMANDS), *(f"launch.{name}" for name in LAUNCH_COMMANDS)],
+    [
+        "cnnpool",
+        *(f"cnnpool.{name}" for name in COMMANDS),
+        *(f"launch.{name}" for name in LAUNCH_COMMANDS),
+    ],
 )
 def test_nothing_slow_is_imported_before_the_flags_are_parsed(command, word):
     _answers_at_once([command, word])
@@ -64,7 +68,7 @@ def _answers_at_once(words):
     assert "Traceback" not in found.stderr
     if words[-1] == "--help":
         assert found.returncode == 0
-        assert "python -m" in found.stdout
+        assert "python -m" in found.stdout or command == "cnnpool"
     else:
         assert found.returncode != 0
         assert said

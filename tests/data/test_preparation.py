@@ -317,11 +317,6 @@ def test_arrays_that_are_no_pixels(tmp_path, images, message):
         image_arrays.fingerprint(folder_config(tmp_path))
 
 
-class Records(list):
-    def __getitems__(self, rows):
-        return [self[row] for row in rows]
-
-
 class Builder:
     """What TFDS's builder does; a prepared ImageNet is 6 GB."""
 
@@ -333,12 +328,20 @@ class Builder:
     def __init__(self, records):
         self.records = records
 
-    def as_data_source(self, split, file_format, decoders):
-        assert (split, file_format) == ("validation", "array_record")
-        return Records(self.records)
+
+class Records(list):
+    """Those of a builder."""
+
+    def __init__(self, builder, split, names):
+        assert (split, names) == ("validation", ["image", "label"])
+        super().__init__(builder.records)
+
+    def read(self, rows):
+        return [self[row] for row in rows]
 
 
 def test_imagenet_is_prepared_as_torchvision_does(monkeypatch):
+    monkeypatch.setattr(imagenet, "Records", Records)
     pictures = [Image.fromarray(picture(40 + n, 30)) for n in range(4)]
     records = [{"image": encoded(one), "label": 7 * n} for n, one in enumerate(pictures)]
     monkeypatch.setattr(tfds_files, "open_builder", lambda root, name: Builder(records))

@@ -11,13 +11,13 @@ import pytest
 from benchmarks import communication, scaling
 from benchmarks.accelerators import MACHINES, all_reduce_seconds
 from cnnpool import models
+from cnnpool.configs import scale2d
 from cnnpool.devices import batch_sharding
 from cnnpool.instruments import moments
 from cnnpool.kernels.convolution import conv2d
 from cnnpool.measuring import network
 from cnnpool.training import image_setup
-from cnnpool.training.image_step import Variables
-from configs import scale2d
+from cnnpool.training.variables import Variables
 from tests import tiny_images
 from tests.paths import ROOT
 

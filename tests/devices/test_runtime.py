@@ -9,13 +9,13 @@ import jax
 import pytest
 
 from cnnpool import command_line
+from cnnpool.configs import scale2d
 from cnnpool.devices import runtime
 from cnnpool.devices.divisors import largest_divisor
+from cnnpool.launch import job_states, run_job
+from cnnpool.launch.engines import local, slurm
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import run_status, running
-from configs import scale2d
-from launch import job_states, run_job
-from launch.engines import local, slurm
-from launch.jobs import Job
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from PIL import Image
 import pytest
 import safetensors.numpy
 
+from cnnpool.configs import cifar10
 from cnnpool.data.images import DataError
 from cnnpool.files import results
 from cnnpool.importing import conversion, folder, state_dict, weights
@@ -19,7 +20,6 @@ from cnnpool.measuring import evaluation, exporting, network, packing, run_outpu
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
-from configs import cifar10
 from tests.oracles import torchvision_inputs
 from tests.paths import GOLDENS
 

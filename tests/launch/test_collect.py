@@ -7,12 +7,12 @@ import shlex
 import numpy as np
 import pytest
 
+from cnnpool.configs import scale2d
 from cnnpool.figures import items
 from cnnpool.files import results
-from configs import scale2d
-from launch import collect, collected, job_parameters, status, sweep
-from launch.jobs import Job, SweepError, read_spec, with_fields
-from launch.measurement import BOTH, Measurement
+from cnnpool.launch import collect, collected, job_parameters, status, sweep
+from cnnpool.launch.jobs import Job, SweepError, read_spec, with_fields
+from cnnpool.launch.measurement import BOTH, Measurement
 from tests import deep_results
 
 

@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
+from cnnpool.configs import scale2d
+from cnnpool.launch import engine_choice, giving, job_states, status, sweep, sweep_file
+from cnnpool.launch.engines import slurm
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.jobs import Job, with_fields
 from cnnpool.runs import lease
-from configs import scale2d
-from launch import engine_choice, giving, job_states, status, sweep, sweep_file
-from launch.engines import slurm
-from launch.engines.engine import EngineError
-from launch.jobs import Job, with_fields
 
 
 class KilledError(BaseException):
@@ -69,8 +69,8 @@ def cluster(monkeypatch):
 def words(tmp_path):
     """Of a sweep with two jobs."""
     text = """
-from configs import scale2d
-from launch.jobs import Job, with_fields
+from cnnpool.configs import scale2d
+from cnnpool.launch.jobs import Job, with_fields
 def jobs(preset): return [Job(with_fields(scale2d.get_config(), seeds=(i,))) for i in range(2)]
 """
     (tmp_path / "sweep.py").write_text(text)

@@ -7,8 +7,8 @@ import safetensors.numpy
 
 from cnnpool.data.images import DataError
 from cnnpool.files import results
+from cnnpool.launch import imagenet_items, reproduce
 from cnnpool.measuring import spectra
-from launch import imagenet_items, reproduce
 from tests.importing.test_import_weights import save_pictures
 from tests.models.test_torchvision_parity import FOLDER
 from tests.oracles import torchvision_inputs

@@ -1,4 +1,4 @@
-"""Jobs of sweeps: names from configs, nothing twice, specs that survive, states."""
+"""Jobs of sweeps: names from cnnpool.configs, nothing twice, specs that survive, states."""
 
 import argparse
 import json
@@ -8,13 +8,13 @@ import re
 
 import pytest
 
+from cnnpool.configs import cifar10, scale1d, scale2d
+from cnnpool.launch import items, job_states, sweep_file
+from cnnpool.launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
+from cnnpool.launch.jobs import Job, SweepError, read_spec, unique, with_fields
+from cnnpool.launch.measurement import BOTH, RING, Measurement
 from cnnpool.runs import lease, run_status
 from cnnpool.runs.run_status import Status
-from configs import cifar10, scale1d, scale2d
-from launch import items, job_states, sweep_file
-from launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
-from launch.jobs import Job, SweepError, read_spec, unique, with_fields
-from launch.measurement import BOTH, RING, Measurement
 
 LENET = scale2d.get_config("cpu")
 
@@ -122,8 +122,8 @@ def test_figure_4_measures_all_that_simple_cnns_have():
 def test_a_new_value_adds_only_what_is_new(tmp_path):
     path = tmp_path / "mine.py"
     text = """
-from configs import scale2d
-from launch.jobs import Job, with_fields
+from cnnpool.configs import scale2d
+from cnnpool.launch.jobs import Job, with_fields
 def jobs(preset):
     base = scale2d.get_config(preset)
     return [Job(with_fields(base, training__learning_rate=rate)) for rate in RATES]
@@ -146,9 +146,9 @@ def jobs(preset):
 
 HEAD = """
 import dataclasses, pickle
-from configs import cifar10, scale1d, scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import Measurement
+from cnnpool.configs import cifar10, scale1d, scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import Measurement
 base = scale2d.get_config()
 """
 SETTING = "def jobs(preset): return [Job({config}, (Measurement(settings=({setting},)),))]"

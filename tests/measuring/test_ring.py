@@ -18,12 +18,12 @@ from cnnpool import export
 from cnnpool.devices import distributed
 from cnnpool.errors import PreemptedError
 from cnnpool.files import results
+from cnnpool.launch.measurement import RING
 from cnnpool.measuring import evaluation, measure, network, ring, runs, tables, transforms
 from cnnpool.measuring.names import parse_stages
 from cnnpool.runs.running import running
 from cnnpool.training import fit
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
-from launch.measurement import RING
 from tests.oracles import receptive_field as oracle
 from tests.oracles import sensitivity as sensitivity_oracle
 from tests.paths import ROOT

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnpool import models
+from cnnpool.configs import cifar10
 from cnnpool.data.images import Split, StandardizedImages, as_stored
 from cnnpool.devices import distributed, runtime
 from cnnpool.errors import PreemptedError
@@ -22,8 +23,7 @@ from cnnpool.measuring.imported_run import ImportedRun
 from cnnpool.measuring.inputs import check, chosen_images, clean_images, perturbations
 from cnnpool.measuring.run import Network
 from cnnpool.measuring.settings import Settings
-from cnnpool.training.image_step import Variables
-from configs import cifar10
+from cnnpool.training.variables import Variables
 from tests import deep_runs
 from tests.oracles import sensitivity as oracle
 

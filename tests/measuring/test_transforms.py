@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cnnpool import models
+from cnnpool.configs import cifar10
 from cnnpool.measuring import transforms
-from cnnpool.training.image_step import Variables
-from configs import cifar10
+from cnnpool.training.variables import Variables
 
 
 @functools.cache

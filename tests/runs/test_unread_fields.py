@@ -3,9 +3,9 @@
 import pytest
 
 from cnnpool import models
+from cnnpool.configs import arrays, cifar10, scale1d, scale2d
+from cnnpool.launch.jobs import with_fields
 from cnnpool.runs import unread_fields
-from configs import arrays, cifar10, scale1d, scale2d
-from launch.jobs import with_fields
 
 
 @pytest.mark.parametrize("name", models.DEEP_NETWORKS)

@@ -17,7 +17,7 @@ from cnnpool.measuring import evaluation, exporting, packing
 from cnnpool.runs import run_config
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointError
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 from tests import deep_runs
 
 

@@ -10,7 +10,7 @@ from cnnpool import models
 from cnnpool.devices import runtime
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.sensitivity import sensitivities
-from cnnpool.measuring import image_network
+from cnnpool.measuring import network
 from cnnpool.runs import provenance
 from cnnpool.training.image_step import Variables
 
@@ -27,7 +27,7 @@ def measured(monkeypatch, mesh):
     clean = rng.standard_normal((30, 32, 32, 3)).astype(np.float32)
     moved, noisy = (clean[None] + rng.standard_normal((2, 1, *clean.shape)) / 10).astype(np.float32)
     found = model.init(jax.random.key(0), jnp.asarray(clean[:1]), train=False)
-    return image_network.moments(
+    return network.moments(
         model,
         Variables(found["params"], {}),
         "channel_shuffle",

@@ -63,7 +63,8 @@ def main(argv: Sequence[str]) -> None:
         job.refuse_unknown_names()
     if args.dry_run:
         given = _to_give(jobs, args)
-        print(job_parameters.table([one.job for one in given], jobs))
+        if parameters := job_parameters.table([one.job for one in given], jobs):
+            print(parameters)
         if args.engine == engine_choice.LOCAL:  # so that what is printed can be run
             for one in given:
                 one.job.write_spec(one.folder)

@@ -37,8 +37,7 @@ HEAD = """# A module of PyTorch through `cnnpool.measure`
 
 `python -m benchmarks.library`. {machine}. Medians of turns in one process, with the ratio of every
 turn's times to those of the bare forward passes, least to most. The machine did other work besides:
-the ratios, taken turn by turn, are what to read.
-"""
+the ratios, taken turn by turn, are what to read."""
 
 
 def section(name: str, count: int, repeats: int) -> str:
@@ -80,7 +79,7 @@ def prepared(name: str, count: int) -> dict[str, Callable[[], object]]:
     import torch
 
     import cnnpool as cp
-    from cnnpool.measuring.image_inputs import measurement_keys
+    from cnnpool.measuring.inputs import measurement_keys
     from tests.oracles import torch_networks
 
     torch.manual_seed(0)

@@ -28,9 +28,9 @@ def test_values_inside_transformations_are_found_in_their_order():
 
 def test_outer_axes_come_before_inner_ones():
     tokens = jnp.arange(4.0 * 5 * 3).reshape(4, 5, 3)
-    each = jax.vmap(lambda token: tagged("product", token @ A), in_axes=1, out_axes=1)
+    each = jax.vmap(lambda token: tagged("twice", 2 * token) @ A, in_axes=1, out_axes=1)
     found = collected(jax.vmap(lambda image: each(image.T)))(tokens)
-    np.testing.assert_allclose(found["product"], tokens @ A)
+    np.testing.assert_allclose(found["twice"], 2 * tokens)
 
 
 def test_parts_have_names_and_values_of_loops_are_left_out():

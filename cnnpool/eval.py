@@ -122,6 +122,9 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--data_dir", help="of the images, instead of the run's own")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
+    parser.add_argument(
+        "--all_units", action="store_true", help="print all units, not only the last of each layer"
+    )
     names = _add_settings(parser)
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
@@ -151,11 +154,17 @@ def _evaluate(
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    transforms = tuple(name.strip() for name in args.transforms.split(","))
+    if "shuffles" in given and not any(name.startswith("channel_shuffle") for name in transforms):
+        raise ValueError(
+            f"--shuffles={args.shuffles}, but --transforms={args.transforms} shuffles nothing; "
+            "leave it out, or add a channel_shuffle"
+        )
     dataset = evaluate(
         args.workdir,
         args.out,
         stages=stages,
-        transforms=tuple(name.strip() for name in args.transforms.split(",")),
+        transforms=transforms,
         overwrite=args.overwrite,
         settings=given,
         data=args.data,
@@ -163,7 +172,7 @@ def _evaluate(
     )
     if not distributed.is_first():
         return
-    print(tables.layer_table(dataset))
+    print(tables.layer_table(dataset, all_units=args.all_units))
     if "test_loss" in dataset:
         print(f"\n{tables.error_table(dataset)}")
     if "spatial_share" in dataset:

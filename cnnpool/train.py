@@ -26,7 +26,7 @@ from ml_collections import ConfigDict, config_flags
 from cnnpool import command_line
 from cnnpool.errors import PreemptedError
 from cnnpool.files import storage
-from cnnpool.runs import lease, run_config
+from cnnpool.runs import lease, run_config, unread_fields
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
@@ -128,6 +128,7 @@ def main(argv: Sequence[str]) -> None:
         if not flag.value:
             sys.exit(f"error: --{flag.name} is needed; python -m cnnpool.train --help says more")
     command_line.prepare()
+    _refuse_unread(_CONFIG.value)
     try:
         # Slow to import, so only now; so below.
         from cnnpool.devices import distributed, numerics
@@ -146,9 +147,17 @@ def main(argv: Sequence[str]) -> None:
         raise
 
 
+def _refuse_unread(config: ConfigDict) -> None:
+    given = config_flags.get_override_values(flags.FLAGS[_CONFIG.name])
+    try:
+        unread_fields.refuse(config, given)
+    except ValueError as error:
+        sys.exit(f"error: --config.{error}")
+
+
 def _train(config: ConfigDict, workdir: Path) -> None:
     from cnnpool.devices import distributed, runtime
-    from cnnpool.training import fit
+    from cnnpool.measuring.while_training import train
     from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
     processes = distributed.join(
@@ -161,7 +170,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )
-    state = fit.train(config, workdir)
+    state = train(config, workdir)
     if _PRUNE.value:
         with contextlib.ExitStack() as stack:
             distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))

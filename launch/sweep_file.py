@@ -130,5 +130,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def of_arguments(args: argparse.Namespace) -> list[Job]:
-    """The jobs that the flags of `add_arguments` name."""
-    return load(args.sweep, args.preset, seeds_per_job=args.seeds_per_job, data_dir=args.data_dir)
+    """The jobs that the flags of `add_arguments` name.
+
+    Raises:
+      SweepError: as `load`, or if a folder of data is given that none reads.
+    """
+    place = args.data_dir
+    jobs = load(args.sweep, args.preset, seeds_per_job=args.seeds_per_job, data_dir=place)
+    if place is not None and not any("data_dir" in job.config.data for job in jobs):
+        names = ", ".join(sorted({job.config.data.name for job in jobs}))
+        raise SweepError(
+            f"--data_dir={place}: {names} is drawn, not read from a folder; leave it out"
+        )
+    return jobs

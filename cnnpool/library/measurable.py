@@ -149,7 +149,8 @@ def weights_checksum(variables: Any) -> str:
     """SHA-256 of all parameters of a tree, with their paths."""
     checksum = hashlib.sha256()
     for path, leaf in zip(paths(variables), jax.tree.leaves(variables), strict=True):
-        values = np.ascontiguousarray(leaf)
+        is_key = isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        values = np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
         checksum.update(f"{path} {values.shape} {values.dtype}".encode())
         checksum.update(values.tobytes())
     return checksum.hexdigest()

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 import xarray as xr
 
-from cnnpool.devices import numerics
-from cnnpool.files import results
+from cnnpool.devices import numerics, runtime
+from cnnpool.files import results, schema
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.noise import refuse_impossible_kind
 from cnnpool.instruments.perturbation import Inputs
@@ -33,6 +33,7 @@ VERSION = 1  # of what is measured: raised where the same arguments give other n
 ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was measured
 
 
+@runtime.compilation_cache()
 def measure(
     model: Any,
     images: Any,
@@ -60,14 +61,18 @@ def measure(
 
     over all P^2 ordered pairs, self-pairs included, which makes D and G larger by P / (P - 1) than
     over different images; G is the same with x_i + eta in the place of tau x_i, and R = D / G.
-    Activations are streamed, never all held. A progress bar is shown in a terminal.
+    Activations are streamed, never all held. A progress bar is shown in a terminal. What is
+    compiled is kept in ~/.cache/cnnpool, or where JAX keeps it, so that a second program starts
+    quickly; JAX_COMPILATION_CACHE_DIR= (empty) keeps nothing.
 
     Args:
       model: a function from images (n, rows, columns, channels) to {layer: activations (n, ...)}
         in inference mode, in any framework: what JAX traces is compiled, anything else is given
         numpy arrays of float32; nested dicts and tuples are flattened, "block1/conv". Or a module
-        of PyTorch (`cnnpool.torch.features`), a linen module of Flax with `variables`
-        (`cnnpool.flax.features`), or a network of `cnnpool.open`.
+        of PyTorch (`cnnpool.torch.features`), a model of Keras 3 (`cnnpool.keras.features`), a file
+        of ONNX (`cnnpool.onnx.features`), a module of Flax, linen with `variables` or NNX
+        (`cnnpool.flax.features`), or of Equinox (`cnnpool.equinox.features`), or a network of
+        `cnnpool.open`.
       images: (P, rows, columns, channels), square, floats as the network takes them; a
         torch.Tensor is (P, channels, rows, columns).
       transforms: of the network before it is measured, a name or several. "none"; of modules also
@@ -131,7 +136,7 @@ def measure(
     measured = grid.with_depths(grid.combined(cells), network.depths)
     measured["natural"] = pictures.natural(clean.shape[1], settings)
     attributes = _attributes(name or network.label, network, names, settings, clean)
-    return measured.assign_attrs(attributes)
+    return schema.labelled(measured.assign_attrs(attributes))
 
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:

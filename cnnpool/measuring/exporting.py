@@ -9,6 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from cnnpool.devices import numerics
+from cnnpool.importing.folder import refuse_data_dir
 from cnnpool.measuring import runs
 
 
@@ -57,6 +58,7 @@ def parameter_arrays(
       ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
     """
     numerics.refuse_others()
+    refuse_data_dir(workdir, data_dir)
     networks = runs.open(workdir, data_dir=data_dir).networks(stage)
     return {
         f"seed{one.seed}/{path}": np.asarray(leaf)
@@ -73,8 +75,12 @@ def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
         np.savez(file, allow_pickle=False, **plain)
 
 
+TABLE_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+}
 RESULT_WRITERS: dict[str, Callable[[Mapping[str, xr.Dataset], Path], None]] = {
     "npz": lambda networks, path: write_npz(result_arrays(networks), path),
-    "csv": lambda networks, path: result_table(networks).to_csv(path, index=False),
-    "parquet": lambda networks, path: result_table(networks).to_parquet(path),
+    "csv": lambda networks, path: TABLE_WRITERS["csv"](result_table(networks), path),
+    "parquet": lambda networks, path: TABLE_WRITERS["parquet"](result_table(networks), path),
 }

@@ -16,6 +16,7 @@ from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
+from cnnpool.importing.folder import refuse_data_dir
 from cnnpool.measuring import network, runs
 from cnnpool.measuring.run import Network, Run
 
@@ -45,6 +46,7 @@ def predict(
         images do not fit the network.
     """
     numerics.refuse_others()
+    refuse_data_dir(workdir, data_dir)
     run = runs.open_pictures(workdir, data_dir=data_dir)
     networks = run.networks(stage)
     given = image_arrays.open_stored(images, run.channels)

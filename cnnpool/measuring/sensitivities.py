@@ -26,7 +26,12 @@ Depths = Callable[[Sequence[str]], list[int | None]]  # k of units, None of thos
 
 
 def measure(
-    run: Run, networks: Sequence[Network], names: Sequence[str], journal: Journal | None = None
+    run: Run,
+    networks: Sequence[Network],
+    names: Sequence[str],
+    journal: Journal | None = None,
+    *,
+    quiet: bool = False,
 ) -> xr.Dataset:
     """D, G, R of every unit of every network, and what the run's method measures beside.
 
@@ -35,13 +40,14 @@ def measure(
       networks: of all seeds at all stages.
       names: of transforms, which `transforms.parse` returned.
       journal: keeps what is finished, where it is to outlive an interruption.
+      quiet: shows no progress.
     """
     _say_what_is_equivalent(networks[0], names)
     settings, method = run.settings, run.method
     repeats = sum(settings.shuffles if transforms.is_random(name) else 1 for name in names)
     cells = []
     total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
-    with _progress_bar(total) as bar:
+    with _progress_bar(total, quiet) as bar:
         for kind, inputs in method.perturbations(run.data, settings):
             for network in networks:
                 keep = _keeper(journal, f"{kind.label} seed {network.seed} {network.stage}")
@@ -65,14 +71,14 @@ def _say_what_is_equivalent(network: Network, names: Sequence[str]) -> None:
             )
 
 
-def _progress_bar(total: int) -> MeasuringBar:
+def _progress_bar(total: int, quiet: bool) -> MeasuringBar:
     often = 0.5 if sys.stderr.isatty() else 30.0
     return MeasuringBar(
         total=total,
         desc="measuring",
         unit="image",
         mininterval=often,
-        disable=not distributed.is_first(),
+        disable=quiet or not distributed.is_first(),
     )
 
 

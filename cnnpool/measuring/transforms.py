@@ -180,8 +180,7 @@ def _pattern(name: str, params: Params) -> str:
         return pattern
     convolutions = matching_paths(params, KERNELS)
     if f"{layer}/kernel" not in convolutions:
-        layers = ", ".join(map(_layer, convolutions))
-        raise ValueError(f"transform {name!r}: expected a convolution, one of {layers}")
+        errors.refuse_unknown(layer, list(map(_layer, convolutions)), f"the convolution of {kind}")
     return re.escape(f"{layer}/kernel")
 
 

@@ -20,6 +20,8 @@ def defining_fields(config: ConfigDict) -> dict:
     fields = config.to_dict()
     chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
     chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
+    if chosen["training"].get("init_from") is None:  # as before there was this field
+        chosen["training"].pop("init_from", None)
     runtime = {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}
     if "mesh" in fields["runtime"]:
         runtime["devices_per_network"] = devices_per_network(config)
@@ -136,7 +138,8 @@ def differences(a: dict, b: dict, prefix: str = "") -> list[str]:
 def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
     """Stores the config in `workdir`, or checks that the one there is the same.
 
-    Fields that do not change a parameter may differ; the stored ones are then replaced.
+    Fields that do not change a parameter may differ, and a training may become longer; the stored
+    fields are then replaced.
 
     Raises:
       ConfigMismatchError: if a run of another config is there, naming the fields.
@@ -148,7 +151,7 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
                 f"{workdir} holds an imported network, which is not trained; take another --workdir"
             )
         changed = differences(defining_fields(there), defining_fields(config))
-        if changed:
+        if changed and not _is_longer(there, config, changed):
             raise ConfigMismatchError(
                 f"{workdir} holds a run of another config; there -> asked for:\n  "
                 + "\n  ".join(changed)
@@ -160,6 +163,14 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
             "unknown; take another --workdir"
         )
     write_text(config_path(workdir), to_json(config) + "\n")
+
+
+def _is_longer(there: ConfigDict, config: ConfigDict, changed: list[str]) -> bool:
+    """Whether all that is asked for is more epochs."""
+    (name, *others) = (one.partition(":")[0] for one in changed)
+    return (
+        name == "training.epochs" and not others and config.training.epochs > there.training.epochs
+    )
 
 
 def claim_data(workdir: Path, source: str) -> None:

@@ -12,6 +12,10 @@ class EngineError(CnnpoolError):
     """An engine is not there, or refuses."""
 
 
+class AbsentError(EngineError):
+    """The commands of an engine are not on this machine."""
+
+
 class JobsFailedError(EngineError):
     """Jobs were run and failed; the message names them."""
 

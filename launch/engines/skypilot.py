@@ -204,7 +204,7 @@ class SkyPilot:
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
         """The YAML of all jobs; writes nothing."""
-        tasks = [task(one, one.folder / "spec.json", self.options) for one in states]
+        tasks = [task(one, one.job.spec_path(one.folder), self.options) for one in states]
         parts = [f"# {LABEL}; {check_with_sky(tasks)}", *map(to_yaml, tasks)]
         return "\n".join(parts)
 

@@ -9,7 +9,7 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import fig4_item, items, reproduce, trained_items
+from launch import fig4_item, items, reproduce, status, trained_items
 from launch.engines.local import Local, Options
 from tests.paths import ROOT
 
@@ -74,6 +74,34 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_p
     assert "\\n" not in found.stderr
     assert len(found.stderr.splitlines()) == 1
     assert not (tmp_path / "a").exists()
+
+
+def test_a_field_that_nothing_reads_is_refused(tmp_path):
+    found = run(
+        "cnnpool.train",
+        "--config=configs/cifar10.py",
+        "--config.model.alexnet_dropout=0.3",
+        f"--workdir={tmp_path / 'a'}",
+    )
+    assert found.returncode == 1
+    assert found.stderr == (
+        "error: --config.model.alexnet_dropout is 0.3, but with model.name 'vgg11_bn' nothing "
+        "reads it; alexnet does: leave it out\n"
+    )
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (reproduce, ["fig2", "--shuffles=3"], "--shuffles goes with --preset=imagenet"),
+        (status, ["--sweep=fig5", "--seconds=3"], "--seconds goes with --watch"),
+    ],
+)
+def test_a_flag_that_nothing_reads_is_refused(command, words, message, capsys):
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert message in capsys.readouterr().err
 
 
 def test_a_preset_of_another_figure_is_refused_with_those_of_this_one(capsys):

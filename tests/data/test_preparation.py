@@ -157,6 +157,23 @@ def test_folders_called_by_numbers_are_these_classes(names, empty, classes, coun
     assert found.classes == count
 
 
+def test_what_is_left_out_and_what_is_an_empty_class_is_named(tmp_path, capsys):
+    """torchvision reads pictures at any depth, and refuses a class without any."""
+    root = folders(tmp_path / "root", ["cat", "dog", "dog/more", "dog/.cache"], ["annotations"])
+    Image.new("L", (20, 18)).save(root / "cat" / "b.bmp")
+    found = image_folder.find(root)
+    assert [path.relative_to(root).as_posix() for path in found.files] == ["cat/a.png", "dog/a.png"]
+    left_out = ["cat/b.bmp", "dog/more/a.png"]
+    assert [path.relative_to(root).as_posix() for path in found.strays] == left_out
+    assert found.note == "1 folders without pictures count as classes: annotations"
+    image_folder.build(folder_config(root), count=2, seed=0)
+    said = capsys.readouterr().out
+    assert "2 pictures are left out" in said
+    assert "dog/more/a.png" in said
+    assert "in a folder inside a class folder" in said
+    assert "annotations" in said
+
+
 def test_which_folder_is_which_class_is_said_where_numbers_give_another_order(tmp_path):
     found = {
         name: image_folder.find(folders(tmp_path / name, names))

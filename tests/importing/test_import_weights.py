@@ -207,7 +207,10 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
     [
         ({"stages": ("last",)}, "has the stages 'init', drawn anew, and 'trained'; got last"),
         ({"data": "image_foldr"}, "did you mean 'image_folder'"),
-        ({"transforms": ("channel_shuffle:conv99",)}, "expected a convolution, one of"),
+        (
+            {"transforms": ("channel_shuffle:conv99",)},
+            "the convolution of channel_shuffle is 'conv99'",
+        ),
         ({"settings": {"images": 7}}, "has 6 pictures .* at least --num_images=7"),
         ({"settings": {"images": 6, "noise": ("pink",)}}, "noise 'pink': expected one of white"),
         ({"data_dir": "nowhere"}, "nowhere is not there"),

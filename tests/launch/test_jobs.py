@@ -1,5 +1,6 @@
 """Jobs of sweeps: names from configs, nothing twice, specs that survive, states."""
 
+import argparse
 import json
 import os
 import pwd
@@ -208,6 +209,7 @@ def jobs(preset):
     [
         ("stages", ("trainde",), "stage 'trainde': expected init"),
         ("transforms", ("chanel_shuffle",), "did you mean 'channel_shuffle'"),
+        ("transforms", ("channel_shuffle:conv2",), "'conv2'; .* did you mean 'conv02'"),
         ("settings", (("interpolation", "cubic"),), "interpolation is 'cubic'"),
     ],
 )
@@ -216,6 +218,13 @@ def test_what_cannot_be_measured_is_refused_before_training(field, value, messag
     Job(config, (Measurement(transforms=("channel_shuffle:conv02",)),)).refuse_unknown_names()
     with pytest.raises(SweepError, match=f"cifar10-.*: measurement 'x': .*{message}"):
         Job(config, (Measurement("x", **{field: value}),)).refuse_unknown_names()
+
+
+def test_a_folder_that_no_job_reads_is_refused():
+    parser = argparse.ArgumentParser()
+    sweep_file.add_arguments(parser)
+    with pytest.raises(SweepError, match="scale2d is drawn, not read from a folder; leave it out"):
+        sweep_file.of_arguments(parser.parse_args(["--sweep=fig5", "--data_dir=/data"]))
 
 
 @pytest.mark.parametrize(

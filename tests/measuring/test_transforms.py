@@ -182,7 +182,9 @@ def test_names_are_parsed_against_the_network():
         transforms.parse("channel_shuffle_image:conv03", params)
     with pytest.raises(ValueError, match=r"'shuffle'; expected one of .*'channel_shuffle'"):
         transforms.parse("shuffle", params)
-    with pytest.raises(ValueError, match=r"'channel_shuffle:conv99': expected a convolution"):
-        transforms.parse("channel_shuffle:conv99", params)
+    with pytest.raises(
+        ValueError, match=r"convolution of channel_shuffle is 'conv9'.*did you mean 'conv0"
+    ):
+        transforms.parse("channel_shuffle:conv9", params)
     with pytest.raises(ValueError, match="matches no parameter"):
         transforms.parse("channel_shuffle", network("fully_connected_2").params)

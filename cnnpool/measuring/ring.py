@@ -31,7 +31,7 @@ from cnnpool.measuring.run import Method, Network
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Checkpoints
 from cnnpool.measuring.trained_run import TrainedRun
-from cnnpool.shapes import Float, Key
+from cnnpool.shapes import Bool, Float, Key
 from cnnpool.training import setup
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.stopping import SeedProgress
@@ -83,8 +83,7 @@ def _under_transform(run: "RingRun", one: Network, name: str, layers: Sequence[s
     filters = jax.device_get(mean_filters(variables.params, pattern=transforms.KERNELS))
     outputs = _evaluate(plain, run.data.images)["linear"]
     wrong = ~(run.data.labels * np.asarray(outputs)[:, 0] > 0)
-    is_training = setup.is_training_image(run.config, run.data)
-    is_test = ~is_training[list(run.config.seeds).index(one.seed)]
+    is_test = ~run.is_training[list(run.config.seeds).index(one.seed)]
     taps = run.config.model.filter_size
     no_filter = np.full(taps, np.nan)
     return xr.Dataset(
@@ -175,6 +174,11 @@ class RingRun(TrainedRun):
     def data(self) -> Scale1D:
         """All images of the task."""
         return self.net.data
+
+    @cached_property
+    def is_training(self) -> Bool[np.ndarray, "seeds images"]:
+        """Which images each network was trained on."""
+        return setup.is_training_image(self.config, self.data)
 
     @cached_property
     def stored(self) -> Checkpoints:

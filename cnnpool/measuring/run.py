@@ -12,11 +12,9 @@ from jax import Array
 import jax.numpy as jnp
 import xarray as xr
 
-from cnnpool import models
 from cnnpool.data.images import MeasurementData, Split
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
-from cnnpool.measuring import network
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
@@ -121,6 +119,8 @@ class Run(abc.ABC):
     @cached_property
     def model(self) -> Any:
         """The linen module of the networks."""
+        from cnnpool import models  # here: it needs Flax
+
         return models.build(self.config.model)
 
     @property
@@ -153,6 +153,8 @@ class Run(abc.ABC):
           inputs: clean, deformed and noisy images.
           **options: `on_batch` and `original` of `cnnpool.measuring.network.moments`.
         """
+        from cnnpool.measuring import network  # here: it needs Flax
+
         return network.moments(
             self.model,
             one.variables,

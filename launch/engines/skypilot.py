@@ -110,8 +110,8 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     if options.setup is None and not Path("constraints.txt").is_file():
         raise EngineError(
             "this folder is uploaded, and cnnpool installed from it: expected a checkout of "
-            "cnnpool; or give --setup, the shell commands that install it, "
-            "\"pip install 'cnnpool[train]'\""
+            "cnnpool; or give --setup, shell commands that install it: "
+            "pip install 'cnnpool[train]'"
         )
     install = "pip install --constraint constraints.txt '.[tfds]'"
     if options.accelerators and options.accelerators.startswith("tpu-"):

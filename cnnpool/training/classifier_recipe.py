@@ -198,9 +198,13 @@ class ClassifierRecipe:
             for one, *row in zip(state.progress, *evaluations, strict=True)
         )
 
+    def measurement_due(self, state: RunState) -> bool:
+        """After the epochs at which the monitor is due."""
+        return self._monitor is not None and state.step == 0 and self._monitor.due(state.epoch)
+
     def measure(self, state: RunState) -> dict[int, dict[str, float]]:
-        """D, G, R of every unit, after epochs at which that is asked for."""
-        if self._monitor is None or state.step or not self._monitor.due(state.epoch):
+        """D, G, R of every unit."""
+        if self._monitor is None:
             return {}
         found = self._monitor.measure(self.training, state)
         return dict(zip(self.config.seeds, found, strict=True))

@@ -198,7 +198,8 @@ def _run(
             try:
                 distributed.end_if_asked(f"in epoch {state.epoch} after step {state.step}")
                 before, after, sums = _advance(recipe, state, process)
-                measured = process.call(recipe.measure, after)
+                due = recipe.measurement_due(after)
+                measured = process.call(recipe.measure, after) if due else {}
             except PreemptedError:
                 _save(store, log, state)
                 raise

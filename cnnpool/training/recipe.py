@@ -89,8 +89,12 @@ class Recipe(Protocol):
         """
         ...
 
+    def measurement_due(self, state: RunState) -> bool:
+        """Whether something is measured beside at a state."""
+        ...
+
     def measure(self, state: RunState) -> dict[int, dict[str, float]]:
-        """What is measured beside of the networks at a state: more columns, by seed."""
+        """What is measured beside of the networks at such a state: more columns, by seed."""
         ...
 
     def rows(self, before: RunState, after: RunState, sums: Any) -> list[dict[str, Any]]:

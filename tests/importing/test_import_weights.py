@@ -369,9 +369,9 @@ def test_prefixes_of_training_programs_are_taken_off(whole, prefix, tmp_path):
 
 
 def test_a_foreign_prefix_is_seen_and_the_file_named(whole, tmp_path):
-    foreign = {f"backbone.{k}": v for k, v in whole.items()}
+    foreign = {f"teacher.{k}": v for k, v in whole.items()}
     safetensors.numpy.save_file(foreign, tmp_path / "a.safetensors")
-    message = r"a\.safetensors: .*(.|\n)*missing: .*(.|\n)*left over: backbone\..*(.|\n)*: 9\d more"
+    message = r"a\.safetensors: .*(.|\n)*missing: .*(.|\n)*left over: teacher\..*(.|\n)*: 9\d more"
     with pytest.raises(StateDictError, match=message):
         weights.import_weights("resnet18", tmp_path / "a.safetensors", tmp_path / "run")
 

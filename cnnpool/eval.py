@@ -36,10 +36,10 @@ images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folde
 my_net.py:features  a function from images (n, rows, columns, channels) to {layer: activations}, or
                     a network: of PyTorch, Keras, Flax, Equinox, a file NAME.onnx, what
                     cnnpool.torch.features and its like return
-my_net.py:make()    what `make` returns when it is called without arguments: one of these
-Pixels from 0 to 1 are normalized by --mean and --std, or by MEAN, STD and IMAGE_SIZE in the file;
-else as for ImageNet. A changed file is measured anew. Only shuffles of all layers of a network
-whose kernels its framework tells are possible; of a plain function none.
+'my_net.py:make()'  what `make` returns when it is called without arguments: one of these
+Pixels from 0 to 1 are normalized: --mean, --std and --image_size, or MEAN, STD and IMAGE_SIZE in
+the file, or ImageNet's. Transforms are none and, where the framework tells the kernels,
+channel_shuffle, channel_shuffle_image and channel_shuffle_both. A changed file is measured anew.
 
 Interrupted, the same command goes on with what is not yet measured; so does one with other
 --transforms, --shuffles, --deltas, --cutoffs or --noise. With anything else changed it begins anew,
@@ -60,6 +60,7 @@ from typing import Any
 
 from cnnpool import command_line
 from cnnpool.files import storage
+from cnnpool.library import user_file
 from cnnpool.measuring.names import INTERPOLATIONS, SOURCES, parse_stages
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
@@ -161,6 +162,7 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
     stages = parse_stages(args.stage)
+    args.function = args.function and user_file.parse(args.function)
     # Slow to import, so only now.
     from cnnpool.devices import distributed, numerics
 
@@ -220,7 +222,7 @@ def _stored_networks(args: argparse.Namespace, settings: dict[str, Any], process
 def _own_network(args: argparse.Namespace, settings: dict[str, Any], processes: int) -> Any:
     """The network of a user's file, which is run here and nowhere else."""
     from cnnpool.devices import runtime
-    from cnnpool.library import function_run, user_file
+    from cnnpool.library import function_run
 
     if processes > 1:
         raise ValueError(
@@ -228,7 +230,7 @@ def _own_network(args: argparse.Namespace, settings: dict[str, Any], processes: 
         )
     runtime.use_compilation_cache()
     run = function_run.open(
-        user_file.parse(args.function),
+        args.function,
         data=args.data or SOURCES[0],
         data_dir=args.data_dir,
         images={flag: getattr(args, flag) for flag in _IMAGE_FLAGS},

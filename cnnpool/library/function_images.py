@@ -1,16 +1,19 @@
 """The images that a user's own network is measured on: their size, mean and standard deviation.
 
-What no flag says is taken from the constants MEAN, STD and IMAGE_SIZE of the user's file, and then
-as ImageNet's networks have it.
+Networks of gray images have one mean and one standard deviation. What no flag says is taken from
+the constants MEAN, STD and IMAGE_SIZE of the user's file, and then as ImageNet's networks have it.
 """
 
 from collections.abc import Mapping
+import dataclasses
 from types import ModuleType
 from typing import Any
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cnnpool.data import image_folder, preparation
+from cnnpool.data.images import DataError, MeasuredImages
 from cnnpool.library.user_file import FunctionError
 from cnnpool.measuring.measured_data import source
 
@@ -43,10 +46,36 @@ def data_config(
             "--image_size is of pictures, which are resized; images.npy is measured as it is"
         )
     chosen = {field: _chosen(field, flags, file) for field in _DEFAULTS}
-    config = image_folder.default_config(chosen["mean"], chosen["std"])
+    mean, std = chosen["mean"], chosen["std"]
+    is_gray = len(mean) == len(std) == 1
+    config = image_folder.default_config(*((mean * 3, std * 3) if is_gray else (mean, std)))
+    config.mean, config.std = mean, std
     config.name, config.data_dir = name, data_dir
     config.crop, config.resize = _sizes(chosen["image_size"])
     return config
+
+
+def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
+    """The images, with as many channels as there are means.
+
+    Args:
+      config: that `data_config` returned.
+      count: images wanted.
+      seed: of the choice.
+
+    Raises:
+      DataError: if they are absent, damaged or too few, or one channel of colored ones is wanted.
+    """
+    found = source(config.name).build(config, count=count, seed=seed)
+    images = found.test.images
+    if len(config.mean) == images.shape[-1]:
+        return found
+    if not bool(jnp.all(images == images[..., :1])):
+        raise DataError(
+            f"one mean and one std, {config.mean[0]:g} and {config.std[0]:g}, are of gray images, "
+            f"and those of {config.data_dir} have colors; expected three of each"
+        )
+    return dataclasses.replace(found, test=found.test._replace(images=images[..., :1]))
 
 
 def told(config: ConfigDict, flags: Mapping[str, Any], file: ModuleType) -> str:

@@ -95,7 +95,7 @@ class FunctionRun(Run):
     def data(self) -> MeasuredImages:
         """As many images as the settings say; raises DataError if they are absent or damaged."""
         count, seed = self.settings.images, self.settings.seed
-        return source(self.config.data.name).build(self.config.data, count=count, seed=seed)
+        return function_images.build(self.config.data, count=count, seed=seed)
 
     @cached_property
     def network(self) -> Measurable:

@@ -16,10 +16,10 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 from cnnpool.errors import CnnpoolError
-from cnnpool.files import storage
 
 _CALL = "()"
 _MOST_NAMES = 8
+_PACKAGE = Path(__file__).parents[1]
 
 
 class FunctionError(CnnpoolError):
@@ -133,7 +133,7 @@ def told(reference: Reference, what: str, after: str = "") -> Iterator[None]:
     Args:
       reference: whose file is named.
       what: begins the message.
-      after: ends it.
+      after: ends it where the error is not cnnpool's.
 
     Raises:
       FunctionError: in the place of such an error.
@@ -141,16 +141,18 @@ def told(reference: Reference, what: str, after: str = "") -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:
-        line = _line_in(error, reference.path)
-        if isinstance(error, CnnpoolError | ValueError) and line is None:
+        frames = traceback.extract_tb(error.__traceback__)
+        ours = Path(frames[-1].filename).is_relative_to(_PACKAGE)
+        if ours and isinstance(error, CnnpoolError | ValueError):
             raise
+        line = _line_in(error, reference.path)
         words = f"{type(error).__name__}: {error}"
         where = f" ({reference.path}, line {line})" if line else ""
-        raise FunctionError(f"{what} {words}{where}{after}") from error
+        raise FunctionError(f"{what} {words}{where}{'' if ours else after}") from error
 
 
 def _existing(reference: Reference) -> Path:
-    path = storage.path(str(reference.path))
+    path = reference.path
     if not path.is_file():
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.py")])
         hint = f"; did you mean {path.with_name(near[0])}?" if near else ""

@@ -15,6 +15,7 @@ import xarray as xr
 
 import cnnpool as cp
 from cnnpool import eval as command
+from cnnpool.errors import CnnpoolError
 from cnnpool.library import function_run, user_file
 from cnnpool.measuring import inputs
 from tests.paths import ROOT
@@ -45,6 +46,8 @@ def features(x):
 
 def on_host(x):
     time.sleep(float(os.environ.get("SECONDS_A_BATCH", 0)))
+    with open(os.environ.get("CALLS", os.devnull), "a") as calls:
+        calls.write("x")
     x = np.array(x)
     return {"rows": (x + np.roll(x, 1, 1)) / 2, "mean": x.mean((1, 2))}
 
@@ -167,6 +170,33 @@ def test_arrays_are_measured_as_they_are(folder, tmp_path):
         evaluated(tmp_path / "b.nc", "--data=arrays", "--data_dir=arrays", "--image_size=4")
 
 
+def test_gray_images_have_one_channel(folder, tmp_path):
+    (folder / "gray").mkdir()
+    pixels = np.random.default_rng(1).integers(0, 255, (12, 8, 8, 1), np.uint8)
+    np.save(folder / "gray" / "images.npy", pixels)
+    one = {"mean": (0.5,), "std": (0.25,)}
+    reference, settings = user_file.parse("my_net.py:on_host"), {"images": 12}
+    run = function_run.open(
+        reference, data="arrays", data_dir="gray", images=one, settings=settings
+    )
+    found = np.asarray(run.normalize(run.data.test.images))
+    expected = (pixels / 255 - 0.5) / 0.25
+    np.testing.assert_allclose(found.mean((1, 2, 3)).sum(), expected.mean((1, 2, 3)).sum(), 1e-5)
+    assert found.shape == expected.shape
+    colored = function_run.open(reference, data_dir="images", images=one, settings=settings)
+    with pytest.raises(CnnpoolError, match="are of gray images, and those of images hav"):
+        colored.data  # noqa: B018
+
+
+def test_networks_of_this_project_are_measured_by_their_folder(folder, tmp_path):
+    packed = ROOT / "results" / "checkpoints" / "scale2d-lenet"
+    (folder / "ours.py").write_text(
+        f"import cnnpool as cp\nIMAGE_SIZE = 8\nnet = cp.open({str(packed)!r}).networks()[0]\n"
+    )
+    with pytest.raises(user_file.FunctionError, match="scale2d-lenet"):
+        evaluated(tmp_path / "a.nc", function="ours.py:net")
+
+
 def test_a_measurement_that_is_there_is_read_and_a_changed_file_is_another(folder, tmp_path):
     out, text = tmp_path / "a.nc", (folder / "my_net.py").read_text()
     evaluated(out)
@@ -184,10 +214,10 @@ def test_a_measurement_that_is_there_is_read_and_a_changed_file_is_another(folde
 SLOW = ("--deltas=0.3,0.5,1", "--batch_size=6")  # 15 batches of 2 images with their two copies
 
 
-def start(out, seconds="0"):
+def start(out, seconds="0", calls=os.devnull):
     return subprocess.Popen(
         [sys.executable, "-m", "cnnpool.eval", *words(out, *SLOW, function="my_net.py:on_host")],
-        env={**os.environ, "SECONDS_A_BATCH": seconds, "PYTHONPATH": str(ROOT)},
+        env=os.environ | {"SECONDS_A_BATCH": seconds, "CALLS": calls, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -211,17 +241,25 @@ def kill_in_the_middle(out):
     return found
 
 
-def test_after_sigkill_the_same_command_goes_on_and_ends_with_the_same_numbers(tmp_path):
+@pytest.mark.slow
+def test_after_sigkill_the_same_command_goes_on_and_ends_with_the_same_numbers(
+    tmp_path, monkeypatch
+):
     out = tmp_path / "killed.nc"
-    kill_in_the_middle(out)
-    process = start(out)
+    kept = kill_in_the_middle(out)
+    process = start(out, calls=str(tmp_path / "going on"))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert "begins anew" not in err
+    monkeypatch.setenv("CALLS", str(tmp_path / "whole"))
     whole = evaluated(tmp_path / "whole.nc", *SLOW, function="my_net.py:on_host")
     xr.testing.assert_equal(cp.load(out), whole)
+    calls = [len((tmp_path / name).read_text()) for name in ("whole", "going on")]
+    # Of a part there are five batches, and one image first, which tells the shapes.
+    assert calls[0] - calls[1] == 6 * len(kept)
 
 
+@pytest.mark.slow
 def test_parts_of_another_file_begin_anew_and_it_is_said(folder, tmp_path):
     out, text = tmp_path / "killed.nc", (folder / "my_net.py").read_text()
     kill_in_the_middle(out)
@@ -247,7 +285,7 @@ ERRORS = {
     "my_net.py:broken": "got int",
     "my_net.py:linear": "got ndarray",
     "my_net.py:nothing()": r"my_net.py:nothing\(\) returned None; expected a network",
-    "my_net.py:unnamed": "no named activations: expected a function from images to {layer",
+    "my_net.py:unnamed": r"no named activations: .*name the layers$",
     "my_net.py:of_ten_pixels": r"my_net.py, line \d+\). It was given images of shape \(8, 8, 3\)",
     "my_net.py:in_training": "Is the network in training mode",
 }
@@ -294,7 +332,7 @@ def test_a_file_that_raises_is_told_with_its_line(text, said, folder, tmp_path):
     ],
 )
 def test_what_is_impossible_is_refused(more, said, tmp_path):
-    with pytest.raises((ValueError, cp.errors.CnnpoolError), match=said):
+    with pytest.raises((ValueError, CnnpoolError), match=said):
         evaluated(tmp_path / "a.nc", *more)
 
 
@@ -302,6 +340,11 @@ def test_flags_of_images_are_of_a_function_alone(tmp_path):
     packed = ROOT / "results" / "checkpoints" / "scale2d-lenet"
     with pytest.raises(ValueError, match="--mean is of images of --function"):
         command.main([f"--workdir={packed}", "--mean=0,0,0", f"--out={tmp_path / 'a.nc'}"])
+
+
+def test_several_processes_are_refused():
+    with pytest.raises(ValueError, match="measured by one process, got 2"):
+        command._own_network(None, {}, 2)
 
 
 def test_a_module_of_pytorch_is_shuffled(folder, tmp_path):

@@ -1,5 +1,6 @@
 """`cnnpool.eval --function`: a network of the user's own file, measured as any other one."""
 
+import argparse
 import os
 from pathlib import Path
 import re
@@ -344,7 +345,7 @@ def test_flags_of_images_are_of_a_function_alone(tmp_path):
 
 def test_several_processes_are_refused():
     with pytest.raises(ValueError, match="measured by one process, got 2"):
-        command._own_network(None, {}, 2)
+        command._own_network(argparse.Namespace(), {}, 2)
 
 
 def test_a_module_of_pytorch_is_shuffled(folder, tmp_path):

@@ -12,6 +12,7 @@ from cnnpool.files import results
 from cnnpool.measuring import measure as measuring
 from cnnpool.measuring import runs
 from cnnpool.measuring.journal import Journal, of_parts
+from cnnpool.measuring.run import Run
 
 
 def evaluate(
@@ -47,8 +48,20 @@ def evaluate(
       PackedError, ImportedError: if such a folder is damaged.
       DataError: if the images are absent or damaged.
     """
-    numerics.refuse_others()
     run = runs.open(workdir, data=data, data_dir=data_dir, settings=settings)
+    return evaluate_run(run, out, stages=stages, transforms=transforms, overwrite=overwrite)
+
+
+def evaluate_run(
+    run: Run,
+    out: Path,
+    *,
+    stages: Sequence[str],
+    transforms: Sequence[str],
+    overwrite: bool = False,
+) -> xr.Dataset:
+    """`evaluate` of networks from anywhere, opened already."""
+    numerics.refuse_others()
     record = measuring.record(run, stages, transforms)
     if out.exists() and not (overwrite or out.is_dir()):
         try:

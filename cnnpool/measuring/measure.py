@@ -7,7 +7,7 @@ import xarray as xr
 
 from cnnpool.devices import numerics
 from cnnpool.files import results
-from cnnpool.measuring import inputs, sensitivities, transforms
+from cnnpool.measuring import inputs, sensitivities
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.run import Run
 from cnnpool.runs import provenance, run_config
@@ -62,7 +62,7 @@ def measure(
     asked = run.stages(stages)
     by_stage = [run.networks(stage) for stage in asked]
     networks = [network for of_seed in zip(*by_stage, strict=True) for network in of_seed]
-    parsed = transforms.parse(",".join(names), networks[0].variables.params)
+    parsed = run.parsed(names, networks)
     facts = run.facts(asked)
     arrays = sensitivities.measure(run, networks, parsed, journal)
     attributes = {

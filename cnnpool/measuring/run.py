@@ -15,6 +15,7 @@ import xarray as xr
 from cnnpool.data.images import MeasurementData, Split
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
+from cnnpool.measuring import transforms
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
@@ -103,6 +104,14 @@ class Run(abc.ABC):
           CheckpointError, PackedError, ImportedError: if they are absent or damaged, or not
             trained to the end where the stage asks for that.
         """
+
+    def parsed(self, names: Sequence[str], networks: Sequence[Network]) -> tuple[str, ...]:
+        """Names of transforms of these networks; those of every layer are written out.
+
+        Raises:
+          ValueError: if they have no such transform.
+        """
+        return transforms.parse(",".join(names), networks[0].variables.params)
 
     @abc.abstractmethod
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:

@@ -31,10 +31,11 @@ def layer_table(dataset: xr.Dataset, *, all_units: bool = False) -> str:
         for stage in part["stage"].values:
             for transform in part["transform"].values:
                 cell = part.sel(stage=stage, transform=transform)
-                mean_error = float(cell["test_error"].mean())
+                mean_error = float(cell["test_error"].mean()) if "test_error" in cell else np.nan
                 error = f"test error {mean_error:.2%}"
-                known = transform == "none" or "transform" in part["test_error"].dims
-                known &= not np.isnan(mean_error)
+                known = not np.isnan(mean_error) and (
+                    transform == "none" or "transform" in part["test_error"].dims
+                )
                 about = f"{seeds} seeds" + (f", {error}" if known else "")
                 lines.append(f"\n{stage}, {transform}{kind} ({about})")
                 lines.append(f"{'layer':24s}" + "".join(f"{n:>12s} ± se     " for n in "DGR"))

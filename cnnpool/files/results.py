@@ -226,8 +226,9 @@ def over_shuffles(dataset: xr.Dataset) -> xr.Dataset:
     """Means over random shuffles: D, G, R by the mean of their logarithms.
 
     Single shuffles differ by 20 to 45 %, so that a mean of R itself would be one of its largest
-    values (protocol, section 3). The standard errors over images keep their mean ratio to D, G, R:
-    all shuffles are measured on the same images, so that it does not shrink with their number.
+    values (docs/protocol.md, Channel shuffles). The standard errors over images keep their mean
+    ratio to D, G, R: all shuffles are measured on the same images, so that it does not shrink with
+    their number.
 
     Args:
       dataset: with a dimension `shuffle`, or without, as schema 1 and simple CNNs.

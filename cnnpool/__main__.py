@@ -62,7 +62,7 @@ def _listed() -> str:
 
 
 def _first_line(module: str) -> str:
-    """Of a module's docstring, which is read and not run."""
+    """The first line of a module's docstring; the module is read, not run."""
     spec = importlib.util.find_spec(module)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         return ""

@@ -9,7 +9,7 @@ FOLDER = Path(__file__).with_name("configs")
 
 
 def names() -> list[str]:
-    """Of the configs that came with the installation, `configs/NAME.py` of a checkout."""
+    """The names of the configs that came with the installation, `configs/NAME.py` in a checkout."""
     return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 

@@ -33,15 +33,15 @@ def features(
     channels last.
 
     Args:
-      module: any, that takes one image.
+      module: any module that takes one image.
       layers: paths of modules, or patterns, "layers/*"; None takes the outputs of all convolutions
         and linear layers, before what follows them. A module that runs several times has a name
         for every time: "act", "act:2".
       state: `equinox.nn.State` of a module with batch normalization, called as module(x, state).
-      **arguments: of its call; `key` is None where the call has to have one.
+      **arguments: arguments of its call; `key` is None where the call requires one.
 
     Raises:
-      TypeError: if it is no module.
+      TypeError: if it is not a module.
     """
     if not isinstance(module, equinox.Module):
         raise TypeError(f"expected an equinox.Module, got {type(module).__name__}")

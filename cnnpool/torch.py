@@ -40,16 +40,16 @@ def features(module: nn.Module, layers: Layers = None) -> "Features":
     does not matter.
 
     Args:
-      module: any, that takes one batch of images.
+      module: any module that takes one batch of images.
       layers: names of `module.named_modules()`, or patterns such as "layer1.*" or "*", which
         stands for all modules without children; None takes the outputs of all convolutions and
         linear layers, before what follows them. A module that runs several times has a name for
         every time: "act", "act:2"; outputs that are tuples or dicts one for every part: "lstm/0".
 
     Raises:
-      ValueError: if a name matches nothing, with the nearest; if there are no such layers, or if
-        parameters have no numbers.
-      TypeError: if it is no module.
+      ValueError: if a name matches nothing, suggesting the nearest; if there are no such layers, or
+        if parameters have no values.
+      TypeError: if it is not a module.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
@@ -114,9 +114,9 @@ class Features(Measurable):
 
     Attributes:
       module: the network.
-      names: of the modules whose outputs are wanted.
+      names: the names of the modules whose outputs are wanted.
       required: those of them that have to run.
-      state: parameters in the place of the module's own, by their names.
+      state: parameters that replace the module's own, by name.
       overwritten: layers whose outputs are changed in place by what follows, and copied.
       kernels: of convolutions, in the order in which they run; known once `prepared`.
     """

@@ -1,4 +1,4 @@
-"""One launcher at a time looks which jobs of a root are to be given, and gives them."""
+"""One launcher at a time finds which jobs of a root are to be submitted, and submits them."""
 
 from collections.abc import Callable, Iterator
 import contextlib

@@ -70,7 +70,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its folder: readable, and a digest of all that defines the trained networks."""
+        """Name of its folder: readable, with a digest of all that defines the trained networks."""
         return f"{self.network}-{_range(self.config.seeds)}-{_digest(self._defining())}"
 
     @property

@@ -25,9 +25,9 @@ class Measurement:
     """What an item needs to know of its networks.
 
     Attributes:
-      name: behind the run's name, in that of the result file.
-      stages: of training.
-      transforms: of the networks.
+      name: the suffix after the run's name in the name of the result file.
+      stages: the stages of training.
+      transforms: the transforms of the networks.
       settings: fields of `Settings` that differ from its defaults.
     """
 

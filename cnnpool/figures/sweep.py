@@ -31,8 +31,8 @@ class Row(NamedTuple):
 
     Attributes:
       place: {parameter: value}.
-      values: {quantity: (mean, standard error)} of `QUANTITIES`.
-      alive: networks whose R is a number.
+      values: {quantity: (mean, standard error)} for `QUANTITIES`.
+      alive: the number of networks whose R is not NaN.
       networks: how many there are.
       source: where they come from.
     """
@@ -175,7 +175,7 @@ def draw(curves: Sequence[Series], found: Sequence[Row], x: str) -> Figure:
 
 
 def markdown(found: Sequence[Row]) -> str:
-    """One line a network: its parameters, test error, D, G, R of the output, how many live."""
+    """One line per network: parameters, test error, D, G, R of the output, how many are alive."""
     names = list(found[0].place)
     lines = [[*names, *QUANTITIES, "networks"], ["---"] * (len(names) + len(QUANTITIES) + 1)]
     for row in found:

@@ -49,9 +49,9 @@ def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Impor
     torchvision's VGG16 of IMAGENET1K_FEATURES), gives a network that ends with its features.
 
     Args:
-      name: of the network, as torchvision calls it.
-      state: by torchvision's names, or by those inside its `features` alone.
-      dtype: of the parameters.
+      name: torchvision's name of the network.
+      state: tensors by torchvision's names, or by the names inside its `features` alone.
+      dtype: the dtype of the parameters.
 
     Raises:
       StateDictError: if tensors are missing, left over, of another shape, or not finite.

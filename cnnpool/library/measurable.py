@@ -78,7 +78,7 @@ class Measurable(abc.ABC):
         return tuple(dict.fromkeys(names))
 
     def record(self) -> dict[str, Any]:
-        """What tells the network from others, as JSON takes it."""
+        """What identifies the network, as values that JSON can hold."""
         return {"network": self.label}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from functools import cached_property
 import json
+import sys
 from typing import Any
 
 from jax import Array
@@ -107,11 +108,7 @@ class FunctionRun(Run):
         """
         inputs.check(self.data, self.settings)
         few = np.asarray(self.normalize(self.data.test.images[:_FEW]), np.float32)
-        if isinstance(self.found, RunNetwork):
-            raise FunctionError(
-                f"{self.reference} is a network of cnnpool.open; expected somebody else's: measure "
-                f"its folder, --workdir={self.found.run.folder}"
-            )
+        _refuse_kind(self.found, self.reference)
         given = (
             f". It was given images of shape {few.shape[1:]}, several at once, of float32: "
             "--image_size makes pictures of another size, --mean and --std normalize them"
@@ -180,6 +177,21 @@ class FunctionRun(Run):
             "data_source": self.data.source,
             "unreadable_files": json.dumps(self.data.unreadable),
         }
+
+
+def _refuse_kind(found: Any, reference: Reference) -> None:
+    """Raises FunctionError for networks that another flag, or another name, is for."""
+    if isinstance(found, RunNetwork):
+        raise FunctionError(
+            f"{reference} is a network of cnnpool.open; expected somebody else's: measure its "
+            f"folder, --workdir={found.run.folder}"
+        )
+    linen = sys.modules.get("flax.linen")
+    if linen is not None and isinstance(found, linen.Module):
+        raise FunctionError(
+            f"{reference} is a linen module, which has no parameters; name "
+            "cnnpool.flax.features(module, variables) in the file, and give that name"
+        )
 
 
 def _with_natural(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:

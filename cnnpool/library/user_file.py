@@ -146,6 +146,8 @@ def told(reference: Reference, what: str, after: str = "") -> Iterator[None]:
         if ours and isinstance(error, CnnpoolError | ValueError):
             raise
         line = _line_in(error, reference.path)
+        if isinstance(error, ModuleNotFoundError | OSError) and line is None:
+            raise  # of a package or file that cnnpool needs for the network; commands tell them
         words = f"{type(error).__name__}: {error}"
         where = f" ({reference.path}, line {line})" if line else ""
         raise FunctionError(f"{what} {words}{where}{'' if ours else after}") from error

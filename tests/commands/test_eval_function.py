@@ -30,6 +30,7 @@ FILE = '''
 import os
 import time
 
+from flax import linen
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,6 +84,7 @@ def in_training(x):
 
 
 broken = 3
+dense = linen.Dense(2)
 linear = np.eye(3)
 '''
 
@@ -284,6 +286,7 @@ ERRORS = {
     "my_net.py:needs()": "needs arguments; leave out the parentheses",
     "my_net.py:broken()": "my_net.py:broken cannot be called; leave out the parentheses",
     "my_net.py:broken": "got int",
+    "my_net.py:dense": r"which has no parameters; name cnnpool.flax.features\(module, variables",
     "my_net.py:linear": "got ndarray",
     "my_net.py:nothing()": r"my_net.py:nothing\(\) returned None; expected a network",
     "my_net.py:unnamed": r"no named activations: .*name the layers$",

@@ -1,8 +1,8 @@
 """Any image classification set of TensorFlow Datasets (TFDS), read without TensorFlow.
 
 Sizes, channels, classes, mean and standard deviation come from the data. TFDS prepares a set once,
-in any environment that has tensorflow_datasets and TensorFlow, as array_record or tfrecord files. Reading
-never downloads.
+as array_record or tfrecord files, in any environment that has tensorflow_datasets and TensorFlow.
+Reading never downloads.
 """
 
 from collections import Counter

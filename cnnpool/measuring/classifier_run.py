@@ -1,4 +1,4 @@
-"""Classifiers of pictures that cnnpool.train trained: their data, stages and errors."""
+"""Picture classifiers trained by cnnpool.train: their data, stages and errors."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -27,18 +27,18 @@ Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 
 
 class ClassifierRun(TrainedRun):
-    """Classifiers of pictures, from the checkpoints of cnnpool.train."""
+    """Picture classifiers from checkpoints written by cnnpool.train."""
 
     method = pictures.METHOD
 
     @cached_property
     def training(self) -> ImageTraining:
-        """Data and recipe; raises DataError if the data is absent or damaged."""
+        """Data and recipe; raises DataError if the data is missing or damaged."""
         return open_training(self.config, image_noise=self.settings.image_noise)
 
     @cached_property
     def data(self) -> ImageData:
-        """The data set, on whose test images they are measured.
+        """The data set whose test images the networks are measured on.
 
         Raises:
           ConfigMismatchError, PackedError: if the networks were trained on other data.
@@ -49,7 +49,7 @@ class ClassifierRun(TrainedRun):
 
     @cached_property
     def stored(self) -> Stored:
-        """The checkpoints; they are read by the shapes that the data asks for."""
+        """The checkpoints, read with the shapes that follow from the data."""
         return Checkpoints(
             self.folder,
             self.config,
@@ -74,12 +74,12 @@ class ClassifierRun(TrainedRun):
         }
 
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
-        """What is known beside D, G, R, over (seed, stage)."""
+        """Known quantities besides D, G, R, over (seed, stage)."""
         return super().facts(stages).transpose("seed", "stage")
 
 
 class PackedRun(ClassifierRun):
-    """The best networks of such a run, from a folder of cnnpool.pack, which needs no data."""
+    """The best networks of such a run, from a folder made by cnnpool.pack, without the data."""
 
     @cached_property
     def stored(self) -> Stored:
@@ -88,14 +88,14 @@ class PackedRun(ClassifierRun):
 
 
 def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTraining:
-    """Data and recipe of a config, on the devices of this machine whatever trained it.
+    """Data and recipe of a config, on this machine's devices, whatever devices trained it.
 
     Args:
-      config: of a run.
-      image_noise: whether images carry the noise of the training set, where it has some.
+      config: the config of a run.
+      image_noise: whether images get the training set's noise, if it has any.
 
     Raises:
-      DataError: if the data is absent or damaged.
+      DataError: if the data is missing or damaged.
       ValueError: if the config is impossible.
     """
     here = config.copy_and_resolve_references()
@@ -104,7 +104,7 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
         devices = jax.device_count()
         here.runtime.mesh.seed = math.gcd(len(config.seeds), devices)
         here.runtime.mesh.data = devices // here.runtime.mesh.seed
-        here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
+        here.training.batch_size = here.runtime.mesh.data  # the mesh checks it; no step is made
     if not image_noise and "image_noise" in here.data:
         here.data.image_noise = 0.0
     try:
@@ -119,25 +119,25 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
 
 
 def _first_state(training: ImageTraining) -> RunState:
-    """The networks before their first step, which their seeds determine."""
+    """The networks before their first step, as determined by their seeds."""
     state = training.initial_state()
     return dataclasses.replace(state, networks=state.networks.current)
 
 
 def _at_stage(networks: TrainState, stage: str) -> Variables:
-    """The best network of each seed where they are trained, else the current ones."""
+    """The best network of each seed if training is finished, else the current networks."""
     return networks.best if stage == TRAINED else networks.current
 
 
 def network_epochs(state: RunState, stage: str) -> list[int]:
-    """The epoch after which each network of a stage was as it is."""
+    """The epoch after which each network of a stage was saved."""
     if stage == TRAINED:
         return [one.best_epoch for one in state.progress]
     return [state.epoch] * len(state.progress)
 
 
 def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
-    """The epoch since which each network of a stage says the same of every image, if it does."""
+    """The epoch since which each network's output is the same for every image, if it is dead."""
     return [
         one.dead_epoch if one.dead_epoch is not None and one.dead_epoch <= epoch else None
         for one, epoch in zip(state.progress, network_epochs(state, stage), strict=True)
@@ -147,8 +147,8 @@ def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
 def evaluator(training: ImageTraining) -> Evaluator:
     """A function of stacked networks and their epochs: loss and error of each on the test images.
 
-    Image noise, where the config has it, is what training tested that epoch with, so that the
-    errors are the training's own; a network before its first epoch gets that epoch's.
+    Image noise, if the config has it, is the same as in training's test after that epoch, so that
+    the errors agree with training; a network before its first epoch gets the first epoch's noise.
     """
 
     def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):

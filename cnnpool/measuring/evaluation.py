@@ -1,4 +1,4 @@
-"""Measures the networks of a run into a file; what is there already is not measured again."""
+"""Measures the networks of a run into a file, skipping what is there already."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,24 +29,25 @@ def evaluate(
     """Measures a run into a file; a file that holds this measurement is read instead.
 
     Args:
-      workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
+      workdir: a run's working directory, or a folder made by cnnpool.pack or
+        cnnpool.import_weights.
       out: the netCDF file.
       stages: "init", "trained", "last", epochs, or "all".
       transforms: names of transforms.
-      overwrite: replace a file that holds something else.
-      settings: fields of `Settings` that differ from its defaults; of simple CNNs `draws` alone,
+      overwrite: whether to replace a file that holds something else.
+      settings: fields of `Settings` that differ from its defaults; for simple CNNs only `draws`,
         instead of the config's `measurement.draws`.
-      data: where the images of an imported network come from, a name of
-        `cnnpool.measuring.measured_data`; other networks have data of their own.
-      data_dir: instead of the config's `data.data_dir`.
+      data: source of the images for an imported network, a name in
+        `cnnpool.measuring.measured_data`; other networks are measured on their own data.
+      data_dir: replaces the config's `data.data_dir`.
 
     Raises:
-      ValueError: if something is asked for that these networks, or drawn data, do not have, or JAX
-        is set so that other numbers would come out.
+      ValueError: if these networks, or drawn data, do not have what is requested, or JAX settings
+        would change the numbers.
       FileExistsError: if `out` holds something else.
-      CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
+      CheckpointError: if a checkpoint is missing, damaged or not trained to the end.
       PackedError, ImportedError: if such a folder is damaged.
-      DataError: if the images are absent or damaged.
+      DataError: if the images are missing or damaged.
     """
     run = runs.open(workdir, data=data, data_dir=data_dir, settings=settings)
     return evaluate_run(run, out, stages=stages, transforms=transforms, overwrite=overwrite)

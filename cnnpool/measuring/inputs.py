@@ -1,4 +1,4 @@
-"""The pictures that networks are measured on: clean, deformed, and with noise."""
+"""The pictures on which networks are measured: clean, deformed, and with noise."""
 
 from collections.abc import Iterator
 import itertools
@@ -15,7 +15,7 @@ from cnnpool.instruments.perturbation import Inputs, perturb, refuse_same
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Float, Int
 
-# Training splits the plain key of a seed; any constant keeps measurements off those keys.
+# Training splits the plain key of a seed; folding in any constant avoids those keys.
 _KEY_CONSTANT = 20210604
 OWN = "own"
 
@@ -31,17 +31,17 @@ class MeasurementKeys(NamedTuple):
 
 
 def measurement_keys(seed: int) -> MeasurementKeys:
-    """Keys of a measurement, apart from every training key."""
+    """Keys of a measurement, distinct from every training key."""
     key = jax.random.fold_in(jax.random.key(seed), _KEY_CONSTANT)
     return MeasurementKeys(*jax.random.split(key, len(MeasurementKeys._fields)))
 
 
 def check(data: MeasurementData, settings: Settings) -> None:
-    """Refuses a measurement that is impossible on the data, before anything is computed.
+    """Raises ValueError for an impossible measurement, before anything is computed.
 
     Raises:
       ValueError: if there are too few images, they are not square or all the same, or a
-        diffeomorphism or kind of noise is impossible or not the data's own.
+        diffeomorphism or kind of noise is impossible or does not apply to this data.
     """
     images = data.test.images[chosen_images(settings, len(data.test.labels))]
     refuse_same(images)
@@ -60,7 +60,7 @@ def check(data: MeasurementData, settings: Settings) -> None:
 
 
 def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
-    """Which of `count` test images are measured on; fewer are the first of more.
+    """Indices of the test images to measure on; a smaller choice is the first part of a larger.
 
     Raises:
       ValueError: if there are not that many.
@@ -95,13 +95,13 @@ class Perturbation(NamedTuple):
 
     @property
     def label(self) -> str:
-        """In names of finished parts; of white noise as it was when there was no other."""
+        """Its name in the journal; white noise is omitted, so that earlier names stay valid."""
         shown = "" if self.noise in (WHITE, OWN) else f" {self.noise}"
         return f"{self.delta} {self.cutoff}{shown}"
 
     @property
     def coordinates(self) -> dict[str, Any]:
-        """Its place along the axes of perturbations; a data set's own have none."""
+        """Its coordinates along the perturbation axes; none for a data set's own perturbation."""
         return {} if self.noise == OWN else self._asdict()
 
 

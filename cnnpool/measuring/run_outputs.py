@@ -36,13 +36,12 @@ def predict(
       images: an .npy file of (n, height, width, channels).
       stage: "init", "trained", "last" or an epoch.
       batch_size: images at once.
-      data_dir: of the training data, instead of the config's `data.data_dir`.
+      data_dir: folder of the training data, instead of the config's `data.data_dir`.
 
     Raises:
-      ValueError: if the network has no such stage, or JAX is set so that other numbers would come
-        out.
-      CheckpointError, PackedError, ImportedError: if the networks are absent or damaged.
-      DataError: if the images, or the data that normalizes them, are absent or damaged, or the
+      ValueError: if the network has no such stage, or JAX settings would change the numbers.
+      CheckpointError, PackedError, ImportedError: if the networks are missing or damaged.
+      DataError: if the images, or the data that normalizes them, are missing or damaged, or the
         images do not fit the network.
     """
     numerics.refuse_others()
@@ -64,7 +63,7 @@ def predict(
 
 
 def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> None:
-    """Raises DataError where floats cannot be normalized by `mean`: dark nowhere, or grey."""
+    """Raises DataError if floats seem not normalized by `mean`: none negative, or grey."""
     if not mean:
         return
     if images.shape[-1] != image_arrays.RGB:
@@ -77,7 +76,7 @@ def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> Non
 
 
 def _refuse_misfit(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
-    """Raises DataError where images have a size that the network cannot take."""
+    """Raises DataError if the network cannot take images of this size."""
     channels = run.channels[-1]
     shape = jax.ShapeDtypeStruct((1, *images.shape[1:3], channels), jnp.float32)
     try:

@@ -1,4 +1,4 @@
-"""Where the networks of a training lie: in its checkpoints, or in a packed folder."""
+"""Where the networks of a training are stored: in checkpoints, or in a packed folder."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -26,11 +26,11 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Attributes:
-      folder: of the run.
-      config: its own.
+      folder: the run's folder.
+      config: the run's config.
       progress_type: the dataclass of a network's progress.
-      shapes: makes shapes, types and shardings of what a checkpoint holds.
-      variables: (what a checkpoint holds, name of the stage) -> the networks at that stage.
+      shapes: () -> shapes, types and shardings of a checkpoint's contents.
+      variables: (contents of a checkpoint, name of the stage) -> the networks at that stage.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Checkpoints:
     variables: Callable[[Networks, str], Variables]
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The names of stages; "all" is every epoch that is kept, and "trained"."""
+        """The names of stages; "all" is every stored epoch, and "trained"."""
         with self._store() as store:
             return tuple(stage_names.epochs_of(asked, store))
 
@@ -48,8 +48,8 @@ class Checkpoints:
         """The networks at a stage.
 
         Raises:
-          CheckpointError: if the checkpoint is absent, damaged, or not of finished training where
-            "trained" or "last" asks for it.
+          CheckpointError: if the checkpoint is missing or damaged, or training is not finished and
+            the stage is "trained" or "last".
         """
         with self._store() as store:
             epoch = stage_names.epoch_of(stage, store)
@@ -79,8 +79,8 @@ class Packed:
     """The best networks of a run in a small folder.
 
     Attributes:
-      folder: that cnnpool.pack made.
-      config: of the run.
+      folder: a folder made by cnnpool.pack.
+      config: the run's config.
       initial: makes the networks before their first step, which their seeds determine.
     """
 
@@ -109,7 +109,7 @@ class Packed:
         return packed.load(self.folder, self.config) if stage == TRAINED else self.initial()
 
     def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
-        """The checksum of the folder's networks, which the initial ones belong to."""
+        """The checksum of the folder's networks; it identifies the initial ones, too."""
         return dict.fromkeys(self.stages(stages), packed.networks_checksum(self.folder))
 
     def refuse_other_data(self, source: str) -> None:

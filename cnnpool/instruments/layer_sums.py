@@ -88,7 +88,13 @@ def nothing(shape: Shape, *, images: int, devices: int) -> Layer:
 
 
 def with_batch(
-    layer: Layer, f: Float[Array, "rows entries"], deformed: int, weights: Array, start: Array
+    layer: Layer,
+    f: Float[Array, "rows entries"],
+    deformed: int,
+    weights: Array,
+    start: Array,
+    *,
+    platform: str,
 ) -> Layer:
     """Adds a batch, whose copies are clean, `deformed` times deformed, and noisy.
 
@@ -102,11 +108,12 @@ def with_batch(
       deformed: draws.
       weights: of the images in the sum over images.
       start: place of the first image among the device's.
+      platform: of the device.
     """
     dtype, projections = layer.reference.dtype, layer.rows.sketch.shape[1]
     batch, entries = len(weights), f.shape[1]
     weights = weights.astype(dtype)
-    width = _piece(batch, entries, projections)
+    width = _piece(batch, entries, projections, platform)
 
     def add(sums: _Sums, first: int | Array, width: int) -> _Sums:
         """Adds the entries from `first` on."""
@@ -156,13 +163,13 @@ def with_batch(
     return layer._replace(total=sums.total, rows=rows)
 
 
-def _piece(batch: int, entries: int, projections: int) -> int:
+def _piece(batch: int, entries: int, projections: int, platform: str) -> int:
     """How many of a layer's entries are gone through at once: whole rows of its sketch, or all.
 
     All on accelerators.
     """
     wanted = max(1, _CACHED // (batch * projections)) * projections
-    return min(wanted, entries) if jax.default_backend() == "cpu" else entries
+    return min(wanted, entries) if platform == "cpu" else entries
 
 
 def _added(

@@ -12,6 +12,7 @@ import jax
 from jax import Array
 import numpy as np
 
+from cnnpool.devices import runtime
 from cnnpool.instruments import moments
 from cnnpool.instruments.layer_sums import Layer
 from cnnpool.instruments.moments import ImageMoments, Images
@@ -47,6 +48,7 @@ def streamed_moments(
       ValueError: if shapes disagree or there are fewer than two images.
       TypeError: if `features` does not return named activations, one of each image.
     """
+    platform = runtime.platform_of(None)
     moments.check_inputs(clean, deformed, noisy, batch_size)
     clean, deformed, noisy = (np.asarray(copy) for copy in (clean, deformed, noisy))
     copies, images = 1 + len(deformed) + len(noisy), len(clean)
@@ -60,7 +62,7 @@ def streamed_moments(
     first = _arrays(features(batch(0, 1)))
     activations = {name: jax.ShapeDtypeStruct(f.shape, f.dtype) for name, f in first.items()}
     moments.check_activations(activations, copies)
-    size = (batch_size or moments.fitting_batch(activations, 1)) // copies
+    size = (batch_size or moments.fitting_batch(activations, 1, platform)) // copies
     size = min(max(1, size), images)
     layers = moments.nothing(moments.shapes(activations), size * -(-images // size), None)()
     _, finish = moments.programs(None, size)
@@ -69,18 +71,23 @@ def streamed_moments(
         _refuse_changed(found, activations, copies, size * copies)
         weights = (start + np.arange(size) < images).astype(np.float32)
         # The function may use its memory again as soon as it is called again.
-        layers = jax.block_until_ready(_add(layers, found, len(deformed), weights, start))
+        layers = jax.block_until_ready(_add(layers, found, len(deformed), weights, start, platform))
         if on_batch:
             on_batch(min(size, images - start))
     ends = jax.device_get(finish(layers, np.ones(images, np.float32)))
     return moments.by_unit(ends, activations, images)
 
 
-@functools.partial(jax.jit, static_argnames="draws", donate_argnums=0)
+@functools.partial(jax.jit, static_argnames=("draws", "platform"), donate_argnums=0)
 def _add(
-    layers: dict[str, Layer], found: dict[str, Array], draws: int, weights: Array, start: Array
+    layers: dict[str, Layer],
+    found: dict[str, Array],
+    draws: int,
+    weights: Array,
+    start: Array,
+    platform: str,
 ) -> dict[str, Layer]:
-    return moments.with_found(lambda values: values, layers, found, draws, weights, start)
+    return moments.with_found(lambda values: values, platform, layers, found, draws, weights, start)
 
 
 def _arrays(found: Any) -> dict[str, np.ndarray]:

@@ -116,8 +116,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
+    parser.add_argument("--out", type=command_line.netcdf_path, help="the netCDF file to write")
     parser.add_argument(
-        "--out", type=command_line.netcdf_path, required=True, help="the netCDF file to write"
+        "--compile_for",
+        help="compile the programs of the measurement for these devices on this machine, print "
+        "what they take, and end: a TPU and its shape, e.g. v5e:2x4 or v5e:4x4,slices=2 (needs "
+        "libtpu, no TPU), or a number of CPU devices; reads the folder's config alone",
     )
     parser.add_argument(
         "--data", help=f"images of an imported network: {', '.join(SOURCES)} (image_folder)"
@@ -128,10 +132,15 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
     stages = parse_stages(args.stage)
+    if args.out is None and args.compile_for is None:
+        parser.error("the following arguments are required: --out")
     # Slow to import, so only now.
     from cnnpool.devices import distributed, numerics
 
     numerics.settle()
+    if args.compile_for is not None:
+        _compile(args, names)
+        return
     with distributed.ending_together():
         processes = distributed.join(
             coordinator=args.coordinator,
@@ -139,6 +148,26 @@ def main(argv: Sequence[str]) -> None:
             num_processes=args.num_processes,
         )
         _evaluate(args, stages, names, processes)
+
+
+def _given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """The fields of `Settings` that are given as flags."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _transforms(args: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(name.strip() for name in args.transforms.split(","))
+
+
+def _compile(args: argparse.Namespace, names: Sequence[str]) -> None:
+    from cnnpool.compiling import command, measurement_programs, topology
+
+    settings, transforms = Settings(**_given(args, names)), _transforms(args)
+    topology.prepare(args.compile_for)
+    command.run(
+        args.compile_for,
+        lambda devices: measurement_programs.programs(args.workdir, settings, transforms, devices),
+    )
 
 
 def _evaluate(
@@ -152,12 +181,12 @@ def _evaluate(
     if run_config.is_deep(config):
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    given = _given(args, names)
     dataset = evaluate(
         args.workdir,
         args.out,
         stages=stages,
-        transforms=tuple(name.strip() for name in args.transforms.split(",")),
+        transforms=_transforms(args),
         overwrite=args.overwrite,
         settings=given,
         data=args.data,

@@ -39,6 +39,13 @@ _PRUNE = flags.DEFINE_bool(
     False,
     "at the end, delete all checkpoints but the final one and checkpoint.keep_epochs",
 )
+_COMPILE_FOR = flags.DEFINE_string(
+    "compile_for",
+    None,
+    "compile all programs of the run for these devices on this machine, print what they take, and "
+    "end: a TPU and its shape, e.g. v5e:2x4 or v5e:4x4,slices=2 (needs libtpu, no TPU), or a "
+    "number of CPU devices; needs no data and no --workdir",
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "of several processes: HOST:PORT on which process 0 listens"
 )
@@ -124,7 +131,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
-    for flag in (_CONFIG, _WORKDIR):
+    for flag in (_CONFIG,) if _COMPILE_FOR.value else (_CONFIG, _WORKDIR):
         if not flag.value:
             sys.exit(f"error: --{flag.name} is needed; python -m cnnpool.train --help says more")
     command_line.prepare()
@@ -133,6 +140,9 @@ def main(argv: Sequence[str]) -> None:
         from cnnpool.devices import distributed, numerics
 
         numerics.settle()
+        if _COMPILE_FOR.value:
+            _compile(_CONFIG.value, _COMPILE_FOR.value)
+            return
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))
     except PreemptedError as error:
@@ -144,6 +154,13 @@ def main(argv: Sequence[str]) -> None:
     except Exception:
         command_line.refuse_missing_devices()
         raise
+
+
+def _compile(config: ConfigDict, name: str) -> None:
+    from cnnpool.compiling import command, topology, training_programs
+
+    topology.prepare(name)
+    command.run(name, lambda devices: training_programs.programs(config, devices))
 
 
 def _train(config: ConfigDict, workdir: Path) -> None:

@@ -36,6 +36,8 @@ _FREE = {
     "opt-barrier",
     "domain",
 }
+_CALLS = ("call", "async-start")
+_CALLED = ("to_apply", "calls", "called_computations")
 _SLICES = {"dynamic-slice", "slice", "gather"}
 
 
@@ -87,6 +89,20 @@ class Cost:
             self.loops + other.loops,
         )
 
+    def __sub__(self, part: "Cost") -> "Cost":
+        """Without a part of it."""
+        rest = list(self.collectives)
+        for one in part.collectives:
+            rest.remove(one)
+        return Cost(
+            self.flops - part.flops,
+            self.passes - part.passes,
+            self.read - part.read,
+            self.written - part.written,
+            tuple(rest),
+            self.loops - part.loops,
+        )
+
     def __mul__(self, times: int) -> "Cost":
         """Of several runs."""
         return Cost(
@@ -114,12 +130,38 @@ def cost_of(text: str) -> Cost:
     return _Counter(module).of(module.entry)
 
 
+def split(text: str) -> tuple[Cost, Cost]:
+    """The cost of one iteration of the open loop of a program, and of a call beside it.
+
+    An open loop runs as often as an argument says. Without one, all is the first, and the second
+    is nothing.
+    """
+    module = parse(text)
+    counter = _Counter(module)
+    inside, whole = counter.open_loops(module.entry), counter.of(module.entry)
+    return (inside, whole - inside) if whole.loops else (whole, Cost())
+
+
 class _Counter:
     """Costs of a module's computations, each counted once."""
 
     def __init__(self, module: Module):
         self._module = module
         self.of = functools.cache(self._of)
+
+    def open_loops(self, name: str) -> Cost:
+        """Of one iteration of every loop in a computation that an argument ends."""
+        there, total = self._module.computations[name], Cost()
+        for one in there.values():
+            if one.opcode == "while":
+                times = trip_count(one, there, self._module)
+                if times is None:
+                    total += self._instruction(one, there, True)
+                else:
+                    total += sum(map(self.open_loops, one.called("body")), Cost()) * times
+            elif one.opcode in _CALLS:
+                total += sum(map(self.open_loops, one.called(*_CALLED)), Cost())
+        return total
 
     def _of(self, name: str, *, memory: bool = True) -> Cost:
         computation = self._module.computations[name]
@@ -137,8 +179,8 @@ class _Counter:
         if kind == "conditional":
             branches = one.called("branch_computations", "true_computation", "false_computation")
             return max((self.of(b, memory=memory) for b in branches), key=_weight, default=Cost())
-        if kind in ("call", "async-start"):
-            called = one.called("to_apply", "calls", "called_computations")
+        if kind in _CALLS:
+            called = one.called(*_CALLED)
             return sum((self.of(c, memory=memory) for c in called), Cost())
         moved = self._moved(one, there) if memory else Cost()
         if kind == "fusion":
@@ -160,9 +202,7 @@ class _Counter:
         read = 0.0
         for place, operand in enumerate(one.operands):
             if operand in there:
-                read += min(
-                    _main(there[operand].shapes), self._read_of_operand(one, place, there)
-                )
+                read += min(_main(there[operand].shapes), self._read_of_operand(one, place, there))
         return Cost(read=read, written=self._written(one, there))
 
     def _read_of_operand(self, one: Instruction, place: int, there: Computation) -> float:

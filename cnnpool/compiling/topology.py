@@ -61,6 +61,8 @@ def prepare(name: str) -> None:
         jax.config.update("jax_num_cpu_devices", int(name))
         return
     _parsed(name)
+    # A program for devices that are not there can be kept on the disk, but not read again.
+    jax.config.update("jax_enable_compilation_cache", False)
 
 
 def target(name: str) -> Target:

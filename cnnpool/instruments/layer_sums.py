@@ -12,7 +12,6 @@ from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
-import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float

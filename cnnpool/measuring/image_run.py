@@ -47,13 +47,7 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
       DataError: if the data is absent or damaged.
       ValueError: if the config is impossible.
     """
-    here = config.copy_and_resolve_references()
-    here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
-    if distributed.is_joined():
-        devices = jax.device_count()
-        here.runtime.mesh.seed = math.gcd(len(config.seeds), devices)
-        here.runtime.mesh.data = devices // here.runtime.mesh.seed
-        here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
+    here = on_devices(config, jax.device_count() if distributed.is_joined() else None)
     if not image_noise and "image_noise" in here.data:
         here.data.image_noise = 0.0
     try:
@@ -65,6 +59,22 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
             f"{error}\nThe run's data.data_dir is {config.data.data_dir}; --data_dir names another "
             "folder for this command."
         ) from error
+
+
+def on_devices(config: ConfigDict, shared: int | None) -> ConfigDict:
+    """A copy of a run's config with the mesh that measures its networks.
+
+    Args:
+      config: of the run.
+      shared: devices of several processes, all of which must be used; None of one process.
+    """
+    here = config.copy_and_resolve_references()
+    here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
+    if shared is not None:
+        here.runtime.mesh.seed = math.gcd(len(config.seeds), shared)
+        here.runtime.mesh.data = shared // here.runtime.mesh.seed
+        here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
+    return here
 
 
 def measurement_record(
@@ -189,12 +199,7 @@ def evaluator(training: ImageTraining) -> Evaluator:
     Image noise, where the config has it, is what training tested that epoch with, so that the
     errors are the training's own; a network before its first epoch gets that epoch's.
     """
-
-    def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):
-        key = jax.random.fold_in(keys.test, tested)
-        return training.recipe.evaluate(variables, key, test)
-
-    run = training.compile(one, stacked=3, shared=1)
+    run = evaluator_program(training)
 
     def evaluate(variables: Variables, epochs: Sequence[int]) -> list[Evaluation]:
         tested = np.maximum(np.asarray(epochs, np.int32) - 1, 0)
@@ -202,6 +207,16 @@ def evaluator(training: ImageTraining) -> Evaluator:
         return [Evaluation(*row) for row in zip(*found, strict=True)]
 
     return evaluate
+
+
+def evaluator_program(training: ImageTraining) -> Callable:
+    """(networks, keys, epochs of their tests, test images) -> `Evaluation` of each, jitted."""
+
+    def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):
+        key = jax.random.fold_in(keys.test, tested)
+        return training.recipe.evaluate(variables, key, test)
+
+    return training.compile(one, stacked=3, shared=1)
 
 
 def measure_run(

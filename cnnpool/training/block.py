@@ -153,6 +153,17 @@ class SGD:
     def compile(self, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
         """The jitted (params, data, active, start, stop) -> (params, metrics) of all networks.
 
+        As `program`, which has to be told whether to skip.
+        """
+        compiled = self.program(mesh, seeds_per_batch=seeds_per_batch)
+        skip = jnp.asarray(self.skip_zero_gradients)
+        return lambda params, data, active, start, stop: compiled(
+            params, data, active, start, stop, skip
+        )
+
+    def program(self, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
+        """The jitted (params, data, active, start, stop, skip) -> (params, metrics).
+
         Every argument but start and stop has the seed axis in front. One network a group is
         fastest on a CPU, where the backward passes of each network are then skipped on their own;
         all in one group fill an accelerator.
@@ -161,12 +172,8 @@ class SGD:
           mesh: with the axis `seed`.
           seeds_per_batch: networks vectorized together, at most; a divisor is taken.
         """
-        compiled = over_groups(
+        return over_groups(
             self.epochs, mesh, stacked=3, shared=3, seeds_per_batch=seeds_per_batch, options={}
-        )
-        skip = jnp.asarray(self.skip_zero_gradients)
-        return lambda params, data, active, start, stop: compiled(
-            params, data, active, start, stop, skip
         )
 
 

@@ -71,10 +71,10 @@ class Cost:
       loops: how many loops run as often as an argument says, and are counted as one iteration.
     """
 
-    flops: float = 0
-    passes: float = 0
-    read: float = 0
-    written: float = 0
+    flops: float = 0.0
+    passes: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
     collectives: tuple[Collective, ...] = ()
     loops: int = 0
 
@@ -208,11 +208,11 @@ class _Counter:
     def _read_of_operand(self, one: Instruction, place: int, there: Computation) -> float:
         whole = _main(there[one.operands[place]].shapes)
         if whole == 0:
-            return 0
+            return 0.0
         if one.opcode in _SLICES and place == 0:
             return _in_main_units(one, whole)
         if one.opcode in ("dynamic-update-slice", "scatter") and place == 0:
-            return 0
+            return 0.0
         if one.opcode == "fusion":
             (inside,) = one.called("calls")
             return self._read_of_parameter(inside, place, whole)
@@ -282,7 +282,7 @@ def _weight(cost: Cost) -> float:
 
 def _main(shapes: Iterable[Stored]) -> float:
     """Bytes in the device's main memory."""
-    return sum(shape.stored for shape in shapes if shape.space == 0)
+    return float(sum(shape.stored for shape in shapes if shape.space == 0))
 
 
 def _in_main_units(one: Instruction, whole: float) -> float:
@@ -327,7 +327,7 @@ def dot_flops(one: Instruction, there: Computation) -> float:
     left = there[one.operands[0]].shapes[0].dims
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
     axes = [int(axis) for axis in contracted[1].split(",") if axis] if contracted else []
-    return 2 * math.prod(one.shapes[0].dims) * math.prod(left[axis] for axis in axes)
+    return 2.0 * math.prod(one.shapes[0].dims) * math.prod(left[axis] for axis in axes)
 
 
 def convolution_flops(one: Instruction, there: Computation) -> float:
@@ -345,10 +345,10 @@ def convolution_flops(one: Instruction, there: Computation) -> float:
         lengths = x[left.index(letter)], kernel[right.index(letter)], y[made.index(letter)]
         products *= _pairs(*lengths, **taps)
     outputs = y[made.index("b")] * y[made.index("f")]
-    return 2 * outputs * kernel[right.index("i")] * products
+    return 2.0 * outputs * kernel[right.index("i")] * products
 
 
-def _window(attributes: str) -> dict[str, list]:
+def _window(attributes: str) -> dict[str, list[int]]:
     """stride, pad, lhs_dilate, rhs_dilate and rhs_reversal of a convolution, by spatial axis."""
     found = re.search(r"window=\{([^}]*)\}", attributes)
     parts = dict(part.split("=") for part in found[1].split()) if found else {}

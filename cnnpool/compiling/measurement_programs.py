@@ -1,6 +1,6 @@
 """The programs that measure the networks of a run or of an import, lowered from shapes alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import functools
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cnnpool.training import image_setup
 from cnnpool.training.image_step import Variables
 
 _SHRINK = "a smaller --batch_size, or more devices"
-_IMAGE = (conversion.SIZE, conversion.SIZE, 3)
+_IMAGE: tuple[int, ...] = (conversion.SIZE, conversion.SIZE, 3)
 
 
 def programs(
@@ -56,7 +56,8 @@ def programs(
     mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=tuple(devices))
     if is_imported(workdir):
         variables, _ = conversion.shapes(config.model)
-        model, image, errors = models.build(config.model), _IMAGE, []
+        model, image = models.build(config.model), _IMAGE
+        errors: list[Program] = []
     else:
         here = image_run.on_devices(config, _shared(devices))
         training = image_setup.described(here, devices)
@@ -117,8 +118,12 @@ def _of_network(
         )
         plan = moments.plan_of(features, *inputs, batch_size=settings.batch_size, mesh=mesh)
         unit = f"a batch of {plan.size} images, of {plan.batches}"
-        yield Program(f"measurement{name}", unit, lambda low=lowered: low()[1], _SHRINK)
-        yield Program(f"its end{name}", "a call", lambda low=lowered: low()[2], _SHRINK)
+        yield Program(f"measurement{name}", unit, functools.partial(_part, lowered, 1), _SHRINK)
+        yield Program(f"its end{name}", "a call", functools.partial(_part, lowered, 2), _SHRINK)
+
+
+def _part(lowered: Callable[[], tuple], number: int) -> Any:
+    return lowered()[number]
 
 
 def _features(

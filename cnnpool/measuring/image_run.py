@@ -209,7 +209,7 @@ def evaluator(training: ImageTraining) -> Evaluator:
     return evaluate
 
 
-def evaluator_program(training: ImageTraining) -> Callable:
+def evaluator_program(training: ImageTraining) -> Any:
     """(networks, keys, epochs of their tests, test images) -> `Evaluation` of each, jitted."""
 
     def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):

@@ -161,7 +161,7 @@ class SGD:
             params, data, active, start, stop, skip
         )
 
-    def program(self, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
+    def program(self, mesh: Mesh, *, seeds_per_batch: int) -> Any:
         """The jitted (params, data, active, start, stop, skip) -> (params, metrics).
 
         Every argument but start and stop has the seed axis in front. One network a group is

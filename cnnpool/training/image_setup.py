@@ -69,17 +69,17 @@ class ImageTraining:
             seeds_per_batch=self.config.runtime.seeds_per_batch,
         )
 
-    def init_program(self) -> Callable:
+    def init_program(self) -> Any:
         """(keys, train) -> state of all networks, jitted."""
         return self.compile(
             lambda keys, train: self.recipe.init(keys.init, train.images), stacked=1, shared=1
         )
 
-    def steps_program(self) -> Callable:
+    def steps_program(self) -> Any:
         """`image_step.Recipe.steps` of all networks, jitted."""
         return self.compile(self.recipe.steps, stacked=2, shared=4)
 
-    def finish_program(self) -> Callable:
+    def finish_program(self) -> Any:
         """`image_step.Recipe.finish_epoch` of all networks, jitted."""
         return self.compile(self.recipe.finish_epoch, stacked=2, shared=2)
 

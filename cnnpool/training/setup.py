@@ -61,7 +61,7 @@ class Network:
         """The network's output f(x)."""
         return self.apply(params, images)[0]
 
-    def outputs_program(self, mesh: Mesh) -> Callable:
+    def outputs_program(self, mesh: Mesh) -> Any:
         """(stacked params, images) -> outputs of all networks for all images, jitted."""
         by_seed = PartitionSpec(runtime.SEED_AXIS)
         return jax.jit(

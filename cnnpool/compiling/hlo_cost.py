@@ -352,7 +352,7 @@ def _window(attributes: str) -> dict[str, list[int]]:
     """stride, pad, lhs_dilate, rhs_dilate and rhs_reversal of a convolution, by spatial axis."""
     found = re.search(r"window=\{([^}]*)\}", attributes)
     parts = dict(part.split("=") for part in found[1].split()) if found else {}
-    read = {
+    read: dict[str, list[int]] = {
         name: [int(v) for v in parts[name].split("x")]
         for name in ("stride", "lhs_dilate", "rhs_dilate")
         if name in parts

@@ -66,8 +66,9 @@ def described(config: ConfigDict) -> StandardizedImages:
 
     def split(name: str) -> Split:
         count = len(subset(IMAGES[name], config[f"{name}_size"], f"data.{name}_size"))
-        images = jax.ShapeDtypeStruct((count, *SHAPE), np.uint8)
-        return Split(images, jax.ShapeDtypeStruct((count,), np.int32))
+        images: Any = jax.ShapeDtypeStruct((count, *SHAPE), np.uint8)
+        labels: Any = jax.ShapeDtypeStruct((count,), np.int32)
+        return Split(images, labels)
 
     return _of(config, split("train"), split("test"), f"shapes of {NAME}")
 

@@ -257,7 +257,8 @@ def lowered(
         name: jax.tree.map(lambda leaf, spec: placed(leaf, spec, leaf.shape), layer, _LAYER)
         for name, layer in made.items()
     }
-    steps, finish = programs(mesh, plan.size)
+    made_for: Any = programs(mesh, plan.size)
+    steps, finish = made_for
     with jax.default_matmul_precision(PRECISION):
         batches = steps.lower(layers, *inputs, 0, plan.at_once)
         return plan, batches, finish.lower(layers, inputs[-1])

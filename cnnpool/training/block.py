@@ -8,7 +8,7 @@ rounds like shrink * p, fused multiply-adds or not.
 
 from collections.abc import Callable
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array, lax

@@ -56,7 +56,7 @@ class Instruction(NamedTuple):
 
     def called(self, *fields: str) -> list[str]:
         """Names of the computations that stand in fields such as body or calls."""
-        found = []
+        found: list[str] = []
         for field in fields:
             match = re.search(rf"\b{field}=(?:%([\w.\-]+)|\{{([^}}]*)\}})", self.attributes)
             if match:

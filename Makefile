@@ -9,7 +9,7 @@ CORE := tests/instruments tests/data tests/files tests/runs tests/launch/test_jo
   tests/commands/test_configs.py tests/figures/test_claims.py
 NEWEST_PYTHON ?= python3.13
 
-.PHONY: help install quickstart check test test-all newest emulators lint docs clean
+.PHONY: help install quickstart check test test-all newest emulators torch lint docs clean
 
 help:
 	@echo "make quickstart  install, train small networks, draw Figure 4 (4 minutes after install)"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-all    the slow tests too: runs killed and resumed, full command lines"
 	@echo "make newest      the fast core with the newest releases, NEWEST_PYTHON=python3.13"
 	@echo "make emulators   what the tests of buckets need, gs:// and s3://"
+	@echo "make torch       PyTorch, for the tests of its modules"
 	@echo "make lint        ruff (format and check) and mypy"
 	@echo "make docs        the site of docs/ into site/"
 	@echo "make clean       remove .venv and caches; runs/ and results/ stay"
@@ -61,6 +62,10 @@ newest: .venv-newest/installed
 # What tests/files/test_buckets.py asks instead of Google's and Amazon's buckets; it skips without.
 emulators: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,emulators]'
+
+# For the tests of modules of PyTorch, which skip without; large, so that nobody else needs it.
+torch: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,torch]'
 
 lint: install
 	$(BIN)/ruff format --check .

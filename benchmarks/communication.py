@@ -25,9 +25,9 @@ import jax.numpy as jnp
 
 from cnnpool.instruments import moments
 from cnnpool.instruments.layer_sums import Shape
-from cnnpool.measuring import image_network
+from cnnpool.measuring.network import features
 from cnnpool.models.layers import Conv, Linear
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 _BYTES = {"pred": 1, "u8": 1, "s8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "f64": 8}
 _COLLECTIVE = re.compile(
@@ -81,9 +81,7 @@ def size_of(model: Any, image: tuple[int, int, int]) -> Size:
     with nn.intercept_methods(count):
         outputs, _ = jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, images)
     network = Variables(variables["params"], variables.get("batch_stats", {}))
-    units = jax.eval_shape(
-        lambda v, x: image_network.features(model, v, rescaled=True)(x), network, images
-    )
+    units = jax.eval_shape(lambda v, x: features(model, v, rescaled=True)(x), network, images)
     statistics = [a.size for a in jax.tree.leaves(variables.get("batch_stats", {}))]
     return Size(
         parameters=sum(a.size for a in jax.tree.leaves(variables["params"])),

@@ -25,11 +25,11 @@ from tqdm import tqdm
 
 from benchmarks import machine
 from cnnpool import models
+from cnnpool.configs import cifar10
 from cnnpool.devices import runtime
 from cnnpool.kernels import convolution, depthwise, tiles, winograd
 from cnnpool.kernels.convolution import Algorithm
 from cnnpool.models import layers
-from configs import cifar10
 
 NETWORKS = ("vgg16", "lenet", "alexnet", "resnet18", "resnet50", "efficientnet_b0")
 XLA, DEPTHWISE, MIXED, TORCH = "XLA", "depthwise", "mixed choice", "PyTorch"

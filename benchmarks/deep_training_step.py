@@ -58,10 +58,10 @@ def synthetic_training(network: str, options: Options):
     import jax
     import numpy as np
 
+    from cnnpool.configs import cifar10 as cifar10_config
     from cnnpool.data import cifar10
     from cnnpool.data.images import Split, crop_and_flip
     from cnnpool.training import image_setup
-    from configs import cifar10 as cifar10_config
 
     rng = np.random.default_rng(0)
     count = max(DISTINCT_IMAGES, 2 * options.batch)

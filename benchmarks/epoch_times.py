@@ -21,10 +21,10 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks import machine
+from cnnpool.configs import cifar10, scale2d
 from cnnpool.devices import runtime
 from cnnpool.models import DEEP_NETWORKS
 from cnnpool.training.image_setup import ImageTraining, setup
-from configs import cifar10, scale2d
 
 TRAINED_ON = {"cifar10": (50_000, 10_000), "scale2d": (1024, 4096)}
 CHUNK = 500

@@ -32,10 +32,10 @@ from benchmarks import machine
 from cnnpool import command_line
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_atomically
+from cnnpool.launch import job_states, sweep_file
+from cnnpool.launch.job_states import RUNNING
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import lease, run_status
-from launch import job_states, sweep_file
-from launch.job_states import RUNNING
-from launch.jobs import Job
 
 SWEEP = Path(__file__).with_name("faults_sweep.py")
 SCRIPT = Path(__file__).parents[1] / "launch" / "local_slurm.sh"
@@ -75,7 +75,7 @@ class Experiment:
     def give(self) -> None:
         """Gives the command of the sweep; on this machine, in the background."""
         words = [f"--sweep={SWEEP}", f"--preset={self.length}", f"--root={self.root}"]
-        command = [sys.executable, "-m", "launch.sweep", *words, *FLAGS[self.engine]]
+        command = [sys.executable, "-m", "cnnpool.launch.sweep", *words, *FLAGS[self.engine]]
         if self.engine == SLURM:
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         elif self.launcher is None or self.launcher.poll() is not None:

@@ -1,9 +1,8 @@
 """The eight small jobs of `benchmarks.faults`: LeNets, and simple CNNs on a ring."""
 
-from cnnpool.measuring.transforms import TRANSFORMS
-from configs import scale1d, scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import Measurement
+from cnnpool.configs import scale1d, scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import RING, Measurement
 
 LEARNING_RATES = (0.004, 0.006, 0.008, 0.01)
 RIDGES = (0.01, 0.012, 0.014, 0.016)
@@ -42,5 +41,5 @@ def jobs(preset: str) -> list[Job]:
     lenets = [with_fields(lenet, training__learning_rate=rate) for rate in LEARNING_RATES]
     rings = [with_fields(ring, training__ridge=ridge) for ridge in RIDGES]
     return [Job(config, (Measurement(**SMALL),)) for config in lenets] + [
-        Job(config, (Measurement(transforms=tuple(TRANSFORMS)),)) for config in rings
+        Job(config, (RING,)) for config in rings
     ]

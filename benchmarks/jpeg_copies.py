@@ -26,6 +26,7 @@ from benchmarks import machine
 from cnnpool import command_line
 from cnnpool.data import cifar10, tfds_files
 from cnnpool.data.images import DataError
+from cnnpool.data.tfds_records import Records
 from cnnpool.files.atomic_write import write_atomically
 
 QUALITIES = (95, 90, 75, 50, 20, 10, 5)
@@ -58,10 +59,8 @@ def encoded_images(split: str) -> Iterator[tuple[bytes, int]]:
     """Every image of CIFAR-10 as it lies in TFDS's files, and its label."""
     builder = tfds_files.open_builder(tfds_files.data_root(None), cifar10.NAME)
     with tfds_files.reading(builder, split):
-        records = builder.as_data_source(
-            split=split, file_format="array_record", decoders=tfds_files.undecoded()
-        )
-        for record in tqdm(records, desc=split):
+        records = Records(builder, split, ["image", "label"])
+        for record in tqdm(records.read(range(len(records))), total=len(records), desc=split):
             yield record["image"], int(record["label"])
 
 

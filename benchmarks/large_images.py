@@ -44,7 +44,7 @@ def network(options: Options):
     from cnnpool import models
     from cnnpool.devices import runtime
     from cnnpool.importing import torchvision_names
-    from cnnpool.training.image_step import Variables
+    from cnnpool.training.variables import Variables
 
     runtime.one_cpu_device_per_core(1)
     name = torchvision_names.registry_name(options.network)
@@ -60,7 +60,7 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     from cnnpool.instruments.perturbation import perturb
     from cnnpool.instruments.sensitivity import sensitivities
-    from cnnpool.measuring.image_network import moments
+    from cnnpool.measuring.network import moments
 
     model, variables, clean = network(options)
 

@@ -51,10 +51,10 @@ def network(options: Options):
     import jax
 
     from cnnpool import models
+    from cnnpool.configs import cifar10
     from cnnpool.devices import runtime
     from cnnpool.measuring.batch_statistics import with_frozen_statistics
-    from cnnpool.training.image_step import Variables
-    from configs import cifar10
+    from cnnpool.training.variables import Variables
 
     jax.config.update("jax_compilation_cache_dir", options.cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -76,7 +76,7 @@ def ours(options: Options) -> tuple[Runner, float]:
 
     from cnnpool.instruments.perturbation import perturb
     from cnnpool.instruments.sensitivity import sensitivities
-    from cnnpool.measuring.image_network import moments
+    from cnnpool.measuring.network import moments
 
     model, variables, clean = network(options)
     began = time.perf_counter()

@@ -7,9 +7,9 @@ from ml_collections import ConfigDict
 
 from benchmarks.communication import Size, size_of
 from cnnpool import models
-from cnnpool.measuring.image_settings import Settings
-from configs import scale1d
-from launch.items import CIFAR10, ITEMS, SCALE1D, Run
+from cnnpool.configs import scale1d
+from cnnpool.launch.items import CIFAR10, ITEMS, SCALE1D, Run
+from cnnpool.measuring.settings import Settings
 
 IMAGES = {CIFAR10: (50_000, 10_000, (32, 32, 3))}  # trained on, tested on, shape
 BACKWARD = 2  # forward passes that a backward one costs

@@ -20,12 +20,12 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from cnnpool.configs import scale1d
 from cnnpool.devices import runtime
 from cnnpool.runs import provenance
 from cnnpool.training import setup
 from cnnpool.training.block import TrainingSet
 from cnnpool.training.hinge import hinge
-from configs import scale1d
 
 DEPTH, TAPS, LENGTH, BATCH = 12, 3, 32, 8
 STEPS_AN_EPOCH = 6

@@ -11,14 +11,17 @@ information with training". Any network, in three lines:
     data.cnnpool.plot()
     cp.save(data, "mine.nc")
 
-Names are imported when they are first used; `import cnnpool` imports nothing else.
+Names are imported when they are first used; `import cnnpool` imports nothing else. `data.cnnpool`
+is there on every dataset of xarray, also of a file that plain `xarray.open_dataset` has read.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cnnpool.library import registration
+
 if TYPE_CHECKING:
-    from cnnpool import flax, torch
+    from cnnpool import equinox, flax, keras, onnx, torch
     from cnnpool.instruments.channels import (
         mean_channel_filters,
         shuffle_both_axes,
@@ -34,11 +37,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "equinox",
     "flax",
     "image_moments",
+    "keras",
     "load",
     "mean_channel_filters",
     "measure",
+    "onnx",
     "open",
     "perturb",
     "save",
@@ -64,16 +70,23 @@ _HOMES = {
     "mean_channel_filters": "instruments.channels",
     "spatial_share": "instruments.pooling_budget",
 }
-_MODULES = ("flax", "torch")
+_MODULES = ("equinox", "flax", "keras", "onnx", "torch")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return importlib.import_module(f"cnnpool.{name}")
-    if name not in _HOMES:
+    if name not in _MODULES and name not in _HOMES:
         raise AttributeError(f"module 'cnnpool' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"cnnpool.{_HOMES[name]}"), name)
+    from cnnpool import extras
+
+    if name in _MODULES:
+        with extras.needed(name):
+            return importlib.import_module(f"cnnpool.{name}")
+    with extras.needed():
+        return getattr(importlib.import_module(f"cnnpool.{_HOMES[name]}"), name)
 
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+registration.register()

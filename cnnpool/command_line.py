@@ -7,14 +7,14 @@ that --help and a wrong flag answer at once.
 
 import argparse
 from collections.abc import Callable, Sequence
+import importlib.util
 import io
 import os
 from pathlib import Path
 import sys
 from typing import NoReturn
 
-from absl import logging
-
+from cnnpool import extras
 from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import refuse_unwritable_beside
@@ -26,11 +26,16 @@ NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, th
 def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
     """A parser that shows a module's docstring as it stands."""
     return argparse.ArgumentParser(
-        prog=f"python -m {name}",
+        prog=called(name),
         description=module_doc,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def called(module: str) -> str:
+    """How this command was called: by `cnnpool COMMAND`, or by its module."""
+    return sys.argv[0] if sys.argv[0].startswith("cnnpool ") else f"python -m {module}"
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +52,10 @@ def add_process_flags(parser: argparse.ArgumentParser) -> None:
 
 def prepare() -> None:
     """What every command does first, however it is started."""
-    logging.set_verbosity(logging.ERROR)
+    if importlib.util.find_spec("absl") is not None:
+        from absl import logging
+
+        logging.set_verbosity(logging.ERROR)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed ends no command
         sys.stdout.reconfigure(errors="replace")
     if "jax" in sys.modules:  # not in commands, see above
@@ -69,6 +77,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         leave(error)
     except EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        if (cure := extras.missing(error)) is None:
+            raise
+        sys.exit(f"error: {cure}")
     except KeyboardInterrupt:
         leave_interrupted()
     except Exception:

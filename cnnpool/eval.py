@@ -11,10 +11,8 @@ r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pool
 Writes netCDF (see `cnnpool.files.results`) and prints tables. If the output exists and holds this
 very measurement, there is nothing to do.
 
-Transforms: none, channel_shuffle, mean_channel_activations, mean_channel_filters; of deep networks
-(runs of configs/cifar10.py, configs/scale2d.py, configs/arrays.py, and folders of cnnpool.pack)
-also own_statistics (batch norm takes x, tau(x) and x + eta each with its own batch's statistics)
-and other shuffles:
+Transforms: none, mean_channel_activations, mean_channel_filters, own_statistics (batch norm takes
+x, tau(x) and x + eta each with its own batch's statistics), and shuffles:
 channel_shuffle               input channels of all convolutions but the first
 channel_shuffle_image         those of the first one, the image's, too
 channel_shuffle_both          input and output channels of all convolutions
@@ -40,8 +38,8 @@ and says so.
 In several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
 --coordinator, --num_processes and --process_id: images are spread over all devices.
 
-Stages: init, epochs, all that are kept, trained, last. Of deep networks "trained" is the network
-with the smallest test error, "last" the one after the last epoch; in 1-D runs both are the same.
+Stages: init, epochs, all that are kept, trained, last. Of classifiers "trained" is the network
+with the smallest test error, "last" the one after the last epoch; on the ring both are the same.
 Imported networks have trained, and init: torchvision's initialization, drawn anew from a seed.
 """
 
@@ -51,15 +49,15 @@ from typing import Any
 
 from cnnpool import command_line
 from cnnpool.files import storage
-from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.names import INTERPOLATIONS, SOURCES, parse_stages
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     """The flags of `Settings`; returns their names."""
     default = Settings()
-    group = parser.add_argument_group("measurement (deep networks; of simple CNNs --draws alone)")
+    group = parser.add_argument_group("measurement (on the ring: --draws alone, and one shuffle)")
     floats, integers = command_line.numbers(float), command_line.numbers(int)
     flags: dict[str, dict[str, Any]] = {
         "images": {"type": int, "help": "P, test images"},
@@ -128,6 +126,9 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--data_dir", help="of the images, instead of the run's own")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
+    parser.add_argument(
+        "--all_units", action="store_true", help="print all units, not only the last of each layer"
+    )
     names = _add_settings(parser)
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
@@ -178,15 +179,20 @@ def _evaluate(
     from cnnpool.measuring.evaluation import evaluate
 
     config = run_config.load(args.workdir)
-    if run_config.is_deep(config):
+    if not run_config.is_on_ring(config):
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
         runtime.use_compilation_cache()
-    given = _given(args, names)
+    given, transforms = _given(args, names), _transforms(args)
+    if "shuffles" in given and not any(name.startswith("channel_shuffle") for name in transforms):
+        raise ValueError(
+            f"--shuffles={args.shuffles}, but --transforms={args.transforms} shuffles nothing; "
+            "leave it out, or add a channel_shuffle"
+        )
     dataset = evaluate(
         args.workdir,
         args.out,
         stages=stages,
-        transforms=_transforms(args),
+        transforms=transforms,
         overwrite=args.overwrite,
         settings=given,
         data=args.data,
@@ -194,8 +200,8 @@ def _evaluate(
     )
     if not distributed.is_first():
         return
-    print(tables.layer_table(dataset))
-    if run_config.is_deep(config):
+    print(tables.layer_table(dataset, all_units=args.all_units))
+    if "test_loss" in dataset:
         print(f"\n{tables.error_table(dataset)}")
     if "spatial_share" in dataset:
         print(f"\n{tables.budget_table(dataset)}")

@@ -1,17 +1,21 @@
 """Turns results or parameters into files for other tools.
 
     python -m cnnpool.export a.nc --to=npz            # a.npz; also csv, parquet
+    python -m cnnpool.export a.nc --out=means.csv --mean
     python -m cnnpool.export --workdir=runs/a --stage=trained --to=npz --out=a_params.npz
     python -m cnnpool.export --workdir=results/checkpoints/a --to=npz --out=a_params.npz
 
 Results: npz has one array a variable and coordinate; csv and parquet have a row a
-combination of coordinates. Parameters: npz, keyed by seed and '/'-joined path,
-"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D, in deep networks
-(F, F, C_in, C_out), whose batch statistics are there too: "seed0/bn01/mean". "trained" is
+combination of coordinates. With --mean they have a row a layer: D, G, R averaged over the networks
+that live, with standard errors, and how many these are, "2 of 4". The format is that of --to, or
+else of --out's ending; they must not differ. Parameters: npz, keyed by seed and '/'-joined path,
+"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D, of pictures
+(F, F, C_in, C_out); batch statistics are there too: "seed0/bn01/mean". "trained" is
 the network with the smallest test error where the run kept it.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cnnpool import command_line
 from cnnpool.files import storage
@@ -19,6 +23,23 @@ from cnnpool.files.atomic_write import write_atomically
 from cnnpool.measuring.names import parse_stage
 
 FORMATS = ("csv", "npz", "parquet")
+
+
+def _format(to: str | None, out: Path | None) -> str:
+    """What is written, by --to or the ending of --out.
+
+    Raises:
+      ValueError: if they differ, or neither says it.
+    """
+    ending = "" if out is None else out.suffix.removeprefix(".")
+    found = to or ending
+    if found not in FORMATS:
+        raise ValueError(f"give --to, or --out that ends in {', '.join(FORMATS)}; got --out={out}")
+    if ending not in ("", found):
+        raise ValueError(
+            f"--out={out} ends in .{ending}, and --to={to} is written: give one of both"
+        )
+    return found
 
 
 def main(argv: Sequence[str]) -> None:
@@ -36,7 +57,13 @@ def main(argv: Sequence[str]) -> None:
         "--stage", help="of the networks: init, trained, last or an epoch (trained)"
     )
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
-    parser.add_argument("--to", choices=FORMATS, required=True, help="format")
+    parser.add_argument("--to", choices=FORMATS, help="format (the ending of --out)")
+    parser.add_argument(
+        "--mean", action="store_true", help="a table of means over networks (csv, parquet)"
+    )
+    parser.add_argument(
+        "--all_units", action="store_true", help="of --mean: not only the last of each layer"
+    )
     parser.add_argument(
         "--out", type=storage.path, help="default: the result file with the new ending"
     )
@@ -44,10 +71,18 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     if (args.results is None) == (args.workdir is None):
         parser.error("give either a result file or --workdir")
+    try:
+        kind = _format(args.to, args.out)
+    except ValueError as error:
+        parser.error(str(error))
     if args.results is not None:
         if args.stage or args.data_dir:
             parser.error("--stage and --data_dir go with --workdir")
-        out = args.out or args.results.with_suffix(f".{args.to}")
+        if args.all_units and not args.mean:
+            parser.error("--all_units goes with --mean; without it all units are written")
+        if args.mean and kind == "npz":
+            parser.error("--mean is a table: give --to=csv or parquet")
+        out = args.out or args.results.with_suffix(f".{kind}")
         command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
         command_line.refuse_unwritable(out)
         # Slow to import, so only now; so below.
@@ -55,10 +90,16 @@ def main(argv: Sequence[str]) -> None:
         from cnnpool.measuring import exporting
 
         networks = results.read_networks(args.results)
-        write_atomically(out, lambda path: exporting.RESULT_WRITERS[args.to](networks, path))
+        if args.mean:
+            from cnnpool.figures import mean_table
+
+            frame = mean_table.of_networks(networks, all_units=args.all_units)
+            write_atomically(out, lambda path: exporting.TABLE_WRITERS[kind](frame, path))
+        else:
+            write_atomically(out, lambda path: exporting.RESULT_WRITERS[kind](networks, path))
     else:
-        if args.to != "npz" or args.out is None:
-            parser.error("parameters need --to=npz and --out")
+        if kind != "npz" or args.out is None or args.mean or args.all_units:
+            parser.error("parameters need --to=npz and --out, and take no flags of tables")
         out = args.out
         command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
         command_line.refuse_unwritable(out)

@@ -1,23 +1,21 @@
-"""Linen modules of Flax, measured as they are: `cnnpool.flax.features(module, variables)`."""
+"""Modules of Flax, measured as they are: `cnnpool.flax.features(module, variables)`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import functools
 import inspect
-import re
-from typing import Any
+from typing import Any, NamedTuple
 
-from flax import linen
+from flax import linen, nnx
 import jax
 from jax import Array
-from jax.tree_util import Partial
-from jaxtyping import Key
 import numpy as np
 
-from cnnpool.instruments.channels import paths, shuffle_both_axes, shuffle_channels
+from cnnpool.instruments.channels import paths
+from cnnpool.library import nnx_modules
 from cnnpool.library.activations import Layers, flattened
-from cnnpool.library.measurable import NONE, JaxFunction, weights_checksum
+from cnnpool.library.channel_shuffles import Kernel
+from cnnpool.library.jax_modules import JaxModule, refuse_nothing
 
-SHUFFLE, WITH_IMAGE, BOTH = "channel_shuffle", "channel_shuffle_image", "channel_shuffle_both"
 _INFERENCE = {
     "train": False,
     "training": False,
@@ -25,136 +23,101 @@ _INFERENCE = {
     "deterministic": True,
     "use_running_average": True,
 }
+_CONVOLUTIONS = (linen.Conv, linen.ConvLocal, linen.ConvTranspose)
+_WEIGHED = (*_CONVOLUTIONS, linen.Dense, linen.DenseGeneral)
 
 
 def features(
-    module: linen.Module, variables: Mapping[str, Any], layers: Layers = None, **arguments: Any
-) -> "Features":
+    module: linen.Module | nnx.Module,
+    variables: Mapping[str, Any] | None = None,
+    layers: Layers = None,
+    **arguments: Any,
+) -> JaxModule:
     """A module as a function from images to named activations.
 
     Args:
-      module: that takes images (n, rows, columns, channels).
-      variables: its parameters and what else it has, such as batch_stats.
+      module: linen or NNX, that takes images (n, rows, columns, channels).
+      variables: of a linen module, its parameters and what else it has, such as batch_stats; an NNX
+        module has its own.
       layers: paths of modules, or patterns, "block1/*"; None takes the outputs of all convolutions
         and dense layers, before what follows them. A module that runs several times has a name for
         every time: "act", "act:2".
       **arguments: of its call. `train`, `training`, `is_training`, `deterministic` and
-        `use_running_average` are set to inference where the call has them.
+        `use_running_average` are set to inference where the call has them; an NNX module is
+        measured as after `eval()`, a copy of it.
 
     Raises:
-      TypeError: if it is no linen module.
+      TypeError: if it is no module of Flax, or a linen module without variables, or NNX with them.
     """
-    if not isinstance(module, linen.Module):
-        raise TypeError(f"expected a flax.linen.Module, got {type(module).__name__}")
-    known = inspect.signature(module.__call__).parameters
-    inference = {name: value for name, value in _INFERENCE.items() if name in known}
-    return Features(module, variables, layers, inference | arguments)
+    if not isinstance(module, linen.Module | nnx.Module):
+        raise TypeError(f"expected a module of Flax, linen or NNX, got {type(module).__name__}")
+    known = inspect.signature(type(module).__call__).parameters
+    arguments = {name: value for name, value in _INFERENCE.items() if name in known} | arguments
+    given = tuple(sorted(arguments.items()))
+    if isinstance(module, nnx.Module):
+        if variables is not None:
+            raise TypeError("an NNX module has parameters of its own; variables= are of linen")
+        architecture, state = nnx_modules.split(module, given)
+        return JaxModule(architecture, state, layers)
+    if variables is None:
+        raise TypeError("a linen module has no parameters of its own; give variables=")
+    return JaxModule(Linen(module, given), variables, layers)
 
 
-class Features(JaxFunction):
-    """See `features`.
+class Linen(NamedTuple):
+    """A linen module and the arguments of its call."""
 
-    Attributes:
-      kernels: paths of the kernels of convolutions, in the order in which they run; known once
-        `prepared`.
-    """
+    module: linen.Module
+    arguments: tuple[tuple[str, Any], ...]
 
-    transforms = (NONE, SHUFFLE, WITH_IMAGE, BOTH)
+    @property
+    def label(self) -> str:
+        """Its class."""
+        return type(self.module).__name__
 
-    def __init__(
-        self,
-        module: linen.Module,
-        variables: Mapping[str, Any],
-        layers: Layers,
-        arguments: Mapping[str, Any],
-        kernels: Sequence[str] = (),
-    ):
-        self.module, self.variables, self.arguments = module, variables, dict(arguments)
-        self.kernels = tuple(kernels)
-        apply = _recorded(module, tuple(sorted(self.arguments.items())), layers is None)
-        super().__init__(Partial(apply, variables), layers, type(module).__name__)
+    def outputs(self, *, every: bool) -> Callable[[Any, Array], dict[str, Any]]:
+        """Outputs of modules as a function of (variables, images)."""
+        return _recorded(self.module, self.arguments, every)
 
-    def _with(self, **changed: Any) -> "Features":
-        kept = {name: getattr(self, name) for name in ("module", "variables", "layers")}
-        kept |= {"arguments": self.arguments, "kernels": self.kernels}
-        return Features(**(kept | changed))
-
-    def only(self, layers: Layers) -> "Features":
-        """The same network with some of its layers alone."""
-        return self._with(layers=layers)
-
-    def prepared(self, images: np.ndarray) -> "Features":
-        """What a first run says: the order of convolutions."""
-        convolutions: list[str] = []
+    def kernels(self, variables: Any, images: np.ndarray) -> list[Kernel]:
+        """Of convolutions, in the order in which they run."""
+        convolutions: list[linen.Module] = []
 
         def run(variables: Any, images: Array) -> None:
-            with linen.intercept_methods(functools.partial(_name_convolutions, convolutions)):
-                self.module.apply(variables, images, **self.arguments)
+            with linen.intercept_methods(functools.partial(_note, convolutions)):
+                self.module.apply(variables, images, **dict(self.arguments))
 
-        jax.eval_shape(run, self.variables, jax.ShapeDtypeStruct(images.shape, images.dtype))
-        there = paths(self.variables)
-        kernels = dict.fromkeys(f"params/{path}/kernel" for path in convolutions)
-        return self._with(kernels=[path for path in kernels if path in there])
-
-    def transformed(self, name: str, key: Key[Array, ""]) -> "Features":
-        """The network with shuffled channels."""
-        if name == NONE:
-            return self
-        chosen_kernels = self.kernels[1:] if name == SHUFFLE else self.kernels
-        if not chosen_kernels:
-            raise ValueError(f"{name}: {self.label} has no convolution behind its first one")
-        if name == BOTH:
-            pattern = _either(chosen_kernels)
-            return self._with(variables=shuffle_both_axes(self.variables, key, pattern=pattern))
-        shapes = dict(zip(paths(self.variables), jax.tree.leaves(self.variables), strict=True))
-        depthwise = [p for p in chosen_kernels if _is_depthwise(shapes[p].shape)]
-        permuted = [p for p in chosen_kernels if p in depthwise or shapes[p].shape[-2] > 1]
-        if not permuted:
-            return self
-        return self._with(
-            variables=shuffle_channels(
-                self.variables,
-                key,
-                pattern=_either(permuted),
-                depthwise=_either(depthwise) if depthwise else None,
-            )
-        )
-
-    def parsed(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Names of transforms; raises ValueError if there is no such transform."""
-        return super(JaxFunction, self).parsed(names)
-
-    def record(self) -> dict[str, Any]:
-        """Its class and a checksum of its weights."""
-        return {"network": self.label, "weights_sha256": weights_checksum(self.variables)}
+        jax.eval_shape(run, variables, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        shapes = dict(zip(paths(variables), map(np.shape, jax.tree.leaves(variables)), strict=True))
+        kernels = {f"params/{_path(one)}/kernel": one for one in convolutions}
+        return [_kernel(path, kernels[path], shapes[path]) for path in kernels if path in shapes]
 
 
-def _is_depthwise(shape: tuple[int, ...]) -> bool:
-    """Whether a kernel (..., 1, outputs) behind the first one has one filter per channel."""
-    return shape[-2] == 1 and shape[-1] > 1
-
-
-def _either(names: Sequence[str]) -> str:
-    return "|".join(map(re.escape, names))
+def _kernel(path: str, module: Any, shape: tuple[int, ...]) -> Kernel:
+    """The axes of a kernel; that of a `ConvLocal` has its window among the inputs."""
+    if isinstance(module, linen.ConvLocal):
+        return Kernel(path, None, None)
+    if isinstance(module, linen.ConvTranspose):
+        inputs, outputs = (-1, -2) if module.transpose_kernel else (-2, -1)
+        return Kernel(path, inputs, outputs)
+    return Kernel(path, -2, -1, depthwise=shape[-2] == 1 and module.feature_group_count > 1)
 
 
 def _path(module: linen.Module) -> str:
     return "/".join(module.path)
 
 
-def _name_convolutions(found: list[str], call: Callable, args: Any, kwargs: Any, context: Any):
-    is_convolution = isinstance(context.module, linen.Conv | linen.ConvLocal | linen.ConvTranspose)
-    if is_convolution and context.method_name == "__call__":
-        found.append(_path(context.module))
+def _note(found: list[linen.Module], call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+    if isinstance(context.module, _CONVOLUTIONS) and context.method_name == "__call__":
+        found.append(context.module)
     return call(*args, **kwargs)
 
 
 @functools.lru_cache(maxsize=64)
 def _recorded(
-    module: linen.Module, arguments: tuple[tuple[str, Any], ...], layers_only: bool
+    module: linen.Module, arguments: tuple[tuple[str, Any], ...], every: bool
 ) -> Callable[[Any, Array], dict[str, Any]]:
     """Outputs of modules as a function of (variables, images); the same object for the same."""
-    kinds = (linen.Conv, linen.ConvTranspose, linen.ConvLocal, linen.Dense, linen.DenseGeneral)
 
     def apply(variables: Any, images: Array) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -163,7 +126,7 @@ def _recorded(
         def watch(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
             output = call(*args, **kwargs)
             module = context.module
-            wanted = isinstance(module, kinds) if layers_only else True
+            wanted = every or isinstance(module, _WEIGHED)
             if context.method_name == "__call__" and wanted and module.path:
                 name = _path(module)
                 calls[name] = calls.get(name, 0) + 1
@@ -173,11 +136,7 @@ def _recorded(
 
         with linen.intercept_methods(watch):
             module.apply(variables, images, **dict(arguments))
-        if not found:
-            raise ValueError(
-                "no named activations: the module has no convolution and no dense layer of Flax; "
-                'name its layers, layers=["*"] are all of its modules'
-            )
+        refuse_nothing(found, "Flax")
         return found
 
     return apply

@@ -1,4 +1,4 @@
-"""Packs the best networks of a deep run into a small folder that outlives the machine.
+"""Packs the best classifiers of a run into a small folder that outlives the machine.
 
     python -m cnnpool.pack --workdir=runs/a --out=results/checkpoints/a
     python -m cnnpool.eval --workdir=results/checkpoints/a --out=a.nc
@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.pack")
     parser.add_argument(
-        "--workdir", type=storage.path, required=True, help="of a finished deep run"
+        "--workdir", type=storage.path, required=True, help="of a finished run on pictures"
     )
     parser.add_argument("--out", type=storage.path, required=True, help="the folder to make")
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")

@@ -3,7 +3,7 @@
 PyTorch is imported here and nowhere else in the package.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 import contextlib
 import dataclasses
 import fnmatch
@@ -12,21 +12,20 @@ import hashlib
 import re
 from typing import Any
 
-import jax
 from jax import Array
-from jaxtyping import Key
 import numpy as np
 import torch
 from torch import nn
 
-from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.streamed_moments import streamed_moments
 from cnnpool.library.activations import Layers, chosen, flattened
+from cnnpool.library.channel_shuffles import BOTH, SHUFFLE, WITH_IMAGE, Kernel, shuffled
+from cnnpool.library.channel_shuffles import chosen as chosen_kernels
 from cnnpool.library.measurable import NONE, Measurable
+from cnnpool.shapes import Key
 
-SHUFFLE, WITH_IMAGE, BOTH = "channel_shuffle", "channel_shuffle_image", "channel_shuffle_both"
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 _TRANSPOSED = (nn.modules.conv._ConvTransposeNd,)
 
@@ -85,8 +84,10 @@ def _chosen_modules(module: nn.Module, layers: Layers) -> list[str]:
             )
         return found
     patterns = [one for one in layers if one not in named]
-    unknown = [one for one in patterns if not fnmatch.filter(leaves, one)]
-    matching = chosen([*named] if unknown else leaves, unknown or patterns)
+    # Of all modules only where no module without children is meant.
+    of_leaves = [one for one in patterns if fnmatch.filter(leaves, one)]
+    others = [one for one in patterns if one not in of_leaves]
+    matching = {*chosen(leaves, of_leaves), *chosen([*named], others)}
     return [name for name in named if name in layers or name in matching]
 
 
@@ -164,43 +165,21 @@ class Features(Measurable):
         """The network with shuffled channels."""
         if name == NONE:
             return self
-        chosen = self.kernels[1:] if name == SHUFFLE else self.kernels
-        if not chosen:
-            raise ValueError(f"{name}: {self.label} has no convolution behind its first one")
-        state = {k: v for one in chosen for k, v in self._shuffled(one, name, key).items()}
+        own = dict(self.module.named_parameters())
+        kernels = [_kernel(layer, self.module.get_submodule(layer)) for layer in self.kernels]
+        weights = {kernel.path: own.get(kernel.path) for kernel in kernels}
+        values = {
+            path: w.detach().cpu().float().numpy() for path, w in weights.items() if w is not None
+        }
+        for kernel in chosen_kernels(kernels, name, self.label):
+            _refuse_parametrized(kernel.path, values)
+        found = shuffled(values, kernels, name, key, label=self.label)
+        state = {
+            path: torch.from_numpy(np.array(array)).to(weights[path])
+            for path, array in found.items()
+            if array is not values[path]
+        }
         return dataclasses.replace(self, state=self.state | state)
-
-    def _shuffled(self, layer: str, transform: str, key: Key[Array, ""]) -> dict[str, Any]:
-        """The kernel of a convolution, its channels permuted; none where there is one alone.
-
-        PyTorch's kernels are (outputs, inputs / groups, ...), those of transposed convolutions
-        (inputs, outputs / groups, ...). Depthwise kernels have one input channel and a filter a
-        channel.
-        """
-        convolution: Any = self.module.get_submodule(layer)
-        path = f"{layer}.weight" if layer else "weight"
-        if path not in dict(self.module.named_parameters()):
-            raise ValueError(
-                f"{path} is no parameter: it is computed from others; give it its value first, "
-                "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
-            )
-        weight = convolution.weight.detach()
-        transposed = isinstance(convolution, _TRANSPOSED)
-        inputs, outputs = (0, 1) if transposed else (1, 0)
-        kernel = {path: np.asarray(weight.cpu().float().numpy())}
-        pattern = re.escape(path)
-        axes: dict[str, Any] = {"pattern": pattern, "input_axis": inputs, "output_axis": outputs}
-        depthwise = convolution.groups > 1 and weight.shape[1] == 1
-        if transform == BOTH:
-            shuffled = shuffle_both_axes(kernel, key, **axes)
-        elif weight.shape[inputs] == 1 and not depthwise:
-            return {}
-        elif depthwise and not transposed:
-            shuffled = shuffle_channels(kernel, key, depthwise=pattern, **axes)
-        else:
-            shuffled = shuffle_channels(kernel, key, **axes)
-        numbers = torch.from_numpy(np.array(jax.device_get(shuffled[path])))
-        return {path: numbers.to(weight)}
 
     def record(self) -> dict[str, Any]:
         """Its class and a checksum of its weights."""
@@ -252,6 +231,23 @@ class Features(Measurable):
                 f"no named activations of {', '.join(idle)}: these modules do not run, or return "
                 "no tensor"
             )
+
+
+def _kernel(layer: str, convolution: Any) -> Kernel:
+    """PyTorch's are (outputs, inputs / groups, ...), transposed (inputs, outputs / groups, ...)."""
+    path = f"{layer}.weight" if layer else "weight"
+    if isinstance(convolution, _TRANSPOSED):
+        return Kernel(path, 0, 1)
+    one_input = convolution.in_channels == convolution.groups
+    return Kernel(path, 1, 0, depthwise=convolution.groups > 1 and one_input)
+
+
+def _refuse_parametrized(path: str, parameters: Collection[str]) -> None:
+    if path not in parameters:
+        raise ValueError(
+            f"{path} is no parameter: it is computed from others; give it its value first, "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
+        )
 
 
 @contextlib.contextmanager

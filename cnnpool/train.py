@@ -1,10 +1,11 @@
 r"""Trains the networks of a config; killed at any moment, the same command goes on.
 
-    python -m cnnpool.train --config=configs/scale1d.py:quick --workdir=runs/quick
+    python -m cnnpool.train --config=scale1d:quick --workdir=runs/quick
     python -m cnnpool.train --config=configs/cifar10.py --config.model.name=lenet --workdir=runs/b
 
-Any field of the config can be overridden with --config.SECTION.FIELD=VALUE; --help lists the fields
-of the config that stands beside it.
+A config is a FILE.py:PRESET, or the NAME:PRESET of one that came with cnnpool, found from any
+folder. Any field can be overridden with --config.SECTION.FIELD=VALUE; --help lists the fields of
+the config that stands beside it.
 Leaves config.json, metrics.csv (one row per network and epoch or block of epochs) and
 checkpoints/ in the working directory, and in status.json how far it is. On SIGTERM or SIGUSR1
 it saves, in seconds, and ends with exit status 75.
@@ -16,20 +17,20 @@ HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use al
 
 from collections.abc import Iterator, Sequence
 import contextlib
-import os
 from pathlib import Path
 import sys
 
-from absl import app, flags
-from ml_collections import ConfigDict, config_flags
-
-from cnnpool import command_line
+from cnnpool import command_line, config_files, extras
 from cnnpool.errors import PreemptedError
 from cnnpool.files import storage
-from cnnpool.runs import lease, run_config
+from cnnpool.runs import lease, run_config, unread_fields
+
+with extras.needed("train"):
+    from absl import app, flags
+    from ml_collections import ConfigDict, config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "the config, FILE.py or FILE.py:PRESET, e.g. configs/scale1d.py:quick"
+    "config", None, "the config, NAME:PRESET or FILE.py:PRESET, e.g. scale1d:quick"
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "directory of this run, on a disk or gs://BUCKET/...; made if absent"
@@ -60,24 +61,21 @@ _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
     """Parses the command line; what is wrong with it ends with one line, --help with status 0."""
-    words = [
-        f"--config={os.path.expanduser(word.removeprefix('--config='))}"
-        if word.startswith("--config=~")
-        else word
-        for word in argv
-        if word not in _HELP
-    ]
+    words = [word for word in argv if word not in _HELP]
     try:
+        words = _with_config_located(words)
         rest = flags.FLAGS(words)
         config = _CONFIG.value
         if config is not None:
             config.to_dict()  # an absent file fails only here
     except (AttributeError, KeyError) as error:
-        sys.exit(f"error: --config has no such field: {_one_line(error)}; {_LIST}")
+        sys.exit(f"error: --config has no such field: {_one_line(error)}; {_more()}")
     except OSError as error:
         sys.exit(f"error: --config cannot be read: {str(error).splitlines()[-1].strip()}")
     except flags.Error as error:
-        sys.exit(f"error: {_cause(error)}; {_LIST}")
+        sys.exit(f"error: {_cause(error)}; {_more()}")
+    except ValueError as error:
+        sys.exit(f"error: {error}")
     except (SyntaxError, ImportError) as error:
         sys.exit(f"error: --config is no config: {type(error).__name__}: {error}")
     if len(words) < len(argv):
@@ -86,7 +84,23 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-_LIST = "python -m cnnpool.train --config=CONFIG --help lists all fields"
+def _with_config_located(words: Sequence[str]) -> list[str]:
+    """The words with --config=NAME, or --config NAME, as the file that it is."""
+    found, flag = list(words), "--config"
+    for place, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            found[place] = f"{flag}={config_files.located(word.removeprefix(f'{flag}='))}"
+        elif word == flag and place + 1 < len(words):
+            found[place + 1] = config_files.located(words[place + 1])
+    return found
+
+
+def _called() -> str:
+    return command_line.called("cnnpool.train")
+
+
+def _more() -> str:
+    return f"{_called()} --config=CONFIG --help lists all fields"
 
 
 def _one_line(error: BaseException) -> str:
@@ -133,8 +147,9 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
     for flag in (_CONFIG,) if _COMPILE_FOR.value else (_CONFIG, _WORKDIR):
         if not flag.value:
-            sys.exit(f"error: --{flag.name} is needed; python -m cnnpool.train --help says more")
+            sys.exit(f"error: --{flag.name} is needed; {_called()} --help says more")
     command_line.prepare()
+    _refuse_unread(_CONFIG.value)
     try:
         # Slow to import, so only now; so below.
         from cnnpool.devices import distributed, numerics
@@ -163,9 +178,17 @@ def _compile(config: ConfigDict, name: str) -> None:
     command.run(name, lambda devices: training_programs.programs(config, devices))
 
 
+def _refuse_unread(config: ConfigDict) -> None:
+    given = config_flags.get_override_values(flags.FLAGS[_CONFIG.name])
+    try:
+        unread_fields.refuse(config, given)
+    except ValueError as error:
+        sys.exit(f"error: --config.{error}")
+
+
 def _train(config: ConfigDict, workdir: Path) -> None:
     from cnnpool.devices import distributed, runtime
-    from cnnpool.training import fit
+    from cnnpool.measuring.while_training import train
     from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
     processes = distributed.join(
@@ -174,12 +197,11 @@ def _train(config: ConfigDict, workdir: Path) -> None:
         num_processes=_NUM_PROCESSES.value,
     )
     runtime.use_compilation_cache()
-    deep = run_config.is_deep(config)
-    devices = config.runtime.mesh.data if deep else 1
+    devices = run_config.devices_per_network(config)
     runtime.one_cpu_device_per_core(
         len(config.seeds), devices_per_network=devices, processes=processes
     )
-    state = fit.train(config, workdir)
+    state = train(config, workdir)
     if _PRUNE.value:
         with contextlib.ExitStack() as stack:
             distributed.on_first(lambda: stack.enter_context(lease.hold(workdir)))

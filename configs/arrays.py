@@ -13,7 +13,7 @@ Which sizes a network takes, its error message says; efficientnet_b0 takes any.
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import cifar10
+from cnnpool.configs import cifar10
 
 
 def get_config() -> ConfigDict:

@@ -62,6 +62,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     config.training.clip_norm = placeholder(float)  # of the gradient; None: not clipped
     config.training.batch_size = 128  # images; what is left over is not seen in an epoch
     config.training.epochs = 250
+    config.training.init_from = placeholder(str)  # folder of trained networks; None: from scratch
     config.training.compute_dtype = "float32"  # or "bfloat16", on accelerators
 
     config.runtime = ConfigDict()
@@ -76,6 +77,10 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 60.0  # at the end of an epoch
     config.checkpoint.keep_epochs = (0,)  # kept for good; of the others the latest two
+
+    config.measurement = ConfigDict()  # of D, G, R while training; see cnnpool.eval for all else
+    config.measurement.every_epochs = 0  # between two measurements; 0: none
+    config.measurement.images = 500  # P, test images
 
     if preset in ("cpu", "lenet_cpu"):
         config.training.epochs = 28

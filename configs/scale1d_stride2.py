@@ -8,7 +8,7 @@ never leave a sector of 32 pixels, so D_k of constant filters is 0 from k = 5 on
 
 from ml_collections import ConfigDict
 
-from configs import scale1d
+from cnnpool.configs import scale1d
 
 
 def get_config(preset: str = "cpu") -> ConfigDict:

@@ -16,7 +16,7 @@ away. VGG11-bn 0.05 % (one network), in three quarters of an hour on 2 quiet CPU
 
 from ml_collections import ConfigDict
 
-from configs import cifar10
+from cnnpool.configs import cifar10
 
 
 def get_config(preset: str = "paper") -> ConfigDict:

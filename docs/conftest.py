@@ -1,6 +1,7 @@
 """Runs the code of the pages, each page as one program, in a folder of its own.
 
-What needs PyTorch stands between `<!-- skip: start if(NO_TORCH, ...) -->` and `<!-- skip: end -->`.
+What needs a package that may be absent stands between `<!-- skip: start if(absent("torch"),
+reason=...) -->` and `<!-- skip: end -->`.
 """
 
 import importlib.util
@@ -18,7 +19,7 @@ def setup(namespace):
     folder = tempfile.TemporaryDirectory()
     (Path(folder.name) / "results").symlink_to(ROOT / "results")
     namespace |= {"_folder": folder, "_before": Path.cwd()}
-    namespace["NO_TORCH"] = importlib.util.find_spec("torch") is None
+    namespace["absent"] = lambda package: importlib.util.find_spec(package) is None
     os.chdir(folder.name)
 
 

@@ -10,8 +10,8 @@ are put together. What is whole is written, with exit status 1 if a result file 
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from launch import sweep_file
-from launch.jobs import SweepError
+from cnnpool.launch import sweep_file
+from cnnpool.launch.jobs import SweepError
 
 
 def _all(jobs: int) -> str:
@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     # Slow to import, so only now.
     from cnnpool.files import results
-    from launch.collected import collected
+    from cnnpool.launch.collected import collected
 
     jobs = sweep_file.of_arguments(args)
     networks, missing, damaged = collected(jobs, args.root)

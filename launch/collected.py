@@ -8,16 +8,19 @@ from typing import NamedTuple
 
 import xarray as xr
 
-from cnnpool.files import results
-from launch.jobs import Job, SweepError
-from launch.measurement import Measurement
+from cnnpool.files import results, sweep_parameters
+from cnnpool.launch import job_parameters
+from cnnpool.launch.job_parameters import Varied
+from cnnpool.launch.jobs import Job, SweepError
+from cnnpool.launch.measurement import Measurement
 
 
 class Collected(NamedTuple):
     """What a sweep has measured.
 
     Attributes:
-      networks: by the name of their netCDF group.
+      networks: by the name of their netCDF group; the parameters that the sweep varies are scalar
+        coordinates.
       missing: names of jobs that are not finished.
       damaged: what is wrong with result files that cannot be read.
     """
@@ -33,7 +36,8 @@ def collected(jobs: Sequence[Job], root: Path) -> Collected:
     Raises:
       SweepError: if parts of one network do not fit one another.
     """
-    names = _group_names(jobs)
+    varied = job_parameters.varied(jobs)
+    names = _group_names(jobs, varied)
     parts: dict[str, list[xr.Dataset]] = {}
     missing, damaged = [], []
     for job in jobs:
@@ -49,13 +53,33 @@ def collected(jobs: Sequence[Job], root: Path) -> Collected:
             else:
                 parts.setdefault(names[job.group, one], []).append(found)
     networks = {name: one_network(found, name) for name, found in parts.items()}
+    places = {
+        names[job.group, one]: varied.places[job.name] for job in jobs for one in job.measurements
+    }
+    networks = {
+        name: sweep_parameters.with_parameters(
+            dataset, {n: v for n, v in places[name].items() if v is not None}, varied.fields
+        )
+        for name, dataset in networks.items()
+    }
     return Collected(networks, missing, damaged)
 
 
-def _group_names(jobs: Sequence[Job]) -> dict[tuple[str, Measurement], str]:
-    """Of a netCDF group; with the measurement's digest where others have the same name."""
+def _group_names(jobs: Sequence[Job], varied: Varied) -> dict[tuple[str, Measurement], str]:
+    """Of a netCDF group: what the sweep varies, or a digest where that is not enough."""
+    said = {job.group: job_parameters.beside_network(varied.places[job.name]) for job in jobs}
+    readable = {
+        job.group: f"{job.network}-{said[job.group].replace('/', '_')}"
+        for job in jobs
+        if said[job.group]
+    }
+    counts = Counter(readable.values())
+    groups = {group: name for group, name in readable.items() if counts[name] == 1}
     pairs = list(dict.fromkeys((job.group, one) for job in jobs for one in job.measurements))
-    short = ["-".join(part for part in (group, one.name) if part) for group, one in pairs]
+    short = [
+        "-".join(part for part in (groups.get(group, group), one.name) if part)
+        for group, one in pairs
+    ]
     counts = Counter(short)
     return {
         pair: name if counts[name] == 1 else f"{name}-{pair[1].digest}"

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from cnnpool.errors import refuse_unknown
+from cnnpool.launch import job_states
+from cnnpool.launch.engines import local, skypilot, slurm
+from cnnpool.launch.engines.engine import AbsentError, Engine, EngineError
+from cnnpool.launch.job_states import WAITING, JobState, Queued
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import lease
-from launch import job_states
-from launch.engines import local, skypilot, slurm
-from launch.engines.engine import Engine, EngineError
-from launch.job_states import JobState
-from launch.jobs import Job
 
 LOCAL = "local"
 ENGINES: dict[str, tuple[Any, Any]] = {
@@ -47,16 +47,27 @@ def _options(name: str) -> set[str]:
 def states(jobs: Iterable[Job], root: Path) -> list[JobState]:
     """The states of jobs, each held against the queue of the engine that has it.
 
+    A job whose engine is not on this machine may be in its queue: it is left alone.
+
     Raises:
       EngineError: if an engine does not answer.
     """
     jobs = list(jobs)
-    queue: dict[str, job_states.Queued] = {}
+    queue: dict[str, Queued] = {}
     for name, records in submissions(jobs, root).items():
-        queue |= make(name, {}).queue(records)
+        try:
+            queue |= make(name, {}).queue(records)
+        except AbsentError:
+            queue |= dict.fromkeys(records, _unasked(name))
     folders = {job.name: root / job.name for job in jobs}
     held = lease.held(folders[job.name] for job in jobs if not job.is_finished(folders[job.name]))
     return [job_states.of(job, root, queue, held) for job in jobs]
+
+
+def _unasked(engine: str) -> Queued:
+    cure = "if its queue has it no more, remove submission.json from the job's folder"
+    reason = f"given to {engine}, which cannot be asked on this machine; {cure}"
+    return Queued(WAITING, reason, unasked=True)
 
 
 def submissions(jobs: Iterable[Job], root: Path) -> dict[str, dict[str, dict]]:

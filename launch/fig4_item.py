@@ -8,10 +8,10 @@ from cnnpool import command_line
 from cnnpool.figures import fig4, items, table1
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_text
-from launch import trained_items
-from launch.engines.engine import Engine, EngineError
-from launch.items import ITEMS
-from launch.trained_items import Places
+from cnnpool.launch import trained_items
+from cnnpool.launch.engines.engine import Engine, EngineError
+from cnnpool.launch.items import ITEMS
+from cnnpool.launch.trained_items import Places
 
 
 def reproduce(

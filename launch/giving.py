@@ -5,9 +5,9 @@ import contextlib
 from pathlib import Path
 import time
 
+from cnnpool.launch.engines.engine import EngineError
 from cnnpool.runs import lease
 from cnnpool.runs.lease import WorkdirBusyError
-from launch.engines.engine import EngineError
 
 WAIT_SECONDS = 180.0  # longer than a controller of Slurm that restarts is waited for
 POLL_SECONDS = 0.5

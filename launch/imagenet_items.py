@@ -18,9 +18,9 @@ from cnnpool.figures import items
 from cnnpool.files.atomic_write import write_text
 from cnnpool.importing import folder as imported
 from cnnpool.importing.weights import import_weights
+from cnnpool.launch.items import IMPORTED
+from cnnpool.launch.measurement import ALL_SHUFFLES
 from cnnpool.measuring.evaluation import evaluate
-from launch.items import IMPORTED
-from launch.measurement import ALL_SHUFFLES
 
 STAGES = ("init", "trained")
 TRANSFORMS = ALL_SHUFFLES

@@ -11,9 +11,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import cifar10, scale1d, scale2d
-from launch.jobs import Job, network_name, unique
-from launch.measurement import RING, THREE_SHUFFLES, Measurement
+from cnnpool.configs import cifar10, scale1d, scale2d
+from cnnpool.launch.jobs import Job, network_name, unique
+from cnnpool.launch.measurement import RING, THREE_SHUFFLES, Measurement
 
 CIFAR10, SCALE1D, SCALE2D = "cifar10", "scale1d", "scale2d"
 SCALE2D_NETWORKS = (

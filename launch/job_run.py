@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from cnnpool.devices import distributed, runtime
+from cnnpool.launch.jobs import read_spec
 from cnnpool.measuring.evaluation import evaluate
+from cnnpool.measuring.while_training import train
 from cnnpool.runs import run_config
 from cnnpool.runs.running import running
-from cnnpool.training import fit
-from launch.jobs import read_spec
 
 
 def run(spec: Path, *, accelerator: bool = False) -> None:
@@ -25,17 +25,16 @@ def run(spec: Path, *, accelerator: bool = False) -> None:
       CnnpoolError, ValueError, OSError: if training or measurement fail.
     """
     job, folder = read_spec(spec), spec.parent
-    deep = run_config.is_deep(job.config)
     processes = distributed.join()
     runtime.use_compilation_cache()
-    devices = job.config.runtime.mesh.data if deep else 1
+    devices = run_config.devices_per_network(job.config)
     runtime.one_cpu_device_per_core(
         len(job.config.seeds), devices_per_network=devices, processes=processes
     )
     with running(folder) as process, distributed.ending_together(process.record):
         if accelerator:
             runtime.refuse_cpu()
-        fit.train(job.config, folder, process=process)
+        train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")
             process.call(

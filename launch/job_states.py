@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cnnpool.files.atomic_write import write_text
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import lease, run_status
-from launch.jobs import Job
 
 WAITING, RUNNING, FINISHED, FAILED, STOPPED = (
     "waiting",
@@ -30,12 +30,14 @@ class Queued:
       reason: in the queue's words.
       fatal: whether giving the job once more would end the same way.
       log: where its output is, if not in a file of this machine.
+      unasked: whether the queue cannot be asked from this machine.
     """
 
     state: str
     reason: str = ""
     fatal: bool = False
     log: str = ""
+    unasked: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,7 @@ class JobState:
       queued: whether an engine has it.
       detail: why, or the error.
       status: its own, if it has one.
+      unasked: whether an engine may have it that cannot be asked from this machine.
     """
 
     job: Job
@@ -58,6 +61,7 @@ class JobState:
     queued: bool = False
     detail: str = ""
     status: run_status.Status | None = None
+    unasked: bool = False
 
     @property
     def is_to_be_given(self) -> bool:
@@ -88,7 +92,8 @@ def of(
         owner = lease.owner(folder)
         return state(RUNNING, "" if owner is None else f"on {owner['host']}", has=True)
     if queued is not None and queued.state != STOPPED:
-        return state(queued.state, queued.reason, has=True)
+        found = state(queued.state, queued.reason, has=True)
+        return dataclasses.replace(found, unasked=queued.unasked)
     reason = queued.reason if queued is not None else ""
     if status is not None and status.state == run_status.FAILED:
         return state(FAILED, status.error or reason)
@@ -104,7 +109,10 @@ def of(
 
 
 def write_submission(folder: Path, record: Mapping[str, Any]) -> None:
-    """Notes which engine has a job, and as what."""
+    """Notes which engine has a job, and as what; an empty record is that none has it."""
+    if not record:
+        (folder / _SUBMISSION).unlink(missing_ok=True)
+        return
     write_text(folder / _SUBMISSION, json.dumps(dict(record), indent=2) + "\n")
 
 

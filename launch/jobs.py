@@ -8,13 +8,15 @@ from pathlib import Path
 import re
 from typing import Any
 
-from ml_collections import ConfigDict
-
+from cnnpool import extras
 from cnnpool.errors import CnnpoolError, refuse_unknown
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
+from cnnpool.launch.measurement import BOTH, Measurement
 from cnnpool.runs import run_config
-from launch.measurement import BOTH, Measurement
+
+with extras.needed("train"):
+    from ml_collections import ConfigDict
 
 SPEC_VERSION = 1
 LONGEST_PREFIX = 80
@@ -48,14 +50,14 @@ class Job:
         measurements = self.measurements if isinstance(self.measurements, tuple) else ()
         if not measurements or not all(isinstance(one, Measurement) for one in measurements):
             raise SweepError(
-                f"{self.network}: measurements must be a tuple of launch.measurement.Measurement, "
-                f"(BOTH,), got {self.measurements!r}"
+                f"{self.network}: measurements must be a tuple of "
+                f"cnnpool.launch.measurement.Measurement, (BOTH,), got {self.measurements!r}"
             )
         for one in measurements:
             self._checked(one, one.refuse_impossible_settings)
 
     def refuse_unknown_names(self) -> None:
-        """Raises SweepError if a stage or transform to measure is unknown."""
+        """Raises SweepError if a stage, transform or layer to measure is unknown."""
         for one in self.measurements:
             self._checked(one, one.refuse_unknown_names)
 
@@ -113,15 +115,22 @@ class Job:
 
     def write_spec(self, folder: Path) -> Path:
         """Writes what `launch.run_job` needs into the job's folder; returns the file."""
+        path = self.spec_path(folder)
+        write_text(path, self._spec + "\n")
+        return path
+
+    def spec_path(self, folder: Path) -> Path:
+        """Where `write_spec` writes."""
+        return folder / f"spec-{hashlib.sha256(self._spec.encode()).hexdigest()[:8]}.json"
+
+    @property
+    def _spec(self) -> str:
         spec = {
             "version": SPEC_VERSION,
             "config": self.config.to_dict(),
             "measurements": [dataclasses.asdict(one) for one in self.measurements],
         }
-        text = json.dumps(spec, indent=2, sort_keys=True)
-        path = folder / f"spec-{hashlib.sha256(text.encode()).hexdigest()[:8]}.json"
-        write_text(path, text + "\n")
-        return path
+        return json.dumps(spec, indent=2, sort_keys=True)
 
 
 def network_name(config: ConfigDict) -> str:

@@ -1,6 +1,7 @@
 """What is measured of trained networks, and the file that it goes into."""
 
 import dataclasses
+from functools import partial
 import hashlib
 import json
 from typing import Any
@@ -9,7 +10,7 @@ from ml_collections import ConfigDict
 
 from cnnpool.errors import refuse_unknown
 from cnnpool.measuring import names
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 
 ALL_SHUFFLES = (
@@ -61,38 +62,44 @@ class Measurement:
                 "expected tuples, settings=(('images', 100), ('deltas', (0.1, 1.0))), got "
                 f"{self.settings!r}"
             ) from error
-        deep = run_config.is_deep(config)
-        known = [field.name for field in dataclasses.fields(Settings)] if deep else ["draws"]
+        ring = run_config.is_on_ring(config)
+        known = ["draws"] if ring else [field.name for field in dataclasses.fields(Settings)]
         for name in given:
             refuse_unknown(name, known, "a setting")
         settings = Settings(**given)
         if config.data.name == "scale2d":
             settings.refuse_unused()
-        there = config.data.get("test_size") if deep else None
+        there = None if ring else config.data.get("test_size")
         if there and settings.images > there:
             raise ValueError(f"images={settings.images} are more than the {there} test images")
 
     def refuse_unknown_names(self, config: ConfigDict) -> None:
-        """Raises ValueError if networks of a config have no such stage or transform.
-
-        Whether a network has the layer of `channel_shuffle:LAYER` shows when it is measured.
-        """
+        """Raises ValueError if networks of a config have no such stage, transform or layer."""
         # They import JAX, which takes a second: only where jobs are given, never for their states.
         from cnnpool.instruments.diffeomorphisms import INTERPOLATIONS
         from cnnpool.instruments.noise import KINDS
-        from cnnpool.measuring import image_transforms, transforms
+        from cnnpool.measuring import transforms
 
         names.parse_stages(",".join(self.stages))
-        deep = run_config.is_deep(config)
+        if any(":" in name for name in self.transforms) and not run_config.is_on_ring(config):
+            transforms.parse(",".join(self.transforms), _parameter_shapes(config.model))
         for name in self.transforms:
-            if deep:
-                image_transforms.refuse_unknown(name)
-            else:
-                refuse_unknown(name, tuple(transforms.TRANSFORMS), "a transform")
+            transforms.refuse_unknown(name)
         settings = Settings(**dict(self.settings))
         for kind in settings.noise:
             refuse_unknown(kind, KINDS, "a kind of noise")
         refuse_unknown(settings.interpolation, INTERPOLATIONS, "interpolation")
+
+
+def _parameter_shapes(config: ConfigDict) -> dict:
+    """Of the network of a `model` section, by name; computes nothing."""
+    import jax
+
+    from cnnpool import models
+
+    model: Any = models.build(config)
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")  # of layers' names any image tells
+    return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)["params"]
 
 
 BOTH = Measurement()

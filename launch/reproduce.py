@@ -32,12 +32,13 @@ from cnnpool import command_line
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.figures.item_names import FORMATS
 from cnnpool.files import storage
+from cnnpool.launch import sweep_file
+from cnnpool.launch.items import IMPORTED, ITEMS, TRAINED
 from cnnpool.measuring.names import SOURCES
-from launch import sweep_file
-from launch.items import IMPORTED, ITEMS, TRAINED
 
 PRESETS = ("quick", "cpu", "paper")
 IMAGENET = "imagenet"  # trained by others
+COUNTS = {"num_images": 500, "shuffles": 5}  # of its measurements
 
 
 class NotMadeError(CnnpoolError):
@@ -68,9 +69,9 @@ def main(argv: Sequence[str]) -> None:
         "--weights", type=storage.on_disk, help="folder of torchvision's files, see above"
     )
     group.add_argument("--images", help="folder of the images (of imagenet: TFDS_DATA_DIR)")
-    group.add_argument("--data", choices=SOURCES, default="image_folder", help="(%(default)s)")
-    group.add_argument("--num_images", type=int, default=500, help="P (%(default)s)")
-    group.add_argument("--shuffles", type=int, default=5, help="of each network (%(default)s)")
+    group.add_argument("--data", choices=SOURCES, help="(image_folder)")
+    group.add_argument("--num_images", type=int, help="P (500)")
+    group.add_argument("--shuffles", type=int, help="of each network (5)")
     parser.add_argument("--format", choices=FORMATS, default="png", help="of figures")
     parser.add_argument("--overwrite", action="store_true", help="replace differing measurements")
     args = parser.parse_args(argv)
@@ -84,6 +85,7 @@ def main(argv: Sequence[str]) -> None:
         parser.error(f"--preset={args.preset} makes {', '.join(items)}; got {args.item}")
     if (args.preset == IMAGENET) != (args.weights is not None):
         parser.error("--preset=imagenet and --weights=DIR go together")
+    _settle_imagenet(parser, args)
     if args.preset == IMAGENET and args.data != IMAGENET and args.images is None:
         parser.error(f"--images=DIR must name the folder of the images (--data={args.data})")
     # Slow to import, so only now, as all that _reproduce needs.
@@ -105,9 +107,20 @@ def main(argv: Sequence[str]) -> None:
         raise NotMadeError("not made:\n" + "\n".join(failures))
 
 
+def _settle_imagenet(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Fills in what imported networks are measured with; of others refuses it."""
+    for name, default in {"images": None, "data": "image_folder", **COUNTS}.items():
+        if getattr(args, name) is None:
+            setattr(args, name, default)
+        elif args.preset != IMAGENET:
+            parser.error(f"--{name} goes with --preset={IMAGENET}; got --preset={args.preset}")
+    if args.preset == IMAGENET and args.data_dir is not None:
+        parser.error(f"--data_dir is of CIFAR-10; of --preset={IMAGENET} give --images=DIR")
+
+
 def _reproduce(item: str, args: argparse.Namespace) -> None:
-    from launch import fig4_item, imagenet_items, trained_items
-    from launch.engines.local import Local, Options
+    from cnnpool.launch import fig4_item, imagenet_items, trained_items
+    from cnnpool.launch.engines.local import Local, Options
 
     out = args.out or Path("results") / f"{item}-{args.preset}"
     picture, overwrite = out / f"{item}.{args.format}", args.overwrite

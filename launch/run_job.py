@@ -18,9 +18,9 @@ import sys
 
 from cnnpool import command_line
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
+from cnnpool.launch.engines import slurm
+from cnnpool.launch.jobs import SweepError
 from cnnpool.runs import run_status
-from launch.engines import slurm
-from launch.jobs import SweepError
 
 RESTARTS = 20  # of a job with killed processes
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -97,7 +97,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(_after_several(spec.parent, args.after))
     # Slow to import, so only now.
     from cnnpool.devices import numerics
-    from launch import job_run
+    from cnnpool.launch import job_run
 
     numerics.settle()
     try:

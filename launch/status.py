@@ -4,30 +4,47 @@
     python -m launch.status --sweep=fig5 --preset=cpu --watch
     python -m launch.status --sweep=fig5 --preset=cpu --retry_failed
     python -m launch.status --sweep=fig5 --preset=cpu --cancel
+    python -m launch.status --sweep=launch/sweeps/grid.py --preset=tiny --plot=grid.png
 
 Of running jobs the epoch and the time left, of failed ones the error. What is stopped (preempted,
 killed, cancelled) or was never started goes on with the command of launch.sweep. --retry_failed
 gives failed jobs to the engine that had them, as they were given before; --cancel stops jobs, and
-those that run save first; exit status 1 if some could not be told.
+those that run save first; exit status 1 if some could not be told. --plot draws the test error, D,
+G, R of what is finished against the parameters that the sweep varies, and prints them as a table.
 """
 
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 import time
 
 from cnnpool import command_line
-from launch import engine_choice, job_states, sweep_file
-from launch.engines.engine import EngineError
-from launch.giving import giving
-from launch.job_states import FAILED, RUNNING, WAITING, JobState
+from cnnpool.figures.item_names import picture_path
+from cnnpool.files import parameter_words, storage
+from cnnpool.launch import engine_choice, job_parameters, job_states, sweep_file
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.giving import giving
+from cnnpool.launch.job_states import FAILED, RUNNING, WAITING, JobState
+from cnnpool.launch.jobs import Job, SweepError
 
-HEAD = ("job", "state", "epoch", "left", "detail")
+HEAD = ("state", "epoch", "left", "detail")
 
 
 def table(states: Sequence[JobState]) -> str:
-    """One line a job, and how many there are of each state."""
-    rows = [HEAD, *map(_row, states)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    """One line a job, with the parameters that the sweep varies, and how many of each state."""
+    varied = job_parameters.varied([one.job for one in states])
+    parameters = [
+        tuple("" if value is None else parameter_words.shown(value) for value in place.values())
+        for place in (varied.places[one.job.name] for one in states)
+    ]
+    rows = [
+        ("job", *varied.fields, *HEAD),
+        *(
+            (one.job.name, *cells, *_row(one))
+            for one, cells in zip(states, parameters, strict=True)
+        ),
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     counts = [f"{sum(one.state == state for one in states)} {state}" for state in job_states.STATES]
     return "\n".join([*lines, f"{len(states)} jobs: {', '.join(counts)}"])
@@ -42,7 +59,20 @@ def _row(one: JobState) -> tuple[str, ...]:
     if status is not None and one.state == RUNNING:
         epoch = status.task if status.task != "training" else epoch
         left = "" if status.eta_seconds is None else str(timedelta(seconds=int(status.eta_seconds)))
-    return one.job.name, one.state, epoch, left, one.detail
+    return one.state, epoch, left, one.detail
+
+
+def _plotted(jobs: Sequence[Job], args, plot: Path) -> str:
+    """Draws what is finished; returns its table."""
+    from cnnpool.figures import sweep  # slow to import, so only now
+    from cnnpool.figures.networks import Network
+    from cnnpool.launch.collected import collected
+
+    found = collected(jobs, args.root)
+    if not found.networks:
+        raise SweepError(f"none of {len(jobs)} jobs in {args.root} is finished: nothing to draw")
+    given = [Network(dataset, name) for name, dataset in found.networks.items()]
+    return f"\n{sweep.make_of(given, plot, args.x)}\n\nin {plot}"
 
 
 def _retry_failed(states: Sequence[JobState], args) -> None:
@@ -89,17 +119,30 @@ def main(argv: Sequence[str]) -> None:
     action.add_argument("--watch", action="store_true", help="again every few seconds")
     action.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
     action.add_argument("--cancel", action="store_true", help="stop all that wait or run")
-    parser.add_argument("--seconds", type=float, default=5.0, help="between two looks (5)")
+    parser.add_argument("--seconds", type=float, help="between two looks of --watch (5)")
+    parser.add_argument(
+        "--plot",
+        type=storage.path,
+        help="picture of test error, D, G, R of finished jobs against what the sweep varies",
+    )
+    parser.add_argument("--x", default="", metavar="NAME", help="parameter of its abscissae")
     args = parser.parse_args(argv)
+    if args.seconds is not None and not args.watch:
+        parser.error("--seconds goes with --watch")
+    if args.x and args.plot is None:
+        parser.error("--x goes with --plot")
+    plot = None if args.plot is None else picture_path("--plot", args.plot, None)
     jobs = sweep_file.of_arguments(args)
     states = engine_choice.states(jobs, args.root)
     print(table(states))
+    if plot is not None:
+        print(_plotted(jobs, args, plot))
     if args.retry_failed:
         _retry_failed(states, args)
     if args.cancel:
         _cancel(states, args)
     while args.watch and any(one.state in (WAITING, RUNNING) for one in states):
-        time.sleep(args.seconds)
+        time.sleep(5.0 if args.seconds is None else args.seconds)
         states = engine_choice.states(jobs, args.root)
         print(f"\033[2J\033[H{time.strftime('%H:%M:%S')}\n{table(states)}", flush=True)
 

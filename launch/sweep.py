@@ -17,11 +17,11 @@ import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from launch import engine_choice, sweep_file
-from launch.engines.engine import refuse_less
-from launch.giving import giving
-from launch.job_states import FAILED, JobState
-from launch.jobs import Job
+from cnnpool.launch import engine_choice, job_parameters, sweep_file
+from cnnpool.launch.engines.engine import refuse_less
+from cnnpool.launch.giving import giving
+from cnnpool.launch.job_states import FAILED, JobState
+from cnnpool.launch.jobs import Job
 
 
 def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:
@@ -35,6 +35,8 @@ def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:
     )
     given = given[: args.give]
     print(f"{len(states)} jobs in {args.root}: {counts}; {len(given)} to start")
+    if unasked := [one for one in states if one.unasked]:
+        print(f"{len(unasked)} of them, {unasked[0].job.name} first: {unasked[0].detail}")
     return given
 
 
@@ -42,7 +44,12 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.sweep")
     sweep_file.add_arguments(parser)
-    parser.add_argument("--dry_run", action="store_true", help="print what would be started")
+    parser.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="start nothing and print what would be; on this machine the jobs' specs are written, "
+        "so that each command can be run as it stands",
+    )
     parser.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
     parser.add_argument(
         "--give", type=int, metavar="N", help="start N jobs at most; the same command later others"
@@ -56,6 +63,11 @@ def main(argv: Sequence[str]) -> None:
         job.refuse_unknown_names()
     if args.dry_run:
         given = _to_give(jobs, args)
+        if parameters := job_parameters.table([one.job for one in given], jobs):
+            print(parameters)
+        if args.engine == engine_choice.LOCAL:  # so that what is printed can be run
+            for one in given:
+                one.job.write_spec(one.folder)
         print(engine.describe(given, args.root) if given else "nothing to start")
         return
     with giving(args.root) as noted:

@@ -13,8 +13,8 @@ import traceback
 from types import ModuleType
 
 from cnnpool.files import storage
-from launch.items import IMPORTED, TRAINED
-from launch.jobs import Job, SweepError, unique
+from cnnpool.launch.items import IMPORTED, TRAINED
+from cnnpool.launch.jobs import Job, SweepError, unique
 
 
 def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | None) -> list[Job]:
@@ -35,7 +35,7 @@ def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | 
         found = jobs_of(preset)
         found = list(found) if isinstance(found, Iterable) else []
     if not found or not all(isinstance(job, Job) for job in found):
-        raise SweepError(f"{path}: jobs({preset!r}) must return a list of launch.jobs.Job")
+        raise SweepError(f"{path}: jobs({preset!r}) must return a list of cnnpool.launch.jobs.Job")
     split = [part for job in found for part in job.split(seeds_per_job)]
     return unique(job.with_data_dir(data_dir) for job in split)
 
@@ -130,5 +130,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def of_arguments(args: argparse.Namespace) -> list[Job]:
-    """The jobs that the flags of `add_arguments` name."""
-    return load(args.sweep, args.preset, seeds_per_job=args.seeds_per_job, data_dir=args.data_dir)
+    """The jobs that the flags of `add_arguments` name.
+
+    Raises:
+      SweepError: as `load`, or if a folder of data is given that none reads.
+    """
+    place = args.data_dir
+    jobs = load(args.sweep, args.preset, seeds_per_job=args.seeds_per_job, data_dir=place)
+    if place is not None and not any("data_dir" in job.config.data for job in jobs):
+        names = ", ".join(sorted({job.config.data.name for job in jobs}))
+        raise SweepError(
+            f"--data_dir={place}: {names} is drawn, not read from a folder; leave it out"
+        )
+    return jobs

@@ -17,19 +17,19 @@ from cnnpool.data.images import DataError
 from cnnpool.figures import items as figures
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_text
+from cnnpool.launch import engine_choice
+from cnnpool.launch.collected import collected
+from cnnpool.launch.engines.engine import Engine, JobsFailedError
+from cnnpool.launch.giving import giving
+from cnnpool.launch.items import CIFAR10, ITEMS, SCALE1D, Run
+from cnnpool.launch.job_states import FINISHED, JobState
+from cnnpool.launch.jobs import Job, SweepError, unique
+from cnnpool.launch.measurement import Measurement
 from cnnpool.measuring.evaluation import evaluate
 from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.training import packed
-from launch import engine_choice
-from launch.collected import collected
-from launch.engines.engine import Engine, JobsFailedError
-from launch.giving import giving
-from launch.items import CIFAR10, ITEMS, SCALE1D, Run
-from launch.job_states import FINISHED, JobState
-from launch.jobs import Job, SweepError, unique
-from launch.measurement import Measurement
 
 OLD_RUNS = Path("runs")  # where launch.reproduce trained before it had jobs
 

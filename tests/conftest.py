@@ -20,15 +20,17 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 from jaxtyping import install_import_hook
 
-install_import_hook("cnnpool", "beartype.beartype")
+# Links lead to configs/ and launch/, whose functions take what tests put in the place of engines.
+checked = [path.stem for path in (ROOT / "cnnpool").iterdir() if not path.is_symlink()]
+install_import_hook([f"cnnpool.{name}" for name in checked], "beartype.beartype")
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+from cnnpool.configs import scale1d as scale1d_config
 from cnnpool.training import fit
-from configs import scale1d as scale1d_config
 
 DATA_VARIABLE = "CNNPOOL_DATA_DIR"
 

@@ -5,8 +5,8 @@ import functools
 from ml_collections import ConfigDict
 import numpy as np
 
+from cnnpool.configs import cifar10, scale2d
 from cnnpool.training import fit
-from configs import cifar10, scale2d
 
 MEASUREMENT = {"images": 24, "shuffles": 2}  # of 64 test images
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from cnnpool import data as data_sets
 from cnnpool import models
+from cnnpool.configs import cifar10
 from cnnpool.data.images import Split, StandardizedImages, crop_and_flip
 from cnnpool.models import layers
 from cnnpool.models.layers import BatchNorm, Chain, Conv, Dropout, Linear
-from configs import cifar10
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 TRAIN, TEST, CLASSES = 64, 50, 3

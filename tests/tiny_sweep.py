@@ -3,10 +3,9 @@
 `joined` is a deep network whose batches two devices share, for jobs of several processes.
 """
 
-from cnnpool.measuring.transforms import TRANSFORMS
-from configs import scale1d, scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import Measurement
+from cnnpool.configs import scale1d, scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import RING, Measurement
 
 TINY = {
     "seeds": (0, 1),
@@ -46,5 +45,4 @@ def jobs(preset):
         return [Job(with_fields(scale2d.get_config("cpu"), **JOINED), (original,))]
     changes = [change for name in preset.split("+") for change in PRESETS[name]]
     base = scale1d.get_config("quick")
-    measurement = Measurement(transforms=tuple(TRANSFORMS))
-    return [Job(with_fields(base, **(TINY | change)), (measurement,)) for change in changes]
+    return [Job(with_fields(base, **(TINY | change)), (RING,)) for change in changes]

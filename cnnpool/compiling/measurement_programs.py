@@ -16,11 +16,12 @@ from cnnpool.devices.batch_sharding import DATA_AXIS
 from cnnpool.importing import conversion
 from cnnpool.importing.folder import is_imported
 from cnnpool.instruments import moments
-from cnnpool.measuring import image_network, image_run, image_transforms
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring import classifier_run, network
+from cnnpool.measuring import transforms as named
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 from cnnpool.training import image_setup
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 _SHRINK = "a smaller --batch_size, or more devices"
 _IMAGE: tuple[int, ...] = (conversion.SIZE, conversion.SIZE, 3)
@@ -48,7 +49,7 @@ def programs(
       ValueError: for simple CNNs on a ring, or if the config is impossible on so many devices.
     """
     config = run_config.load(workdir)
-    if not run_config.is_deep(config):
+    if run_config.is_on_ring(config):
         raise ValueError(
             "simple CNNs on a ring are measured by small programs; --compile_for of cnnpool.eval "
             "is for deep networks on images"
@@ -59,7 +60,7 @@ def programs(
         model, image = models.build(config.model), _IMAGE
         errors: list[Program] = []
     else:
-        here = image_run.on_devices(config, _shared(devices))
+        here = classifier_run.on_devices(config, _shared(devices))
         training = image_setup.described(here, devices)
         state = training.state_shapes()
         current = jax.tree.map(_of_one, state.current)
@@ -87,7 +88,7 @@ def _errors(training: image_setup.ImageTraining, variables: Variables) -> Progra
     return Program(
         "errors",
         "all test images",
-        lambda: image_run.evaluator_program(training).lower(
+        lambda: classifier_run.evaluator_program(training).lower(
             variables, training.keys, tested, training.test
         ),
         "a smaller runtime.test_batch_size in the run's config.json",
@@ -130,15 +131,15 @@ def _features(
     model: Any, variables: Variables, transforms: Sequence[str], copies: int
 ) -> dict[str, Any]:
     """Activations as functions of images, of every transform that has a program of its own."""
-    plain = image_network.features(model, variables, rescaled=True)
+    plain = network.features(model, variables, rescaled=True)
     found = {"": plain}
-    if image_transforms.MEAN_ACTIVATIONS in transforms:
-        name = image_transforms.MEAN_ACTIVATIONS
-        found[f", {name}"] = image_transforms.transform_features(name, plain)
-    if image_transforms.OWN_STATISTICS in transforms and variables.batch_stats:
+    if named.MEAN_ACTIVATIONS in transforms:
+        name = named.MEAN_ACTIVATIONS
+        found[f", {name}"] = named.transform_features(name, plain)
+    if named.OWN_STATISTICS in transforms and variables.batch_stats:
         stacked = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((copies, *a.shape), a.dtype), variables.batch_stats
         )
         own = variables._replace(batch_stats=stacked)
-        found[f", {image_transforms.OWN_STATISTICS}"] = image_network.features_by_copy(model, own)
+        found[f", {named.OWN_STATISTICS}"] = network.features_by_copy(model, own)
     return found

@@ -7,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 from ml_collections import ConfigDict
 import numpy as np
 
+from cnnpool import data
 from cnnpool.compiling.programs import Program
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.runs import run_config
@@ -35,9 +36,9 @@ def programs(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]
       DataError: if the data is a user's own, and absent or damaged.
     """
     return (
-        _of_classifiers(config, devices)
-        if run_config.is_deep(config)
-        else _of_ring(config, devices)
+        _of_ring(config, devices)
+        if run_config.is_on_ring(config)
+        else _of_classifiers(data.completed(config), devices)
     )
 
 
@@ -71,7 +72,7 @@ def _of_ring(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]
     net, shapes = setup.network(config), global_arrays.placed_shapes
     mesh = runtime.seed_mesh(len(config.seeds), devices)
     params = net.stacked_shapes(len(config.seeds), mesh)
-    data = setup.training_sets(config, net.data, mesh, place=shapes)
+    sets = setup.training_sets(config, net.data, mesh, place=shapes)
     active = shapes(np.ones(len(config.seeds), bool), runtime.over_seeds(mesh))
     images = shapes(net.data.images, NamedSharding(mesh, PartitionSpec()))
     block = setup.sgd(config, net).program(mesh, seeds_per_batch=config.runtime.seeds_per_batch)
@@ -81,7 +82,7 @@ def _of_ring(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]
         Program(
             "training",
             "an epoch",
-            lambda: block.lower(params, data, active, 0, 1, np.bool_(False)),
+            lambda: block.lower(params, sets, active, 0, 1, np.bool_(False)),
             _RING,
         ),
         Program(

@@ -2,28 +2,23 @@
 
 from collections.abc import Callable
 import dataclasses
+import importlib
 from typing import Any
 
-import jax
-from ml_collections import ConfigDict
-
-from cnnpool.data import arrays, cifar10, scale1d, scale2d
-from cnnpool.data.images import ImageData, Split
 from cnnpool.errors import refuse_unknown
 
-_BUILDERS: dict[str, Callable[[ConfigDict], scale1d.Scale1D | ImageData]] = {
-    "arrays": arrays.build,
-    "cifar10": cifar10.build,
-    "scale1d": scale1d.build,
-    "scale2d": scale2d.build,
-}
+
+def _in_module(name: str) -> Callable[[Any], Any]:
+    """`build` of a data set's file, which is imported when the data set is wanted."""
+    return lambda config: importlib.import_module(f"cnnpool.data.{name}").build(config)
 
 
-_DESCRIBED: dict[str, Callable[[ConfigDict], ImageData]] = {"cifar10": cifar10.described}
+_BUILDERS = {name: _in_module(name) for name in ("arrays", "cifar10", "scale1d", "scale2d")}
+_BUILDERS["tfds"] = _in_module("tfds_images")
 
 
-def described(config: ConfigDict) -> ImageData:
-    """The data set of images that `config.name` asks for, with shapes in place of its arrays.
+def described(config: Any) -> Any:
+    """The `ImageData` that `config.name` asks for, with shapes in place of its arrays.
 
     What lies in files that every user has alike is not read; other data is made.
 
@@ -33,21 +28,21 @@ def described(config: ConfigDict) -> ImageData:
     Raises:
       ValueError, DataError: as `build`.
     """
-    if config.name in _DESCRIBED:
-        return _DESCRIBED[config.name](config)
-    data: Any = build(config)
-    return dataclasses.replace(
-        data, train=Split(*shapes(data.train)), test=Split(*shapes(data.test))
-    )
+    if config.name == "cifar10":
+        return importlib.import_module("cnnpool.data.cifar10").described(config)
+    data = build(config)
+    train, test = (type(split)(*_shapes(split)) for split in (data.train, data.test))
+    return dataclasses.replace(data, train=train, test=test)
 
 
-def shapes(arrays: Any) -> Any:
-    """A tree of arrays as their shapes and types."""
+def _shapes(arrays: Any) -> Any:
+    import jax
+
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), arrays)
 
 
-def build(config: ConfigDict) -> scale1d.Scale1D | ImageData:
-    """The data set that `config.name` asks for.
+def build(config: Any) -> Any:
+    """The data set that `config.name` asks for: `ImageData`, or `scale1d.Scale1D`.
 
     Args:
       config: the `data` section of a config.
@@ -58,3 +53,23 @@ def build(config: ConfigDict) -> scale1d.Scale1D | ImageData:
     """
     refuse_unknown(config.name, _BUILDERS, "config.data.name")
     return _BUILDERS[config.name](config)
+
+
+def completed(config: Any) -> Any:
+    """A config whose model.outputs is a number: as many as the data has classes, where it is None.
+
+    Args:
+      config: complete, of a run.
+
+    Raises:
+      ValueError, DataError: as `build` does.
+    """
+    if "outputs" not in config.model or config.model.outputs is not None:
+        return config
+    if config.data.name != "tfds":
+        raise ValueError("model.outputs is None; expected a number but for data.name 'tfds'")
+    from cnnpool.data import tfds_images
+
+    copy = config.copy_and_resolve_references().unlock()
+    copy.model.outputs = tfds_images.number_of_classes(config.data)
+    return copy.lock()

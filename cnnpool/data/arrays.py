@@ -169,6 +169,8 @@ def check_labels(labels: np.ndarray, path: Path) -> Labels:
     if not (np.issubdtype(labels.dtype, np.integer) or np.issubdtype(labels.dtype, np.floating)):
         raise DataError(f"{path} has type {labels.dtype}; expected whole numbers")
     bounds = np.iinfo(np.int32)
+    if labels.dtype == np.float16:  # which cannot hold the bounds
+        labels = labels.astype(np.float32)
     whole = (labels == np.floor(labels)) & (labels >= bounds.min) & (labels <= bounds.max)
     if not whole.all():
         first = np.argmin(whole)

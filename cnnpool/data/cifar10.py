@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from cnnpool.data import tfds_files
 from cnnpool.data.images import Split, StandardizedImages, as_stored, crop_and_flip
+from cnnpool.data.tfds_records import Records
 
 NAME = "cifar10"
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -110,9 +111,7 @@ def subset(count: int, size: int | None, field: str) -> Int[np.ndarray, " size"]
 def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool]:
     """Images and labels of one split, and whether they were compressed with loss."""
     with tfds_files.reading(builder, split):
-        records = builder.as_data_source(
-            split=split, file_format="array_record", decoders=tfds_files.undecoded()
-        )
+        records = Records(builder, split, ["image", "label"])
     chosen = subset(len(records), size, f"data.{split}_size")
     images, labels = np.empty((len(chosen), *SHAPE), np.uint8), np.empty(len(chosen), np.int32)
     jpeg = False
@@ -122,7 +121,7 @@ def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool
     ):
         for start in range(0, len(chosen), _CHUNK):
             rows = chosen[start : start + _CHUNK].tolist()
-            for row, record in enumerate(records.__getitems__(rows), start):
+            for row, record in enumerate(records.read(rows), start):
                 images[row], labels[row] = _decode(record["image"]), record["label"]
                 jpeg |= record["image"].startswith(JPEG_MAGIC)
             bar.update(len(rows))

@@ -26,6 +26,7 @@ from cnnpool.data.preparation import Sizes
 from cnnpool.files import storage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".heic")
 # What systems put beside a user's folders and files.
 _HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
 _SHOWN = 3  # classes in a note
@@ -45,7 +46,7 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     """
     root = _root(config)
     files, labels, classes, strays, _, note = find(root)
-    outside = [(_shown(path, root), "in no class folder") for path in strays]
+    outside = [(_shown(path, root), _why_left_out(path, root)) for path in strays]
     if count > len(files):
         raise DataError(
             f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or in folders in it); "
@@ -116,7 +117,8 @@ class Pictures(NamedTuple):
       files: sorted.
       labels: the classes of their folders; -1 without.
       classes: how many there are; None without.
-      strays: pictures beside class folders, which are left out.
+      strays: pictures that are left out: beside class folders, in folders in them, and of formats
+        that are not read.
       by_number: whether the folders' names are other classes than their places in sorted order.
       note: which folder is which class, where another order could be meant; else empty.
     """
@@ -139,12 +141,13 @@ def find(root: Path) -> Pictures:
     """
     if not root.is_dir():
         raise DataError(f"{root} is not there; expected a folder of images")
-    flat = _pictures(root)
+    flat, others = _pictures(root), _pictures(root, _OTHERS)
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not _is_hidden(p))
     by_class = {folder.name: _pictures(folder) for folder in folders}
     files = [path for pictures in by_class.values() for path in pictures]
     if flat and not files:
-        return Pictures(flat, [-1] * len(flat), None, [])
+        return Pictures(flat, [-1] * len(flat), None, others)
+    strays = [*flat, *others, *(path for folder in folders for path in _left_out(folder))]
     if not files:
         raise DataError(
             f"{root} has no pictures: expected {', '.join(SUFFIXES)} in it, or in folders in it, "
@@ -154,7 +157,9 @@ def find(root: Path) -> Pictures:
     classes = _by_number(by_class) or by_text
     labels = [classes[name] for name, pictures in by_class.items() for _ in pictures]
     count = max(classes.values()) + 1
-    return Pictures(files, labels, count, flat, classes != by_text, _note(classes))
+    empty = [name for name in classes if not by_class[name]]
+    note = "\n".join(filter(None, [_note(classes), _note_of_empty(empty)]))
+    return Pictures(files, labels, count, strays, classes != by_text, note)
 
 
 def _by_number(by_class: Mapping[str, Sequence[Path]]) -> dict[str, int] | None:
@@ -184,6 +189,26 @@ def _note(classes: Mapping[str, int]) -> str:
     return f"class folders: {', '.join(shown)}"
 
 
+def _note_of_empty(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    shown = ", ".join([*names[:_SHOWN], *(["..."] if len(names) > _SHOWN else [])])
+    return f"{len(names)} folders without pictures count as classes: {shown}"
+
+
+def _left_out(folder: Path) -> list[Path]:
+    """Pictures of a class folder that are not measured, but another program would read."""
+    inner = sorted(p for p in folder.iterdir() if p.is_dir() and not _is_hidden(p))
+    deeper = [path for one in inner for path in _pictures(one, (*SUFFIXES, *_OTHERS))]
+    return [*_pictures(folder, _OTHERS), *deeper]
+
+
+def _why_left_out(path: Path, root: Path) -> str:
+    if path.suffix.lower() in _OTHERS:
+        return f"expected {', '.join(SUFFIXES)}"
+    return "in no class folder" if path.parent == root else "in a folder inside a class folder"
+
+
 def _numbers_in(name: str) -> list[tuple[int, str]]:
     """Sorts class_2 before class_10."""
     parts = re.findall("[0-9]+|[^0-9]+", name)
@@ -194,11 +219,11 @@ def _is_hidden(path: Path) -> bool:
     return path.name.startswith(_HIDDEN)
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> list[Path]:
     return sorted(
         p
         for p in folder.iterdir()
-        if p.suffix.lower() in SUFFIXES and p.is_file() and not _is_hidden(p)
+        if p.suffix.lower() in suffixes and p.is_file() and not _is_hidden(p)
     )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from cnnpool.data import image_folder, preparation, tfds_files
 from cnnpool.data.images import DataError, MeasuredImages
 from cnnpool.data.preparation import Sizes
+from cnnpool.data.tfds_records import Records
 
 NAME, SPLIT, CLASSES = "imagenet2012", "validation", 1000
 
@@ -32,14 +33,12 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     """
     builder = _open(config)
     with tfds_files.reading(builder, SPLIT):
-        records = builder.as_data_source(
-            split=SPLIT, file_format="array_record", decoders=tfds_files.undecoded()
-        )
+        records = Records(builder, SPLIT, ["image", "label"])
     if count > len(records):
         raise DataError(f"{NAME} has {len(records)} validation images; got --num_images={count}")
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(records)))[:count]
     with tfds_files.reading(builder, SPLIT):
-        chosen = records.__getitems__(order.tolist())
+        chosen = list(records.read(order.tolist()))
     openers = [functools.partial(bytes, record["image"]) for record in chosen]
     sizes = Sizes(config.resize, config.crop)
     found = preparation.read_many(openers, count, sizes, what=f"reading {NAME}")

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key, Shaped
 import numpy as np
 
 from cnnpool.errors import CnnpoolError
+from cnnpool.shapes import Float, Key, Shaped
 
 Stored = Shaped[Array, "batch height width channels"]
 Normalized = Float[Array, "batch height width channels"]

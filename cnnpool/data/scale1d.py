@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Key
 from ml_collections import ConfigDict
 import numpy as np
 
+from cnnpool.data.images import Perturbations, Split
 from cnnpool.instruments.noise import rectified_noise
 
 Pair = Int[Array, "2"]
@@ -78,7 +79,7 @@ _LABELS: dict[str, Callable[..., Labels]] = {"distance": distance_labels, "secto
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scale1D:
-    """All images of one task on the ring.
+    """All images of one task on the ring. Satisfies `cnnpool.data.images.MeasurementData`.
 
     Attributes:
       length: L, pixels.
@@ -100,6 +101,34 @@ class Scale1D:
     def images(self) -> Float[Array, "images length 1"]:
         """The images, each of squared norm L."""
         return render(jnp.asarray(self.pairs), length=self.length)
+
+    @property
+    def test(self) -> Split:
+        """All images: networks are measured on those that they were trained on, too."""
+        return Split(self.images, jnp.asarray(self.labels, jnp.int32))
+
+    @property
+    def source(self) -> str:
+        """The task in words; the images are determined by it."""
+        return (
+            f"all {len(self.labels)} images of the task {self.task!r} on a ring of {self.length} "
+            f"pixels, scale {self.scale}"
+        )
+
+    @property
+    def own_perturbations(self) -> Perturbations:
+        """Moves of the active pixels and rectified noise, see `perturb`."""
+
+        def of_chosen(key: Key[Array, ""], draws: int, chosen: np.ndarray) -> tuple[Array, Array]:
+            deformed, noisy = self.perturb(key, draws)
+            return deformed[:, chosen], noisy[:, chosen]
+
+        return of_chosen
+
+    def normalize(self, key: Key[Array, ""], images: Array) -> Array:
+        """The images as they are."""
+        del key
+        return images
 
     def move(self, key: Key[Array, ""], pair: Pair) -> Pair:
         """The diffeomorphism of one image: each active pixel moves by +1 or -1.

@@ -5,7 +5,10 @@ import contextlib
 import os
 from typing import Any
 
+from cnnpool import extras
 from cnnpool.data.images import DataError
+
+FORMATS = ("array_record", "tfrecord")  # the one that is taken where there are both comes first
 
 
 def data_root(data_dir: str | None) -> str:
@@ -13,36 +16,37 @@ def data_root(data_dir: str | None) -> str:
     return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
 
-def undecoded() -> dict[str, Any]:
-    """Decoders that leave images as the bytes of their files."""
-    import tensorflow_datasets as tfds
-
-    return {"image": tfds.decode.SkipDecoding()}
-
-
 def open_builder(root: str, name: str, *, about: str = "") -> Any:
     """TFDS's builder of the newest version under `root`, from its files alone.
 
     Args:
       root: TFDS's folder.
-      name: what TFDS calls the data set.
+      name: what TFDS calls the data set: NAME, NAME/CONFIG, either with :VERSION behind it.
       about: its preparation, for the message, such as how much is downloaded.
 
     Raises:
-      DataError: if it is not there, damaged, or in another file format than array_record.
+      DataError: if it is not there, damaged, or neither array_record nor tfrecord.
     """
-    import tensorflow_datasets as tfds  # here: 0.3 s that other data sets need not spend
+    with extras.needed("tfds"):
+        import tensorflow_datasets as tfds  # here: 0.3 s that other data sets need not spend
 
+    name, _, wanted = name.partition(":")
     folder = tfds.core.Path(root).expanduser() / name
     versions = [
         path.parent
         for path in folder.glob("*/dataset_info.json")
         if tfds.core.Version.is_valid(path.parent.name)
+        and (not wanted or tfds.core.Version(path.parent.name).match(wanted))
     ]
+    if not versions and (below := _configs_below(folder)):
+        raise DataError(
+            f"{name} has configs of its own in {folder}; name one: "
+            f"{', '.join(f'{name}/{one}' for one in below)}"
+        )
     if not versions:
         raise DataError(
-            f"no {name}: looked for {folder}/VERSION/dataset_info.json and found none. If it "
-            "is elsewhere, set data.data_dir or TFDS_DATA_DIR to the folder that holds "
+            f"no {name}: looked for {folder}/{wanted or 'VERSION'}/dataset_info.json and found "
+            "none. If it is elsewhere, set data.data_dir or TFDS_DATA_DIR to the folder that holds "
             f"{name}/. To prepare it{about}, in any environment that has tensorflow_datasets and "
             f"tensorflow too:\n  {_prepare(name, root)}"
         )
@@ -55,15 +59,21 @@ def open_builder(root: str, name: str, *, about: str = "") -> Any:
             f"TFDS cannot read the description of the data in {newest}: {error}. Delete the "
             f"folder and prepare it again:\n  {_prepare(name, root)}"
         ) from error
-    if "array_record" not in formats:
+    if not formats.intersection(FORMATS):
         raise DataError(
-            f"{newest} holds {name} as {', '.join(sorted(formats))}; expected array_record, "
-            "which is read without TensorFlow. Where TensorFlow is installed, convert it:\n"
+            f"{newest} holds {name} as {', '.join(sorted(formats))}; expected array_record or "
+            "tfrecord, which are read without TensorFlow. Where it is installed, convert them:\n"
             f"  tfds convert_format --dataset_version_dir={newest} "
             "--out_file_format=array_record\nor prepare it again in another folder:\n"
             f"  {_prepare(name, 'OTHER_FOLDER')}"
         )
     return builder
+
+
+def _configs_below(folder: Any) -> list[str]:
+    """Names of a data set's configs, each with versions of its own."""
+    found = folder.glob("*/*/dataset_info.json")
+    return sorted({path.parent.parent.name for path in found})
 
 
 def _prepare(name: str, root: str) -> str:

@@ -6,11 +6,11 @@ under its user's feet; its functions that train, measure and predict refuse othe
 """
 
 from collections.abc import Mapping
+import contextlib
 import os
 import sys
 from typing import Any
 
-from flax.configurations import config as flax_config
 import jax
 
 # What networks and measurements have been made with: the defaults of JAX 0.10 and Flax 0.12.
@@ -24,12 +24,15 @@ _SETTINGS: dict[Any, dict[str, Any]] = {
         "jax_numpy_dtype_promotion": "standard",
         "jax_allow_f16_reductions": True,
         "jax_softmax_custom_jvp": False,
-    },
-    flax_config: {
+    }
+}
+with contextlib.suppress(ModuleNotFoundError):  # what measures functions needs no Flax
+    from flax.configurations import config as flax_config
+
+    _SETTINGS[flax_config] = {
         "flax_fix_rng_separator": False,
         "flax_return_frozendict": False,
-    },
-}
+    }
 # Read by XLA itself, for more than numbers: they are recorded, and compared.
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT")
 _OF_NO_NUMBER = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_cuda_data_dir")

@@ -1,6 +1,7 @@
 """Devices and the mesh that independent networks are spread over."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import os
 from pathlib import Path
 import platform
@@ -8,6 +9,7 @@ import re
 import zlib
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from cnnpool.devices.batch_sharding import DATA_AXIS
@@ -15,6 +17,7 @@ from cnnpool.devices.divisors import largest_divisor
 from cnnpool.errors import CnnpoolError
 
 SEED_AXIS = "seed"
+_CACHE, _LEAST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
 _ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES")
 
 _COPIES_BYTES = 2**29  # of a network's parameters, one copy a CPU device
@@ -139,20 +142,48 @@ def use_compilation_cache() -> None:
     for a user without a home that can be written.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        cpu = Path("/proc/cpuinfo")
-        flags = re.search(r"^flags.*$", cpu.read_text("utf-8"), re.M) if cpu.exists() else None
-        features = zlib.crc32(flags.group().encode()) if flags else 0
-        folder = f"xla-{platform.machine()}-{features:08x}"
-        try:
-            cache = Path.home() / ".cache" / "cnnpool" / folder
-            cache.mkdir(parents=True, exist_ok=True)
-        except (RuntimeError, OSError):
+        cache = _cache_folder()
+        if cache is None:
             return
-        if not os.access(cache, os.W_OK):
-            return
-        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update(_CACHE, str(cache))
     # A measurement compiles a hundred small programs, together three seconds.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update(_LEAST, 0.0)
+
+
+@contextlib.contextmanager
+def compilation_cache() -> Iterator[None]:
+    """`use_compilation_cache` for a while, of somebody else's program, which keeps its settings.
+
+    Where it has a cache of its own, that one is used as it is.
+    """
+    own = jax.config.values[_CACHE]
+    cache = None if own or os.environ.get("JAX_COMPILATION_CACHE_DIR") == "" else _cache_folder()
+    if cache is None:
+        yield
+        return
+    least = jax.config.values[_LEAST]
+    jax_cache.reset_cache()  # whether there is one is asked once
+    jax.config.update(_CACHE, str(cache))
+    jax.config.update(_LEAST, 0.0)
+    try:
+        yield
+    finally:
+        jax.config.update(_CACHE, own)
+        jax.config.update(_LEAST, least)
+        jax_cache.reset_cache()
+
+
+def _cache_folder() -> Path | None:
+    """Of this kind of processor, in the user's home; None where it cannot be written."""
+    cpu = Path("/proc/cpuinfo")
+    flags = re.search(r"^flags.*$", cpu.read_text("utf-8"), re.M) if cpu.exists() else None
+    features = zlib.crc32(flags.group().encode()) if flags else 0
+    try:
+        cache = Path.home() / ".cache" / "cnnpool" / f"xla-{platform.machine()}-{features:08x}"
+        cache.mkdir(parents=True, exist_ok=True)
+    except (RuntimeError, OSError):
+        return None
+    return cache if os.access(cache, os.W_OK) else None
 
 
 def network_mesh(

@@ -1,9 +1,24 @@
-r"""Draws a figure, prints a table or writes the report, from result files.
+r"""Draws figures and prints tables of any networks, and those of the paper, from result files.
+
+Any networks, one's own among them; each of these has flags of its own, `figures depth --help`:
+
+    python -m cnnpool.figures depth mine.nc other.nc --color=network --style=transform
+    python -m cnnpool.figures report mine.nc other.nc
+    python -m cnnpool.figures perturbations cat.jpg dog.jpg --deltas=1,3
+    python -m cnnpool.figures sweep sweep.nc --x=learning_rate
+
+| item | shows |
+|---|---|
+| depth | D, G, R against depth; any dimension, coordinate or file by colour, line or panel |
+| report | one HTML page of networks; of items.toml the pages of this project's results |
+| perturbations | x, tau(x) and x + eta of a run's images, a config's or one's own |
+| sweep | error, D, G, R against the parameters that a sweep varies |
+
+Items of the paper:
 
     python -m cnnpool.figures fig4 --results a.nc b.nc --out fig4.png
     python -m cnnpool.figures table1 --results a.nc b.nc --out table1.md
     python -m cnnpool.figures fig2 --results vgg11.nc vgg11_bn.nc --out fig2 --format=svg
-    python -m cnnpool.figures report --results results/items.toml
 
 | item | shows | of |
 |---|---|---|
@@ -19,7 +34,6 @@ r"""Draws a figure, prints a table or writes the report, from result files.
 | shuffles | what each kind of shuffle does to D, G, R | deep networks |
 | paired | what differs between networks of the same seeds | two files |
 | claims | each claim as a statistic with a verdict | convolutional networks |
-| report | all results as pages | items.toml, provenance.toml; see cnnpool.figures.report |
 
 fig4 and table1 take the files of one run, at stages init and trained. The others take one file a
 run and choose from all that are given those that they show; what was not used is said. Beside a
@@ -28,22 +42,31 @@ point, x, y, standard errors, and how many networks were averaged.
 """
 
 from collections.abc import Sequence
+import importlib
 
 from cnnpool import command_line
-from cnnpool.figures.item_names import FORMATS, ITEMS, PICTURES, picture_path
+from cnnpool.figures.item_names import (
+    COMMANDS,
+    FORMATS,
+    ITEMS,
+    PICTURES,
+    TEXT_ENDINGS,
+    picture_path,
+)
 from cnnpool.files import storage
 
 
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
+    if argv and argv[0] in COMMANDS:
+        importlib.import_module(f"cnnpool.figures.{COMMANDS[argv[0]]}").main(argv[1:])
+        return
     parser = command_line.parser(__doc__, "cnnpool.figures")
     parser.add_argument("item", choices=ITEMS, help="what to make")
     parser.add_argument(
         "--results", type=storage.path, nargs="+", required=True, help="result files"
     )
-    parser.add_argument(
-        "--out", type=storage.path, help="picture (png, pdf, svg), markdown or html file"
-    )
+    parser.add_argument("--out", type=storage.path, help="picture (png, pdf, svg) or markdown file")
     parser.add_argument("--format", choices=FORMATS, help="of a picture (the ending of --out; png)")
     args = parser.parse_args(argv)
     out = args.out
@@ -51,6 +74,9 @@ def main(argv: Sequence[str]) -> None:
         out = picture_path(args.item, out, args.format)
     elif args.format is not None:
         parser.error(f"{args.item} is no picture; leave out --format={args.format}")
+    elif out is not None and out.suffix not in ("", *TEXT_ENDINGS):
+        endings = " or ".join(TEXT_ENDINGS)
+        parser.error(f"{args.item} is written as Markdown; expected --out in {endings}, got {out}")
     from cnnpool.figures import items  # slow to import, so only now
 
     print(items.make(args.item, args.results, out))

@@ -10,8 +10,9 @@ from collections.abc import Hashable, Sequence
 import math
 from typing import NamedTuple
 
-from jaxtyping import Float, Int
 import numpy as np
+
+from cnnpool.shapes import Float, Int
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000

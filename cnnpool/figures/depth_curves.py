@@ -11,9 +11,10 @@ and is not drawn.
 
 from collections.abc import Callable, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cnnpool.figures import layers, panels, seed_average, style
+from cnnpool.figures import depth_panels, layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
 from cnnpool.figures.networks import Network
 from cnnpool.figures.series import Series
@@ -110,18 +111,24 @@ def draw(
       quantity_of: "D", "G" or "R", by panel.
       sharey: whether all panels have one y axis.
     """
-    figure, axes_of = panels.grid(curves, size=(2.9, 2.6), margin=1.7, sharex=True, sharey=sharey)
-    for one in sorted(curves, key=lambda one: list(CURVES).index(one.curve), reverse=True):
-        look = panels.network_look(one.model, one.variant) | LOOKS[one.curve]
-        panels.line(axes_of[one.panel], one, look, band=one.curve not in (INITIALIZATION, FROZEN))
-    for panel, axes in axes_of.items():
-        if quantity_of(panel) == "R":
-            axes.axhline(1, **style.REFERENCE)
+    return depth_panels.draw(
+        curves,
+        _line,
+        order=lambda one: -list(CURVES).index(one.curve),
+        quantity_of=quantity_of,
+        x_label="relative depth $k/K$",
+        handles=[*panels.network_handles(curves), *panels.curve_handles(LOOKS, curves)],
+        legend_title=panels.band_title(curves),
+        sharey=sharey,
+        finish=_whole_depth,
+    )
+
+
+def _line(axes: Axes, one: Series) -> None:
+    look = panels.network_look(one.model, one.variant) | LOOKS[one.curve]
+    panels.line(axes, one, look, band=one.curve not in (INITIALIZATION, FROZEN))
+
+
+def _whole_depth(axes_of: panels.Panels) -> None:
+    for axes in axes_of.values():
         axes.set_xlim(0, 1.03)
-    panels.log_y(axes_of)
-    panels.title_rows(axes_of, lambda panel: f"${quantity_of(panel)}_k$")
-    panels.title_columns(axes_of)
-    panels.label_bottom(axes_of, "relative depth $k/K$")
-    handles = [*panels.network_handles(curves), *panels.curve_handles(LOOKS, curves)]
-    panels.legend(figure, handles, title=panels.band_title(curves))
-    return figure

@@ -10,12 +10,12 @@ the logarithms over its shuffles.
 import math
 from typing import NamedTuple
 
-from jaxtyping import Float
 import numpy as np
 from scipy.special import stdtrit
 
 from cnnpool.figures import layers
 from cnnpool.figures.networks import WHITE, Network
+from cnnpool.shapes import Float
 
 CONFIDENCE = 0.95
 _TAIL = (1 + CONFIDENCE) / 2

@@ -7,8 +7,15 @@ PICTURES = (
     *("fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10"),
     *("noise", "delta_cutoff", "dynamics", "shuffles"),
 )
-TEXTS = ("table1", "claims", "paired", "report")
-ITEMS = (*PICTURES, *TEXTS)
+TEXTS = ("table1", "claims", "paired")
+COMMANDS = {  # items with flags of their own, and their modules
+    "depth": "depth_command",
+    "perturbations": "perturbations_command",
+    "report": "report_command",
+    "sweep": "sweep_command",
+}
+ITEMS = (*PICTURES, *TEXTS, *COMMANDS)
+TEXT_ENDINGS = (".md", ".txt")
 
 
 def picture_path(item: str, out: Path | None, picture_format: str | None) -> Path:

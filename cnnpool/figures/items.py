@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool.figures import claims, deep_figures, fig4, networks, paired, report, style, table1
+from cnnpool.figures import claims, deep_figures, fig4, networks, paired, style, table1
 from cnnpool.figures.item_names import picture_path
 from cnnpool.figures.series import write_csv
 from cnnpool.files import results
@@ -38,12 +38,6 @@ def _written(text: str, out: Path | None) -> str:
     return text
 
 
-def _report(files: Sequence[Path], out: Path | None) -> str:
-    if len(files) != 1:
-        raise ValueError("report needs one file, --results items.toml")
-    return report.write(files[0], html_file=out)
-
-
 def _one_run(files: Sequence[Path]) -> xr.Dataset:
     dataset = results.merge_stages([results.read(path) for path in files])
     if "mean_filter" not in dataset:
@@ -62,7 +56,6 @@ TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
     "table1": _table1,
     "claims": _claims,
     "paired": _paired,
-    "report": _report,
 }
 
 
@@ -71,9 +64,8 @@ def make(item: str, files: Sequence[Path], out: Path | None) -> str:
 
     Args:
       item: a key of `PICTURES` or `TEXTS`.
-      files: result files; of the report its items.toml.
-      out: where to, a picture's with its ending; a table may be printed only, and of the report
-        this is its HTML page, without it report.html beside items.toml.
+      files: result files.
+      out: where to, a picture's with its ending; a table may be printed only.
 
     Returns:
       Text to print: which networks were drawn, slopes, correlations, the table.

@@ -1,8 +1,10 @@
 """Which layers of a network a figure shows: k = 1..K, one per convolution or linear layer."""
 
-from jaxtyping import Float
 import numpy as np
 import xarray as xr
+
+from cnnpool.files import schema
+from cnnpool.shapes import Float
 
 OUTPUT = "output"
 _SHARES_OF_DEPTH = (0.25, 0.5, 0.75)
@@ -20,11 +22,8 @@ def output(dataset: xr.Dataset) -> xr.Dataset:
 
 def relative_depth(dataset: xr.Dataset) -> Float[np.ndarray, " units"]:
     """k/K of every unit; one between two points belongs to the next: conv03 to pool03."""
-    depth = dataset["depth"].values.astype(float)
-    for unit in range(len(depth) - 2, -1, -1):
-        if np.isnan(depth[unit]):
-            depth[unit] = depth[unit + 1]
-    return depth / np.nanmax(depth)
+    depth = schema.layer_depth(dataset["depth"].values)
+    return depth / depth.max()
 
 
 def some(dataset: xr.Dataset) -> dict[str, xr.Dataset]:

@@ -29,11 +29,15 @@ class Network:
       outline: of one run; attributes and coordinates are enough where `load` has the rest.
       source: where it comes from, for messages.
       load: what reads the whole dataset, once it is needed; None: `outline` is whole.
+      file: that it was read from; None for a dataset in memory.
+      group: of the file; "/" where it holds this network alone.
     """
 
     outline: xr.Dataset
     source: str
     load: Callable[[], xr.Dataset] | None = None
+    file: Path | None = None
+    group: str = "/"
 
     @cached_property
     def measured(self) -> xr.Dataset:
@@ -195,9 +199,11 @@ def _read(path: Path) -> list[Network]:
     outlines = results.read_outlines(path)
     whole = functools.cache(lambda: results.read_networks(path))
     if not outlines:
-        return [Network(one, _source(path, name)) for name, one in whole().items()]
+        return [
+            Network(one, _source(path, name), None, path, name) for name, one in whole().items()
+        ]
     return [
-        Network(one, _source(path, name), functools.partial(_one_of, whole, name))
+        Network(one, _source(path, name), functools.partial(_one_of, whole, name), path, name)
         for name, one in outlines.items()
     ]
 

@@ -18,7 +18,12 @@ LEAST_SHARE_OF_MEAN = 1e-2  # where mean - se is not positive, a band on log axe
 
 
 def grid(
-    series: Sequence[Series], *, size: tuple[float, float], margin: float, **share: Any
+    series: Sequence[Series],
+    *,
+    size: tuple[float, float],
+    margin: float,
+    new: Callable[..., Figure] = Figure,
+    **share: Any,
 ) -> tuple[Figure, Panels]:
     """A figure with one panel for every (row, column) of the series.
 
@@ -26,6 +31,7 @@ def grid(
       series: their rows and columns appear in this order.
       size: of one panel, inches.
       margin: inches for the legend at the right.
+      new: makes the figure; `pyplot.figure` where it is to be shown.
       **share: `sharex`, `sharey` of `Figure.subplots`.
 
     Returns:
@@ -33,9 +39,7 @@ def grid(
     """
     rows, columns = (list(dict.fromkeys(one.panel[axis] for one in series)) for axis in (0, 1))
     width, height = size
-    figure = Figure(
-        figsize=(width * len(columns) + margin, height * len(rows)), layout="constrained"
-    )
+    figure = new(figsize=(width * len(columns) + margin, height * len(rows)), layout="constrained")
     axes = figure.subplots(len(rows), len(columns), squeeze=False, **share)
     used = {one.panel for one in series}
     panels = {}

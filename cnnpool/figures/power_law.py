@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 import numpy as np
+
+from cnnpool.shapes import Float
 
 
 class Slope(NamedTuple):

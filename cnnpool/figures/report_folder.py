@@ -6,10 +6,9 @@ import json
 from pathlib import Path
 import re
 
-import h5py
-
 from cnnpool.figures.report_items import Item, read_items
 from cnnpool.figures.report_provenance import Record, read_records, record_of
+from cnnpool.files import results
 
 PROVENANCE = "provenance.toml"
 LOSSY = "JPEG copies"  # what data_source says of images that are not the originals
@@ -69,6 +68,5 @@ class ResultsFolder:
     def _sources(self, file: str) -> list[str]:
         if file.endswith(".json"):
             return [json.loads((self.root / file).read_text("utf-8"))["data_source"]]
-        with h5py.File(self.root / file) as whole:  # attributes alone, of many files
-            networks = [whole] if "config" in whole.attrs else list(whole.values())
-            return [str(one.attrs.get("data_source", "")) for one in networks]
+        networks = results.read_attributes(self.root / file)
+        return [str(one.get("data_source", "")) for one in networks]

@@ -9,11 +9,11 @@ import dataclasses
 import math
 from pathlib import Path
 
-from jaxtyping import Float, Int
 import numpy as np
 
 from cnnpool.figures.seed_average import Average
 from cnnpool.files.atomic_write import write_atomically
+from cnnpool.shapes import Float, Int
 
 COLUMNS = (
     *("figure", "panel", "curve", "network", "data", "epochs", "point"),

@@ -50,11 +50,20 @@ def series(networks: Sequence[Network], *, item: str) -> list[Series]:
       ValueError: if a network lacks a stage or its spectra.
     """
     require(networks, item=item, variables=VARIABLES)
+    return [one for network in networks for one in of_network(network, network.title)]
+
+
+def of_network(network: Network, row: str = "") -> list[Series]:
+    """The spectra of all convolutions of one network, at the stages that were measured.
+
+    Args:
+      network: with the variables `VARIABLES`.
+      row: of the panels.
+    """
     return [
         one
-        for network in networks
         for k, unit in enumerate(convolutions(network.dataset), start=1)
-        for one in _layer_series(network, unit, (network.title, f"$k$ = {k}"))
+        for one in _layer_series(network, unit, (row, f"$k$ = {k}"))
     ]
 
 

@@ -21,7 +21,11 @@ two; every deep network has
 - `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
   `filter_frequency`: the spectra of its filters (`cnnpool.instruments.filter_spectrum`);
 - `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
-A file holds one network at its root, or several, one a netCDF group.
+A file holds one network at its root, or several, one a netCDF group. Behind its content lies a
+checksum, which readers of netCDF pass over (`cnnpool.files.content_checksum`). Every variable has a
+`long_name` and `units` (`cnnpool.files.schema`), and every unit of a network a `layer_depth`, the
+depth of its layer: `data.R.plot(x="layer_depth")` has labels and no gaps. Files of older versions
+get them when they are read.
 
 Files of schema 1 held means over shuffles in `D`, `G`, `R`, their spread in `D_shuffle_sd`,
 `G_shuffle_sd`, `R_shuffle_sd`, and spatial shares of one kind of shuffle without the dimension
@@ -32,17 +36,14 @@ from collections.abc import Mapping
 import io
 import json
 from pathlib import Path
+from typing import Any
 
-import h5netcdf
 import numpy as np
 import xarray as xr
 
 from cnnpool.errors import CnnpoolError
-from cnnpool.files import storage
+from cnnpool.files import content_checksum, netcdf, schema, storage, trial_reading
 from cnnpool.files.atomic_write import write_atomically
-
-# Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was never set.
-h5netcdf.File._writable = False
 
 SCHEMA_VERSION = 2
 LEAST_FALL = 0.5  # decades from the first layer to the output, of which spatial shares are taken
@@ -98,11 +99,13 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
     groups = {"/": networks} if isinstance(networks, xr.Dataset) else dict(networks)
     for name, dataset in groups.items():
         check(dataset, f"network {name}")
-    tree = xr.DataTree.from_dict(groups)
+    tree = xr.DataTree.from_dict({name: schema.labelled(one) for name, one in groups.items()})
     encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
     # In memory: HDF5 locks the files that it opens, and some file systems know no locks.
-    content = tree.to_netcdf(None, engine="h5netcdf", encoding=encoding)
-    write_atomically(path, lambda beside: beside.write_bytes(content))
+    netcdf.h5netcdf()
+    content = bytes(tree.to_netcdf(None, engine="h5netcdf", encoding=encoding))
+    whole = content_checksum.with_checksum(content)
+    write_atomically(path, lambda beside: beside.write_bytes(whole))
 
 
 def _checksums(dataset: xr.Dataset) -> dict[str, dict[str, bool]]:
@@ -123,23 +126,41 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
-    content = storage.read_bytes(path)
+    netcdf.h5netcdf()
+    content = _readable(path)
     try:
         with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as tree:
             nodes = {node.path: node.to_dataset().load() for node in tree.subtree if node.has_data}
     except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
-        raise ResultsError(
-            f"{path} cannot be read as netCDF ({type(error).__name__}: {error}); it is damaged or "
-            "something else"
-        ) from error
+        raise ResultsError(_unreadable(path, f"{type(error).__name__}: {error}")) from error
     if not nodes:
         raise ResultsError(f"{path} holds no network")
     for name, dataset in nodes.items():
         check(dataset, f"{path}, network {name}")
     return {
-        name if name == "/" else name.removeprefix("/"): _with_transform_of_shares(dataset)
+        name if name == "/" else name.removeprefix("/"): schema.labelled(
+            _with_transform_of_shares(dataset)
+        )
         for name, dataset in nodes.items()
     }
+
+
+def _readable(path: Path) -> bytes:
+    """What a file holds, if HDF5 can be trusted with it."""
+    content = storage.read_bytes(path)
+    unchanged = content_checksum.is_unchanged(content)
+    if unchanged is False:
+        raise ResultsError(
+            f"{path} is damaged: its content is not that of which the checksum behind it is; take "
+            "it from a copy, or measure again"
+        )
+    if not unchanged and (problem := trial_reading.problem(content)):
+        raise ResultsError(_unreadable(path, problem))
+    return content
+
+
+def _unreadable(path: Path, why: str) -> str:
+    return f"{path} cannot be read as netCDF ({why}); it is damaged or something else"
 
 
 def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
@@ -155,8 +176,8 @@ def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
     if not path.is_file():
         return None
     try:
-        content = io.BytesIO(storage.read_bytes(path))
-        with h5netcdf.File(content, "r", decode_vlen_strings=True) as file:
+        content = io.BytesIO(_readable(path))
+        with netcdf.h5netcdf().File(content, "r", decode_vlen_strings=True) as file:
             groups = {name: group for name, group in file.groups.items() if group.variables}
             groups |= {"/": file} if file.variables else {}
             whole = all(_is_whole(group) for group in groups.values())
@@ -165,14 +186,26 @@ def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
         return None
 
 
-def _is_whole(group: h5netcdf.Group) -> bool:
+def read_attributes(path: Path) -> list[dict[str, Any]]:
+    """The attributes of all networks of a file, without a look at their arrays.
+
+    Raises:
+      OSError: if it cannot be read.
+      ResultsError: if it is damaged.
+    """
+    with netcdf.h5netcdf().File(io.BytesIO(_readable(path)), "r") as file:
+        networks = [file] if "config" in file.attrs else list(file.groups.values())
+        return [dict(one.attrs) for one in networks]
+
+
+def _is_whole(group: Any) -> bool:
     """Whether a group has all that the schema asks for, and no groups of its own."""
     named = {*SENSITIVITIES, *DIMENSIONS} <= set(group.variables)
     known = {"schema_version", *ATTRIBUTES} <= set(group.attrs)
     return named and known and (group.name == "/" or not group.groups)
 
 
-def _outline(group: h5netcdf.Group) -> xr.Dataset:
+def _outline(group: Any) -> xr.Dataset:
     short = {name: one for name, one in group.variables.items() if len(one.dimensions) <= 1}
     values = {name: np.asarray(one[...]) for name, one in short.items()}
     variables = {

@@ -8,29 +8,22 @@ appended to one, and nobody can lock one.
 from collections.abc import Iterator
 import contextlib
 import importlib.util
-from pathlib import Path, PosixPath
+from pathlib import Path
 import re
 import shutil
+import sys
 import tempfile
 
-from etils.epath.gpath import PosixGPath
-
+from cnnpool import extras
 from cnnpool.errors import CnnpoolError
 
 _LIBRARIES = {"gs": "gcsfs", "s3": "s3fs"}
+_BUCKETS = "cnnpool.files.bucket_path"
 _PROTOCOLS = ("gs", "gcs", "s3")  # as fsspec names them
 
 
 class StorageError(CnnpoolError, OSError):
     """A bucket cannot be used."""
-
-
-class BucketPath(PosixGPath, PosixPath):
-    """A path in a bucket, for functions that take a `pathlib.Path`."""
-
-    def absolute(self) -> "BucketPath":
-        """Itself: it starts at the bucket."""
-        return self
 
 
 def path(text: str) -> Path:
@@ -48,7 +41,10 @@ def path(text: str) -> Path:
     library = _LIBRARIES[scheme]
     if importlib.util.find_spec(library) is None:
         raise StorageError(f"{text} needs {library}: pip install 'cnnpool[bucket]'")
-    _forget_listings()
+    with extras.needed("bucket"):
+        from cnnpool.files.bucket_path import BucketPath  # here: it needs what disks do not
+
+        _forget_listings()
     return BucketPath(text)
 
 
@@ -82,15 +78,16 @@ def _forget_listings() -> None:
 
 def is_remote(place: Path) -> bool:
     """Whether a path lies in a bucket."""
-    return isinstance(place, BucketPath)
+    module = sys.modules.get(_BUCKETS)  # where nobody made a bucket's path there is none
+    return module is not None and isinstance(place, module.BucketPath)
 
 
 def remove_tree(folder: Path) -> None:
     """Deletes a folder and all that is in it, if it is there."""
-    if not isinstance(folder, BucketPath):
+    if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.exists():
-        folder.rmtree()
+        folder.rmtree()  # type: ignore[attr-defined]
 
 
 def upload(local: Path, place: Path) -> None:

@@ -15,7 +15,7 @@ from cnnpool.data import preparation
 from cnnpool.importing import torchvision_names
 from cnnpool.importing.state_dict import StateDict
 from cnnpool.importing.unpickling import StateDictError
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 SIZE = 224  # pixels a side
 _COUNTER = ".num_batches_tracked"

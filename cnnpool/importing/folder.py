@@ -21,7 +21,7 @@ from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.importing import conversion
 from cnnpool.runs import run_config
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 WEIGHTS, SUMMARY, PROVENANCE = "weights.safetensors", "summary.json", "provenance.json"
 
@@ -36,6 +36,15 @@ def is_imported(folder: Path) -> bool:
         return True
     known = run_config.config_path(folder).is_file()
     return known and "training" not in run_config.load(folder)
+
+
+def refuse_data_dir(folder: Path, data_dir: str | None) -> None:
+    """Raises ValueError if data are named for what an imported network needs none for."""
+    if data_dir is not None and is_imported(folder):
+        raise ValueError(
+            f"--data_dir={data_dir}: {folder} holds an imported network, which needs no data here; "
+            "leave it out"
+        )
 
 
 def refuse_other(folder: Path, *, overwrite: bool) -> None:

@@ -143,6 +143,7 @@ def _known() -> Known:
     }
     return elements | {
         ("collections", "OrderedDict"): OrderedDict,
+        ("collections", "defaultdict"): lambda *_: {},
         ("torch._utils", "_rebuild_tensor"): lambda *args: _rebuild_tensor(*args),
         ("torch._utils", "_rebuild_tensor_v2"): lambda *args: _rebuild_tensor(*args),
         ("torch._utils", "_rebuild_parameter"): lambda tensor, *_: tensor,

@@ -17,8 +17,9 @@ StateDict = dict[str, np.ndarray]
 
 # What training programs put a state_dict under, beside epochs and optimizers.
 _INNER = ("state_dict", "model", "model_state_dict", "net")
-# What parallel training, torch.compile, Lightning and averaging put in front of all names.
-_PREFIXES = ("module.", "_orig_mod.", "model.")
+# What parallel training, torch.compile, Lightning and averaging put in front of all names, and
+# what a module of a user's own calls the network in it.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
 _OF_LAYERS = ("weight", "bias", "running_")  # and not scores, steps and states of generators
 _AVERAGED = "n_averaged"  # a counter of torch.optim.swa_utils.AveragedModel
 _SUFFIXES = {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth", ".bin": "pth"}
@@ -56,7 +57,7 @@ def find(path: Path, key: str | None = None) -> Found:
     """The state_dict in a file, whatever the file is called.
 
     A dict of a training program is searched for one under `state_dict`, `model`, ..., then for the
-    only one in it; what lies beside tensors is left out. The prefixes `module.`, `_orig_mod.` and
+    only one in it; what lies beside tensors is left out. Prefixes as `module.`, `_orig_mod.` and
     `model.` are taken off where all names have them.
 
     Args:
@@ -89,10 +90,11 @@ def _kind(path: Path) -> str:
         raise StateDictError(f"{path} {what}")
     with path.open("rb") as file:
         head = file.read(512)
-    if head.startswith((b"PK", b"\x80")):
-        return "pth"
+    # First: the length of its header, in front, may begin as a pickle or a zip archive does.
     if head[8:9] == b"{":
         return "safetensors"
+    if head.startswith((b"PK", b"\x80")):
+        return "pth"
     for beginning, what in _STRANGERS.items():
         if head.startswith(beginning):
             raise StateDictError(f"{path} is {what}")
@@ -117,6 +119,11 @@ def _without_prefixes(found: StateDict) -> StateDict:
 def _read_safetensors(path: Path) -> StateDict:
     try:
         return safetensors.numpy.load_file(path)
+    except AttributeError as error:  # it looks numpy's types up by their names
+        raise StateDictError(
+            f"{path} holds numbers of a kind that is not read ({error}); expected float64, "
+            "float32, float16 or bfloat16"
+        ) from error
     except Exception as error:  # safetensors' own, OSError, KeyError or TypeError by the damage
         raise StateDictError(
             f"{path} cannot be read as safetensors ({type(error).__name__}: {error}); it is "

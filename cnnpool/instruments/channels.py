@@ -13,8 +13,9 @@ import zlib
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 import numpy as np
+
+from cnnpool.shapes import Float, Key
 
 Params = Any
 Kernel = Array | np.ndarray

@@ -18,8 +18,9 @@ import warnings
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Float, Int, Key
 import numpy as np
+
+from cnnpool.shapes import Float, Int, Key
 
 # Of the authors' Gaussian interpolation, in pixels.
 GAUSSIAN_SIGMA = 0.4715

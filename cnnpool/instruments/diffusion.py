@@ -8,8 +8,9 @@ where the paper's printed constants differ, both are given.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float
 import numpy as np
+
+from cnnpool.shapes import Float
 
 Matrix = Float[np.ndarray, "_ _"]
 

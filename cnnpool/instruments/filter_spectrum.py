@@ -6,8 +6,9 @@ which pools, to the checkerboard. Everything is in float64, on the host.
 
 from typing import NamedTuple
 
-from jaxtyping import Float
 import numpy as np
+
+from cnnpool.shapes import Float
 
 
 def laplacian_modes(

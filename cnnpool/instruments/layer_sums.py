@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
+
+from cnnpool.shapes import Bool, Float
 
 SKETCH = 1024
 

@@ -17,13 +17,13 @@ import jax
 from jax import Array, lax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Float
 import numpy as np
 
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.devices.batch_sharding import DATA_AXIS
 from cnnpool.instruments import layer_sums
 from cnnpool.instruments.layer_sums import Layer, Rows, Scales, Shape
+from cnnpool.shapes import Float
 
 
 @functools.partial(

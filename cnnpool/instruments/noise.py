@@ -5,7 +5,8 @@ import functools
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
+
+from cnnpool.shapes import Float, Key
 
 KINDS = WHITE, LUMA, CHROMA = "white", "luma", "chroma"
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 import numpy as np
 
 from cnnpool.instruments.diffeomorphisms import deform
 from cnnpool.instruments.noise import WHITE, noisy_images
+from cnnpool.shapes import Float, Key
 
 
 class Inputs(NamedTuple):
@@ -21,9 +21,9 @@ class Inputs(NamedTuple):
       noisy: x + eta.
     """
 
-    clean: Float[Array, "images height width channels"]
-    deformed: Float[Array, "draws images height width channels"]
-    noisy: Float[Array, "draws images height width channels"]
+    clean: Float[Array, "images *size channels"]
+    deformed: Float[Array, "draws images *size channels"]
+    noisy: Float[Array, "draws images *size channels"]
 
 
 def perturb(

@@ -13,11 +13,11 @@ a decade (`cnnpool.files.results.LEAST_FALL`).
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxtyping import Float
 import numpy as np
 
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.sensitivity import R_without, jackknife_error
+from cnnpool.shapes import Float
 
 
 class Share(NamedTuple):

@@ -17,13 +17,13 @@ import warnings
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float, Key
 import numpy as np
 from tqdm import tqdm
 
 from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import Features, ImageMoments, computed, image_moments
 from cnnpool.instruments.perturbation import perturb
+from cnnpool.shapes import Float, Key
 
 # A layer counts as dead where its spread is below what rounding leaves of a constant.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
@@ -95,7 +95,8 @@ def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]
     """D, G and R of every layer, with errors.
 
     D = mean_i ||f(tau x_i) - f(x_i)||^2 / (mean over all ordered pairs ||f(x_i) - f(x_j)||^2),
-    self-pairs included: the denominator is 2 mean_i ||f(x_i) - m||^2. G likewise with
+    self-pairs included, which makes D and G larger by P / (P - 1) than over different images: the
+    denominator is 2 mean_i ||f(x_i) - m||^2. G likewise with
     noise, R = D / G. A layer whose activations do not depend on the image (a zero
     denominator), or are not finite, gives NaN and a warning that names it.
 

@@ -13,7 +13,7 @@ from jax import Array
 import numpy as np
 
 from cnnpool.devices import runtime
-from cnnpool.instruments import moments
+from cnnpool.instruments import layer_sums, moments
 from cnnpool.instruments.layer_sums import Layer
 from cnnpool.instruments.moments import ImageMoments, Images
 
@@ -64,30 +64,44 @@ def streamed_moments(
     moments.check_activations(activations, copies)
     size = (batch_size or moments.fitting_batch(activations, 1, platform)) // copies
     size = min(max(1, size), images)
-    layers = moments.nothing(moments.shapes(activations), size * -(-images // size), None)()
-    _, finish = moments.programs(None, size)
+    rows = size * -(-images // size)
+    layers = {
+        name: moments.nothing((("", shape),), rows, None)()[""]
+        for name, shape in moments.shapes(activations)
+    }
     for start in range(0, images, size):
         found = _arrays(features(batch(start, size)))
         _refuse_changed(found, activations, copies, size * copies)
         weights = (start + np.arange(size) < images).astype(np.float32)
         # The function may use its memory again as soon as it is called again.
-        layers = jax.block_until_ready(_add(layers, found, len(deformed), weights, start, platform))
+        layers = jax.block_until_ready(
+            {
+                name: _add(layer, found[name], len(deformed), weights, start, platform)
+                for name, layer in layers.items()
+            }
+        )
         if on_batch:
             on_batch(min(size, images - start))
-    ends = jax.device_get(finish(layers, np.ones(images, np.float32)))
-    return moments.by_unit(ends, activations, images)
+    every = np.ones(images, np.float32)
+    ends = jax.device_get([_finish(layers[name], every) for name in sorted(layers)])
+    by_image, centers = (np.concatenate(part) for part in zip(*ends, strict=True))
+    return moments.by_unit((by_image, centers), activations, images)
 
 
+# Layers of one shape, of which a network has many, share a compiled program.
 @functools.partial(jax.jit, static_argnames=("draws", "platform"), donate_argnums=0)
 def _add(
-    layers: dict[str, Layer],
-    found: dict[str, Array],
-    draws: int,
-    weights: Array,
-    start: Array,
-    platform: str,
-) -> dict[str, Layer]:
-    return moments.with_found(lambda values: values, platform, layers, found, draws, weights, start)
+    layer: Layer, found: Array, draws: int, weights: Array, start: Array, platform: str
+) -> Layer:
+    added = moments.with_found(
+        lambda v: v, platform, {"": layer}, {"": found}, draws, weights, start
+    )
+    return added[""]
+
+
+@jax.jit
+def _finish(layer: Layer, weights: Array) -> tuple[Array, Array]:
+    return layer_sums.finish(layer, weights, lambda values: values)
 
 
 def _arrays(found: Any) -> dict[str, np.ndarray]:

@@ -12,11 +12,11 @@ from typing import NamedTuple
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Float
 
 from cnnpool.devices import batch_sharding
 from cnnpool.devices.divisors import largest_divisor
 from cnnpool.kernels import depthwise, tiles, winograd
+from cnnpool.shapes import Float
 
 _CACHE_BYTES = 2**21  # of one core, its second level
 _LARGE_MAP = 16 * 16

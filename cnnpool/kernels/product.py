@@ -3,7 +3,8 @@
 import jax
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Float
+
+from cnnpool.shapes import Float
 
 PRECISION = lax.Precision.HIGHEST
 

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from jax import Array, lax
 import jax.numpy as jnp
-from jaxtyping import Float
 import numpy as np
+
+from cnnpool.shapes import Float
 
 
 def count(size: int, step: int) -> int:

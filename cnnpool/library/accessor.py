@@ -1,21 +1,20 @@
-"""`data.cnnpool` of measured datasets: figures in one call."""
+"""`data.cnnpool` of measured datasets: figures and tables in one call.
 
-import itertools
-from typing import Any
+It is there in every program that imports cnnpool and xarray (`cnnpool.library.registration`).
+"""
 
-from matplotlib import pyplot
-from matplotlib.figure import Figure
-import matplotlib.style
-from matplotlib.ticker import MaxNLocator
-import numpy as np
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
 import xarray as xr
 
-from cnnpool.figures import layers, panels, seed_average, style
-from cnnpool.files import results
+from cnnpool import extras
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    import pandas as pd
 
 ACCESSOR = "cnnpool"
-_LINES = ("-", "--", ":", "-.")
-_MARKERS = "osD^vP"
 
 
 @xr.register_dataset_accessor(ACCESSOR)
@@ -25,81 +24,67 @@ class Measured:
     def __init__(self, dataset: xr.Dataset):
         self._dataset = dataset
 
-    def plot(self, quantities: str = "DGR") -> Figure:
+    def plot(
+        self,
+        quantities: str = "DGR",
+        *,
+        color: str = "",
+        style: str = "",
+        facet: str = "",
+        select: Mapping[str, str | Sequence[str]] | None = None,
+        relative: bool = False,
+        all_units: bool = False,
+    ) -> "Figure":
         """D, G and R against depth, with error bars of one standard error.
 
         A curve for every stage, transform, displacement, cut-off and kind of noise. Of several
         networks it is the mean over them and its error, of one network the error is over images;
         of random shuffles it is the mean of the logarithms, and their spread is in the error.
+        Networks that are dead in a layer are left out there, and the legend says so: n = 2 of 4.
 
         Args:
           quantities: of D, G and R.
+          color: dimension or coordinate by which colours differ; "": all that varies and is not
+            told apart by style and facet.
+          style: by which lines differ.
+          facet: by which panels differ, in rows.
+          select: {name: value, or values} of the curves that are wanted.
+          relative: against k/K.
+          all_units: all units, not only the last one of every layer.
 
         Raises:
-          ValueError: if another quantity is asked for.
+          ValueError: if another quantity or an unknown name is asked for.
+          MissingExtraError: if Matplotlib is not installed.
         """
-        if not quantities or not set(quantities) <= set("DGR"):
-            raise ValueError(f"expected some of D, G and R, got {quantities!r}")
-        with matplotlib.style.context(style.RC, after_reset=False):
-            return _draw(self._dataset, quantities)
+        with extras.needed("figures"):
+            from matplotlib import pyplot
+            import matplotlib.style
 
+            from cnnpool.figures import depth, networks
+            from cnnpool.figures import style as looks
 
-def _draw(dataset: xr.Dataset, quantities: str) -> Figure:
-    shown = layers.with_depth(results.over_shuffles(dataset))
-    size = (3.0 * len(quantities) + 1.2, 2.8)
-    figure, row = pyplot.subplots(
-        1, len(quantities), figsize=size, layout="constrained", squeeze=False, sharex=True
-    )
-    curves = _curves(shown)
-    for quantity, axes in zip(quantities, row[0], strict=True):
-        for number, (label, cell) in enumerate(curves.items()):
-            average = seed_average.over_seeds(cell, quantity)
-            axes.errorbar(
-                shown["depth"].values,
-                average.mean,
-                # On a logarithmic axis no bar reaches 0.
-                np.stack([np.minimum(average.se, 0.99 * average.mean), average.se]),
-                label=label,
-                **_look(number),
-            )
-        if quantity == "R":
-            axes.axhline(1, **style.REFERENCE)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("depth $k$")
-        axes.set_ylabel(f"${quantity}_k$")
-    panels.log_y({("", quantity): axes for quantity, axes in zip(quantities, row[0], strict=True)})
-    if len(curves) > 1:
-        figure.legend(*row[0][0].get_legend_handles_labels(), loc="outside right upper")
-    return figure
+        wanted = {
+            name: [str(values)] if isinstance(values, str | int | float) else list(map(str, values))
+            for name, values in (select or {}).items()
+        }
+        options = depth.Options(
+            color, style, facet, wanted, {}, quantities, relative=relative, all_units=all_units
+        )
+        drawn = depth.of_networks([networks.Network(self._dataset, "this dataset")], options)
+        with matplotlib.style.context(looks.RC, after_reset=False):
+            return depth.draw(drawn, options, pyplot.figure)
 
+    def table(self, *, all_units: bool = False) -> "pd.DataFrame":
+        """D, G and R as a table, one row per layer: means over the networks that live there.
 
-def _look(number: int) -> style.Look:
-    """Of the curve of a number: colours, lines and markers repeat at different lengths."""
-    colors = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE)
-    return {
-        "color": colors[number % len(colors)],
-        "linestyle": _LINES[number % len(_LINES)],
-        "marker": _MARKERS[number % len(_MARKERS)],
-        "markersize": 3,
-        "linewidth": 1,
-        "capsize": 1.5,
-    }
+        Args:
+          all_units: all units, not only the last one of every layer.
 
+        Returns:
+          Columns D, D_se, G, G_se, R, R_se and `networks`, "4" or "2 of 4" where some are dead;
+          the index is what tells the rows apart, `layer` last.
+        """
+        with extras.needed("figures"):
+            from cnnpool.figures import mean_table
 
-def _curves(dataset: xr.Dataset) -> dict[str, xr.Dataset]:
-    """Cells over seed and layer, by what tells them from one another."""
-    axes = [
-        name for name in ("stage", "transform", "delta", "cutoff", "noise") if name in dataset.dims
-    ]
-    varying = [name for name in axes if dataset.sizes[name] > 1]
-    cells = {}
-    for values in itertools.product(*(dataset[name].values for name in axes)):
-        place = dict(zip(axes, values, strict=True))
-        words = [_word(name, place[name]) for name in varying]
-        cells[", ".join(words) or str(place["transform"])] = dataset.sel(place)
-    return cells
-
-
-def _word(name: str, value: Any) -> str:
-    unit = {"delta": "$\\delta$ = {:g}", "cutoff": "$c$ = {:g}", "noise": "{} noise"}
-    return unit.get(name, "{}").format(value).replace("none", "original")
+        return mean_table.table(self._dataset, all_units=all_units)

@@ -10,7 +10,6 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Key
 import numpy as np
 
 from cnnpool.errors import refuse_unknown
@@ -19,6 +18,7 @@ from cnnpool.instruments.moments import Features, ImageMoments, image_moments, i
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.streamed_moments import streamed_moments
 from cnnpool.library.activations import Layers, chosen, flattened
+from cnnpool.shapes import Key
 
 NONE = "none"
 
@@ -149,7 +149,8 @@ def weights_checksum(variables: Any) -> str:
     """SHA-256 of all parameters of a tree, with their paths."""
     checksum = hashlib.sha256()
     for path, leaf in zip(paths(variables), jax.tree.leaves(variables), strict=True):
-        values = np.ascontiguousarray(leaf)
+        is_key = isinstance(leaf, Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        values = np.ascontiguousarray(jax.random.key_data(leaf) if is_key else leaf)
         checksum.update(f"{path} {values.shape} {values.dtype}".encode())
         checksum.update(values.tobytes())
     return checksum.hexdigest()

@@ -11,8 +11,8 @@ import numpy as np
 from tqdm import tqdm
 import xarray as xr
 
-from cnnpool.devices import numerics
-from cnnpool.files import results
+from cnnpool.devices import numerics, runtime
+from cnnpool.files import results, schema
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.noise import refuse_impossible_kind
 from cnnpool.instruments.perturbation import Inputs
@@ -21,17 +21,19 @@ from cnnpool.library import images as image_arrays
 from cnnpool.library.activations import Layers
 from cnnpool.library.measurable import Measurable
 from cnnpool.library.recognition import measurable
-from cnnpool.measuring import image_sensitivities, image_transforms
-from cnnpool.measuring.image_inputs import Perturbation, max_entropy_perturbations, measurement_keys
-from cnnpool.measuring.image_sensitivities import Field, Network
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring import grid, pictures, sensitivities
+from cnnpool.measuring import transforms as known_transforms
+from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
+from cnnpool.measuring.run import Network
+from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 VERSION = 1  # of what is measured: raised where the same arguments give other numbers
 ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was measured
 
 
+@runtime.compilation_cache()
 def measure(
     model: Any,
     images: Any,
@@ -59,21 +61,25 @@ def measure(
 
     over all P^2 ordered pairs, self-pairs included, which makes D and G larger by P / (P - 1) than
     over different images; G is the same with x_i + eta in the place of tau x_i, and R = D / G.
-    Activations are streamed, never all held. A progress bar is shown in a terminal.
+    Activations are streamed, never all held. A progress bar is shown in a terminal. What is
+    compiled is kept in ~/.cache/cnnpool, or where JAX keeps it, so that a second program starts
+    quickly; JAX_COMPILATION_CACHE_DIR= (empty) keeps nothing.
 
     Args:
       model: a function from images (n, rows, columns, channels) to {layer: activations (n, ...)}
         in inference mode, in any framework: what JAX traces is compiled, anything else is given
         numpy arrays of float32; nested dicts and tuples are flattened, "block1/conv". Or a module
-        of PyTorch (`cnnpool.torch.features`), a linen module of Flax with `variables`
-        (`cnnpool.flax.features`), or a network of `cnnpool.open`.
+        of PyTorch (`cnnpool.torch.features`), a model of Keras 3 (`cnnpool.keras.features`), a file
+        of ONNX (`cnnpool.onnx.features`), a module of Flax, linen with `variables` or NNX
+        (`cnnpool.flax.features`), or of Equinox (`cnnpool.equinox.features`), or a network of
+        `cnnpool.open`.
       images: (P, rows, columns, channels), square, floats as the network takes them; a
         torch.Tensor is (P, channels, rows, columns).
       transforms: of the network before it is measured, a name or several. "none"; of modules also
         "channel_shuffle" (the input channels of every convolution but the first are permuted),
         "channel_shuffle_image" (the first one's too) and "channel_shuffle_both" (input and output
         channels of all); of networks of `cnnpool.open` those of
-        `cnnpool.measuring.image_transforms`.
+        `cnnpool.measuring.transforms`.
       deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
       cutoffs: their cut-offs c, in half-waves a side.
       noise: kinds of noise: "white", "luma", "chroma".
@@ -120,23 +126,22 @@ def measure(
     network = network.prepared(clean[:2])
     activations.refuse_company(network, clean)
     labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
-    fields: list[list[Field]] = []
-    kinds: list[Perturbation] = []
+    cells = []
     with _progress_bar(names, settings) as bar:
         for kind, inputs in max_entropy_perturbations(jnp.asarray(clean), settings):
             found = _under_transforms(network, names, settings, inputs, bar)
-            fields.append([image_sensitivities.field(labels, found, network.depths)])
-            kinds.append(kind)
-    arrays = image_sensitivities.arrays([labels], names, kinds, fields, network.depths)
-    arrays["natural"] = image_sensitivities.natural_kinds(clean.shape[1], settings)
-    coordinates = {"seed": [network.seed], "stage": [stage]}
+            cell = sensitivities.of_network(found, label=f"seed {network.seed}, {stage}")
+            beside = pictures.pooling_budget(found, network.depths)
+            cells.append(grid.at(cell.assign(beside), labels, kind.coordinates))
+    measured = grid.with_depths(grid.combined(cells), network.depths)
+    measured["natural"] = pictures.natural(clean.shape[1], settings)
     attributes = _attributes(name or network.label, network, names, settings, clean)
-    return xr.Dataset(arrays, coordinates, attributes).set_coords("depth")
+    return schema.labelled(measured.assign_attrs(attributes))
 
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:
     """Over images; shown in a terminal."""
-    runs = sum(settings.shuffles if image_transforms.is_random(t) else 1 for t in transforms)
+    runs = sum(settings.shuffles if known_transforms.is_random(t) else 1 for t in transforms)
     total = settings.images * runs * len(settings.fields) * len(settings.noise)
     return tqdm(total=total, desc="measuring", unit="image", disable=None)
 
@@ -158,7 +163,7 @@ def _under_transforms(
     return {
         transform: [
             measured(transform, number)
-            for number in range(settings.shuffles if image_transforms.is_random(transform) else 1)
+            for number in range(settings.shuffles if known_transforms.is_random(transform) else 1)
         ]
         for transform in transforms
     }

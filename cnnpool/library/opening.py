@@ -2,33 +2,27 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Key
 from ml_collections import ConfigDict
 
-from cnnpool import models
-from cnnpool.data.images import standardize
-from cnnpool.errors import refuse_unknown
 from cnnpool.files import storage
-from cnnpool.importing.folder import is_imported
 from cnnpool.instruments.moments import ImageMoments, in_forward_order
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library.activations import Layers, chosen
 from cnnpool.library.measurable import Measurable, weights_checksum
-from cnnpool.measuring import image_network, image_run, image_transforms, imported_run, units
-from cnnpool.measuring.stages import INIT, TRAINED
-from cnnpool.runs import run_config
-from cnnpool.training.image_step import Variables
+from cnnpool.measuring import network, run, runs, transforms, units
+from cnnpool.measuring.names import TRAINED
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 
 def open(folder: str | Path, *, data_dir: str | None = None) -> "Run":
-    """Opens deep networks that were trained, packed or imported.
+    """Opens networks of pictures that were trained, packed or imported.
 
     Args:
       folder: of cnnpool.train, cnnpool.pack or cnnpool.import_weights; also gs:// and s3://.
@@ -38,11 +32,7 @@ def open(folder: str | Path, *, data_dir: str | None = None) -> "Run":
       FileNotFoundError: if there is no run.
       ValueError: if the run is of simple CNNs on a ring.
     """
-    place = storage.path(str(folder))
-    config = run_config.load(place, data_dir=data_dir)
-    if not run_config.is_deep(config):
-        raise ValueError(f"{folder} is a run on {config.data.name}; expected deep networks")
-    return Run(place, config)
+    return Run(runs.open_pictures(storage.path(str(folder)), data_dir=data_dir))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,17 +40,20 @@ class Run:
     """See `open`.
 
     Attributes:
-      folder: where it lies.
-      config: that it was trained with.
+      source: of the networks, as `cnnpool.measuring.runs` opens it.
     """
 
-    folder: Path
-    config: ConfigDict
+    source: run.Run
 
     @property
-    def is_imported(self) -> bool:
-        """Whether somebody else trained it."""
-        return is_imported(self.folder)
+    def folder(self) -> Path:
+        """Where it lies."""
+        return self.source.folder
+
+    @property
+    def config(self) -> ConfigDict:
+        """That the networks were made with."""
+        return self.source.config
 
     def networks(self, stage: str = TRAINED) -> "list[RunNetwork]":
         """The networks at a stage, one a seed.
@@ -71,21 +64,12 @@ class Run:
 
         Raises:
           CheckpointError, PackedError, ImportedError: if they are absent or damaged.
+          ValueError: if there is no such stage.
           DataError: if the data is absent, by which checkpoints are read.
         """
-        if self.is_imported:
-            refuse_unknown(stage, [INIT, TRAINED], "the stage of an imported network")
-            model, variables = imported_run.load(self.folder, self.config)
-            if stage == INIT:
-                variables = imported_run.initial(model, self.config)
-            found = [(self.config.seeds[0], stage == INIT, variables)]
-        else:
-            states = image_run.load_stages(self.folder, self.config, [stage])
-            loaded = image_run.by_seed(self.config.seeds, states)
-            found = [(one.seed, one.untrained, one.variables) for one in loaded]
         return [
-            RunNetwork(self, models.build(self.config.model), variables, untrained, seed)
-            for seed, untrained, variables in found
+            RunNetwork(self, self.source.model, one.variables, one.untrained, one.seed)
+            for one in self.source.networks(stage)
         ]
 
     @property
@@ -96,12 +80,12 @@ class Run:
           ValueError: of an imported network, which has none of its own.
           DataError: if the data is absent or damaged.
         """
-        return self._data.test.images
+        return self.source.own_images.images
 
     @property
     def test_labels(self) -> Array:
         """(n,), a class 0..C-1, or +1 and -1."""
-        return self._data.test.labels
+        return self.source.own_images.labels
 
     def normalize(self, images: Any) -> Array:
         """Stored images as the networks take them, without noise.
@@ -109,20 +93,7 @@ class Run:
         Args:
           images: (n, rows, columns, channels); uint8 count from 0 to 1, as floats do.
         """
-        stored = jnp.asarray(images)
-        if self.is_imported:
-            return standardize(stored, self.config.data.mean, self.config.data.std)
-        return self._data.normalize(jax.random.key(0), stored)
-
-    @cached_property
-    def _data(self) -> Any:
-        if self.is_imported:
-            raise ValueError(
-                f"{self.folder} is an imported network and has no test images: give your own"
-            )
-        data = image_run.open_training(self.config, image_noise=False).data
-        image_run.refuse_other_data(self.folder, data.source)
-        return data
+        return self.source.normalize(images)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,7 +118,7 @@ class RunNetwork(Measurable):
     untrained: bool
     seed: int  # type: ignore[misc]
     layers: Layers = None
-    transform: str = image_transforms.NONE
+    transform: str = transforms.NONE
     key: Key[Array, ""] | None = None
 
     @property
@@ -157,8 +128,8 @@ class RunNetwork(Measurable):
 
     @property
     def transforms(self) -> Sequence[str]:  # type: ignore[override]
-        """Names of `cnnpool.measuring.image_transforms`."""
-        return image_transforms.NAMES
+        """Names of `cnnpool.measuring.transforms`."""
+        return transforms.NAMES
 
     def activations(self, images: Any) -> dict[str, Array]:
         """Activations of all units by name, in forward order, in inference mode.
@@ -170,7 +141,7 @@ class RunNetwork(Measurable):
         array = jnp.asarray(images)
         array = self.run.normalize(array) if array.dtype == jnp.uint8 else array
         with jax.default_matmul_precision("highest"):
-            found = in_forward_order(image_network.features(self.model, self.variables), array)
+            found = in_forward_order(network.features(self.model, self.variables), array)
         by_name = dict(zip(found.names, found.activations, strict=True))
         return {name: by_name[name] for name in chosen(by_name, self.layers)}
 
@@ -182,7 +153,7 @@ class RunNetwork(Measurable):
         self, inputs: Inputs, *, batch_size: int, on_batch: Callable[[int], Any]
     ) -> dict[str, ImageMoments]:
         """What D, G and R of every unit are made of."""
-        found = image_network.moments(
+        found = network.moments(
             self.model,
             self.variables,
             self.transform,
@@ -204,11 +175,11 @@ class RunNetwork(Measurable):
 
     def parsed(self, names: Sequence[str]) -> tuple[str, ...]:
         """Names of transforms; those of every layer are written out."""
-        return image_transforms.parse(",".join(names), self.variables.params)
+        return transforms.parse(",".join(names), self.variables.params)
 
     def transformed(self, name: str, key: Key[Array, ""]) -> "RunNetwork":
         """The network after a transform, which is made when it is measured."""
-        same = image_transforms.equivalent(name, self.variables, untrained=self.untrained)
+        same = transforms.equivalent(name, self.variables, untrained=self.untrained)
         return dataclasses.replace(self, transform=same, key=key)
 
     def record(self) -> dict[str, Any]:

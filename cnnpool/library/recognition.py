@@ -1,5 +1,8 @@
 """Which kind of network a user has given: a module of a library, or a function."""
 
+from collections.abc import Callable
+import importlib
+import os
 import sys
 from typing import Any
 
@@ -9,41 +12,76 @@ import numpy as np
 from cnnpool.library.activations import Layers
 from cnnpool.library.measurable import HostFunction, JaxFunction, Measurable
 
+_LIBRARIES = (
+    ("keras", "Model", "keras"),
+    ("torch.nn", "Module", "torch"),
+    ("flax.nnx", "Module", "flax"),
+    ("equinox", "Module", "equinox"),
+    ("onnx", "ModelProto", "onnx"),
+    ("onnxruntime", "InferenceSession", "onnx"),
+)
+
 
 def measurable(model: Any, images: np.ndarray, *, variables: Any, layers: Layers) -> Measurable:
     """A network of any kind.
 
     Args:
-      model: a `Measurable`, a module of PyTorch, a linen module of Flax with `variables`, or a
-        function from images to named activations in any framework.
+      model: a `Measurable`, a module of PyTorch, Keras, Equinox or Flax NNX, a file of ONNX, a
+        linen module of Flax with `variables`, or a function from images to named activations in
+        any framework.
       images: some images, of which functions are asked.
       variables: of a linen module.
-      layers: names or patterns of the layers that are wanted; None: see `cnnpool.torch.features`
-        and `cnnpool.flax.features`; all that a function names.
+      layers: names or patterns of the layers that are wanted; None: see `features` in
+        `cnnpool.torch` and its like; all that a function names.
 
     Raises:
       TypeError: if the model is none of these.
     """
     if _is("flax.linen", "Module", model):
-        from cnnpool.flax import features
+        from cnnpool import flax
 
-        if variables is None:
-            raise TypeError("a linen module has no parameters of its own; give variables=")
-        return features(model, variables, layers)
+        return flax.features(model, variables, layers)
     if variables is not None:
         raise TypeError(f"variables= are of a Flax linen module, not of {type(model).__name__}")
-    if _is("torch.nn", "Module", model):
-        from cnnpool.torch import features as of_torch
-
-        return of_torch(model, layers)
     if isinstance(model, Measurable):
         return model if layers is None else model.only(layers)
+    features = _features_of(model)
+    if features is not None and not _names_itself(model, images):
+        return features(model, layers=layers)
     if not callable(model):
         raise TypeError(
-            "expected a function from images to {layer: activations}, a module of PyTorch, or a "
-            f"linen module with variables=, got {type(model).__name__}"
+            "expected a function from images to {layer: activations}, a module of PyTorch, Keras, "
+            "Equinox or Flax NNX, a file of ONNX, or a linen module with variables=, got "
+            f"{type(model).__name__}"
         )
     return _of_function(model, images, layers)
+
+
+def _features_of(model: Any) -> Callable[..., Measurable] | None:
+    """The function that names the layers of a model of a library; of no library None."""
+    # On PyTorch a model of Keras is one of PyTorch too.
+    for library, name, ours in _LIBRARIES:
+        if _is(library, name, model):
+            return importlib.import_module(f"cnnpool.{ours}").features
+    if isinstance(model, str | os.PathLike):
+        if not os.fspath(model).endswith(".onnx"):
+            raise TypeError(f"expected a network, or a file of one, NAME.onnx, got {model!r}")
+        return importlib.import_module("cnnpool.onnx").features
+    return None
+
+
+def _names_itself(model: Any, images: np.ndarray) -> bool:
+    """Whether a module on JAX takes a batch of images and returns named activations of each."""
+    if not (_is("flax.nnx", "Module", model) or _is("equinox", "Module", model)):
+        return False
+    few = images[:2]
+    try:
+        found = jax.eval_shape(
+            JaxFunction(model).traced, jax.ShapeDtypeStruct(few.shape, few.dtype)
+        )
+    except Exception:
+        return False
+    return all(f.ndim > 0 and len(f) == len(few) for f in found.values())
 
 
 def _of_function(function: Any, images: np.ndarray, layers: Layers) -> Measurable:

@@ -13,12 +13,12 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Float
 import numpy as np
 
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.models import layers
-from cnnpool.training.image_step import Variables
+from cnnpool.shapes import Float
+from cnnpool.training.variables import Variables
 
 # Numbers in all images whose activations are held at once: 500 of CIFAR-10 have 2^20.5. Of more,
 # statistics are taken batch by batch, which costs a forward pass a layer.
@@ -27,7 +27,7 @@ Path = tuple[str, ...]
 
 
 def with_frozen_statistics(
-    model: Any, variables: Variables, clean: Float[Array, "images height width channels"]
+    model: Any, variables: Variables, clean: Float[Array, "images *size channels"]
 ) -> Variables:
     """The network with the clean images' batch statistics, computed once and frozen.
 

@@ -1,23 +1,17 @@
 """Measures the networks of a run into a file; what is there already is not measured again."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
 import xarray as xr
 
 from cnnpool import command_line
 from cnnpool.devices import distributed, numerics
 from cnnpool.files import results
-from cnnpool.importing.folder import is_imported
-from cnnpool.measuring import image_run, imported_run
-from cnnpool.measuring import run as measuring
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring import measure as measuring
+from cnnpool.measuring import runs
 from cnnpool.measuring.journal import Journal, of_parts
-from cnnpool.measuring.transforms import parse_transforms
-from cnnpool.runs import run_config
 
 
 def evaluate(
@@ -51,28 +45,11 @@ def evaluate(
       FileExistsError: if `out` holds something else.
       CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
       PackedError, ImportedError: if such a folder is damaged.
-      DataError: if the data of a deep run is absent or damaged.
+      DataError: if the images are absent or damaged.
     """
     numerics.refuse_others()
-    config = run_config.load(workdir, data_dir=data_dir)
-    given = dict(settings or {})
-    measure: Callable[[Journal], xr.Dataset]
-    if run_config.is_deep(config):
-        config = _with_data(config, data, imported=is_imported(workdir))
-        run = imported_run if is_imported(workdir) else image_run
-        deep = (workdir, config, stages, transforms, Settings(**given))
-        record = run.measurement_record(*deep)
-        measure = partial(run.measure_run, *deep)
-    else:
-        _with_data(config, data, imported=False)
-        _set_draws(config, given)
-        names = parse_transforms(",".join(transforms))
-        record = measuring.measurement_record(workdir, config, stages, names)
-        options = {"config": config, "stages": stages, "transforms": names}
-
-        def measure(_: Journal) -> xr.Dataset:
-            return measuring.measure_run(workdir, **options)
-
+    run = runs.open(workdir, data=data, data_dir=data_dir, settings=settings)
+    record = measuring.record(run, stages, transforms)
     if out.exists() and not (overwrite or out.is_dir()):
         try:
             there = results.read(out)
@@ -84,7 +61,7 @@ def evaluate(
         command_line.refuse_existing(out, overwrite=False, because="with another measurement")
     command_line.refuse_unwritable(out)
     journal = Journal(out, of_parts(record))
-    dataset = measure(journal)
+    dataset = measuring.measure(run, stages, transforms, journal)
 
     def write() -> None:
         results.write(out, dataset)
@@ -92,28 +69,3 @@ def evaluate(
 
     distributed.on_first(write)
     return dataset
-
-
-def _with_data(config: ConfigDict, data: str | None, *, imported: bool) -> ConfigDict:
-    """The config with images from elsewhere; ValueError for networks with data of their own."""
-    if data is None:
-        return config
-    if not imported:
-        raise ValueError(
-            f"--data={data}: these networks are measured on the data that they were trained on, "
-            f"{config.data.name}; an imported network is measured on any images"
-        )
-    copy = config.copy_and_resolve_references()
-    copy.data.name = data
-    return copy
-
-
-def _set_draws(config: ConfigDict, given: dict[str, Any]) -> None:
-    others = given.keys() - {"draws"}
-    if others:
-        raise ValueError(
-            f"{', '.join(f'--{name}' for name in sorted(others))}: only deep networks on images "
-            "are measured with these; simple CNNs on a ring take --draws alone"
-        )
-    if "draws" in given:
-        config.measurement.draws = given["draws"]

@@ -3,21 +3,14 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax
-from ml_collections import ConfigDict
+from flax.traverse_util import flatten_dict
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cnnpool.devices import numerics
-from cnnpool.errors import refuse_unknown
-from cnnpool.importing.folder import is_imported
-from cnnpool.measuring import image_run, imported_run
-from cnnpool.measuring.names import TRAINED
-from cnnpool.measuring.run import load_stages
-from cnnpool.runs import run_config
-from cnnpool.training import packed
-from cnnpool.training.image_step import Variables
+from cnnpool.importing.folder import refuse_data_dir
+from cnnpool.measuring import runs
 
 
 def result_arrays(networks: Mapping[str, xr.Dataset]) -> dict[str, np.ndarray]:
@@ -54,7 +47,7 @@ def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
 def parameter_arrays(
     workdir: Path, stage: str, *, data_dir: str | None = None
 ) -> dict[str, np.ndarray]:
-    """Every network of a run at one stage, by "seedN/LAYER/NAME"; deep ones with batch statistics.
+    """Every network of a run at one stage, by "seedN/LAYER/NAME", with batch statistics.
 
     Args:
       workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
@@ -65,18 +58,14 @@ def parameter_arrays(
       ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
     """
     numerics.refuse_others()
-    config = run_config.load(workdir, data_dir=data_dir)
-    return packed.named_arrays(_variables(workdir, config, stage), config.seeds)
-
-
-def _variables(workdir: Path, config: ConfigDict, stage: str) -> Variables:
-    if not run_config.is_deep(config):
-        return Variables(load_stages(workdir, config, [stage])[stage].networks, {})
-    if is_imported(workdir):
-        refuse_unknown(stage, [TRAINED], "the stage of an imported network")
-        _, variables = imported_run.load(workdir, config)
-        return jax.tree.map(lambda leaf: leaf[None], variables)  # a seed axis
-    return image_run.load_stages(workdir, config, [stage])[stage].networks
+    refuse_data_dir(workdir, data_dir)
+    networks = runs.open(workdir, data_dir=data_dir).networks(stage)
+    return {
+        f"seed{one.seed}/{path}": np.asarray(leaf)
+        for one in networks
+        for tree in one.variables
+        for path, leaf in flatten_dict(tree, sep="/").items()
+    }
 
 
 def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
@@ -86,8 +75,12 @@ def write_npz(arrays: Mapping[str, np.ndarray], path: Path) -> None:
         np.savez(file, allow_pickle=False, **plain)
 
 
+TABLE_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    "csv": lambda frame, path: frame.to_csv(path, index=False),
+    "parquet": lambda frame, path: frame.to_parquet(path),
+}
 RESULT_WRITERS: dict[str, Callable[[Mapping[str, xr.Dataset], Path], None]] = {
     "npz": lambda networks, path: write_npz(result_arrays(networks), path),
-    "csv": lambda networks, path: result_table(networks).to_csv(path, index=False),
-    "parquet": lambda networks, path: result_table(networks).to_parquet(path),
+    "csv": lambda networks, path: TABLE_WRITERS["csv"](result_table(networks), path),
+    "parquet": lambda networks, path: TABLE_WRITERS["parquet"](result_table(networks), path),
 }

@@ -1,190 +1,140 @@
-"""Measurements of one imported network on images of the user's choice.
+"""One imported network, to be measured on images of the user's choice.
 
 At the stage "init" it is torchvision's initialization of its architecture, drawn anew from the seed
 in its config. What the network was trained from nobody knows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
+from jax import Array
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 import numpy as np
 import xarray as xr
 
-from cnnpool import models
-from cnnpool.data.images import MeasuredImages
-from cnnpool.devices import numerics
-from cnnpool.files import results
+from cnnpool.data import image_arrays
+from cnnpool.data.images import MeasuredImages, Split, standardize
 from cnnpool.importing import conversion
 from cnnpool.importing import folder as imported
-from cnnpool.measuring import (
-    image_inputs,
-    image_sensitivities,
-    image_spectra,
-    image_transforms,
-    prediction,
-)
-from cnnpool.measuring.image_sensitivities import Network
-from cnnpool.measuring.image_settings import Settings
-from cnnpool.measuring.journal import Journal
+from cnnpool.measuring import network, pictures
+from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.names import INIT, TRAINED
-from cnnpool.models import torchvision
+from cnnpool.measuring.run import Network, Run
 from cnnpool.models.torchvision import initialization
-from cnnpool.runs import provenance, run_config
-from cnnpool.training.image_step import Variables
 from cnnpool.training.losses import LOSSES
+from cnnpool.training.variables import Variables
 
-VERSION = 2  # of what is measured: raised where the same settings give other numbers
 _PREDICTED = 10  # images at once
 
 
-def load(workdir: Path, config: ConfigDict) -> tuple[Any, Variables]:
-    """Model and variables of an imported network.
+class ImportedRun(Run):
+    """An imported network and as many images as the settings say, which `config.data` names."""
 
-    Raises:
-      ImportedError: if the folder is damaged.
-    """
-    return models.build(config.model), imported.load(workdir, config)
+    method = pictures.METHOD
+    channels = (1, image_arrays.RGB)
 
+    @property
+    def pixel_mean(self) -> tuple[float, ...]:
+        """What `normalize` subtracts from the channels."""
+        return tuple(self.config.data.mean)
 
-def initial(model: Any, config: ConfigDict) -> Variables:
-    """The variables of an imported network's architecture before training, from its seed."""
-    key = jax.random.key(config.seeds[0])
-    found = initialization.initialize(model, config.model.name, key, size=conversion.SIZE)
-    return Variables(found["params"], found.get("batch_stats", {}))
+    @cached_property
+    def data(self) -> MeasuredImages:
+        """As many images as the settings say; raises DataError if they are absent or damaged."""
+        count, seed = self.settings.images, self.settings.seed
+        return source(self.config.data.name).build(self.config.data, count=count, seed=seed)
 
-
-def measurement_record(
-    workdir: Path,
-    config: ConfigDict,
-    stages: Sequence[str],
-    transforms: Sequence[str],
-    settings: Settings,
-) -> str:
-    """What makes two measurements the same, as JSON: network, stages, images, transforms, settings.
-
-    Raises:
-      ValueError: if something is asked for that an imported network does not have.
-      ImportedError: if the folder is damaged.
-      DataError: if the images are not there.
-    """
-    _refuse_impossible(stages)
-    data = {key: value for key, value in config.data.items() if key != "data_dir"}
-    record = {
-        "version": VERSION,
-        "weights": imported.summary(workdir)["weights_sha256"],
-        "stages": list(dict.fromkeys(stages)),
-        "seeds": list(config.seeds),
-        "data": data | {"images": source(config.data.name).fingerprint(config.data)},
-        "transforms": list(transforms),
-        "settings": settings.record(),
-    }
-    return json.dumps(numerics.recorded(record), sort_keys=True)
-
-
-def _refuse_impossible(stages: Sequence[str]) -> None:
-    if not set(stages) <= {INIT, TRAINED}:
+    @property
+    def own_images(self) -> Split:
+        """Raises ValueError: there are none."""
         raise ValueError(
-            f"an imported network has the stages {INIT!r}, drawn anew, and {TRAINED!r}; got "
-            f"{', '.join(stages)}"
+            f"{self.folder} is an imported network and has no test images: give your own"
         )
 
+    def normalize(self, images: Any) -> Array:
+        """Stored images, gray ones too, as the network takes them."""
+        rgb = jnp.asarray(image_arrays.as_rgb(np.asarray(images)))
+        return standardize(rgb, self.config.data.mean, self.config.data.std)
 
-def measure_run(
-    workdir: Path,
-    config: ConfigDict,
-    stages: Sequence[str],
-    transforms: Sequence[str],
-    settings: Settings,
-    journal: Journal | None = None,
-) -> xr.Dataset:
-    """All that is measured of an imported network, as `cnnpool.files.results` lays it out.
+    def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """The names of stages; "all" is "init" and "trained"."""
+        named = stage_names.expanded(asked, (INIT, TRAINED))
+        if not set(named) <= {INIT, TRAINED}:
+            raise ValueError(
+                f"an imported network has the stages {INIT!r}, drawn anew, and {TRAINED!r}; got "
+                f"{', '.join(named)}"
+            )
+        return named
 
-    D, G, R of every unit, filter spectra, pooling budget; test error on the images where their
-    classes are the network's.
+    def networks(self, stage: str) -> list[Network]:
+        """The network at a stage; raises ImportedError if the folder is damaged."""
+        (stage,) = self.stages([stage])
+        variables = self._trained if stage == TRAINED else self._initial()
+        return [Network(self.config.seeds[0], stage, stage == INIT, variables)]
 
-    Args:
-      workdir: that cnnpool.import_weights made.
-      config: its own, `data.name` and `data.data_dir` as the user wants them.
-      stages: "init", "trained" or both.
-      transforms: names of `cnnpool.measuring.image_transforms`.
-      settings: of the measurement.
-      journal: keeps what is finished, where it is to outlive an interruption.
+    @cached_property
+    def _trained(self) -> Variables:
+        return imported.load(self.folder, self.config)
 
-    Raises:
-      ValueError: if a transform is unknown, or images or a diffeomorphism are impossible.
-      ImportedError: if the folder is damaged.
-      DataError: if the images are not there, damaged or too few.
-    """
-    made_by = provenance.record()
-    record = measurement_record(workdir, config, stages, transforms, settings)
-    model, trained = load(workdir, config)
-    variables = {stage: trained if stage == TRAINED else initial(model, config) for stage in stages}
-    names = image_transforms.parse(",".join(transforms), trained.params)
-    images = source(config.data.name).build(config.data, count=settings.images, seed=settings.seed)
-    image_inputs.check(images, settings)
-    networks = [
-        Network(config.seeds[0], stage, untrained=stage == INIT, variables=variables[stage])
-        for stage in variables
-    ]
-    default = config.model.name == f"{torchvision.PREFIX}alexnet"
-    arrays = image_sensitivities.measure(
-        model,
-        images,
-        networks,
-        names,
-        settings,
-        journal=journal,
-        random_power=image_spectra.pytorch_power if default else image_spectra.torchvision_power,
-    )
-    attributes = {
-        "schema_version": results.SCHEMA_VERSION,
-        "config": run_config.to_json(run_config.with_data_dir(config, None)),
-        "measurement": record,
-        "trained_by": f"imported from {imported.summary(workdir)['source']}",
-        "data_source": images.source,
-        "unreadable_files": json.dumps(images.unreadable),
-    }
-    errors = _errors(model, variables, config, images)
-    return errors.assign(arrays).set_coords("depth").assign_attrs(attributes | made_by)
+    def _initial(self) -> Variables:
+        """The network before training, from the seed in its config."""
+        key = jax.random.key(self.config.seeds[0])
+        name = self.config.model.name
+        found = initialization.initialize(self.model, name, key, size=conversion.SIZE)
+        return Variables(found["params"], found.get("batch_stats", {}))
 
+    def identity(self, stages: Sequence[str]) -> dict[str, Any]:
+        """The checksum of the weights, and what the images are."""
+        data = {key: value for key, value in self.config.data.items() if key != "data_dir"}
+        return {
+            "weights": imported.summary(self.folder)["weights_sha256"],
+            "stages": list(self.stages(stages)),
+            "seeds": list(self.config.seeds),
+            "data": data | {"images": source(self.config.data.name).fingerprint(self.config.data)},
+        }
 
-def _errors(
-    model: Any, variables: Mapping[str, Variables], config: ConfigDict, images: MeasuredImages
-) -> xr.Dataset:
-    """Test error and loss of the trained network; NaN at initialization, and of other classes."""
-    error = loss = float("nan")
-    outputs, features_only = config.model.outputs, config.model.features_only
-    if TRAINED in variables and images.classes == outputs and not features_only:
-        logits = prediction.predict(
-            model,
-            variables[TRAINED],
-            images.test.images,
+    def origin(self) -> dict[str, str]:
+        """Who trained the network, and where the images come from."""
+        return {
+            "trained_by": f"imported from {imported.summary(self.folder)['source']}",
+            "data_source": self.data.source,
+            "unreadable_files": json.dumps(self.data.unreadable),
+        }
+
+    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+        """Test error and loss of the trained network; NaN at initialization, and where unknown."""
+        parts = [self._facts_of(stage) for stage in stages]
+        return xr.concat(parts, "stage", join="exact").transpose("seed", "stage")
+
+    def _facts_of(self, stage: str) -> xr.Dataset:
+        error, loss = self._error_and_loss() if stage == TRAINED else (np.nan, np.nan)
+        by_seed = {
+            "test_error": error,
+            "test_loss": loss,
+            "best_epoch": np.nan,
+            "dead_epoch": np.nan,
+        }
+        variables = {name: ("seed", np.array([value])) for name, value in by_seed.items()}
+        epoch = 0.0 if stage == INIT else np.nan
+        coordinates = {"seed": list(self.config.seeds), "stage": stage}
+        return xr.Dataset(variables | {"epoch": epoch}, coordinates)
+
+    def _error_and_loss(self) -> tuple[float, float]:
+        """On the images, where their classes are the network's; else NaN."""
+        outputs, features_only = self.config.model.outputs, self.config.model.features_only
+        if self.data.classes != outputs or features_only:
+            return np.nan, np.nan
+        logits = network.outputs(
+            self.model,
+            self._trained,
+            self.data.test.images,
             batch_size=_PREDICTED,
-            normalize=lambda batch: images.normalize(jax.random.key(0), jnp.asarray(batch)),
+            normalize=lambda batch: self.data.normalize(jax.random.key(0), jnp.asarray(batch)),
         )
-        loss_of = LOSSES["cross_entropy"]
-        labels = jnp.asarray(images.test.labels)
-        error = float(loss_of.wrong(jnp.asarray(logits), labels).mean())
-        loss = float(loss_of.values(jnp.asarray(logits), labels).mean())
-    per_network = ("seed", "stage")
-    unknown = [np.nan for _ in variables]
-
-    def of_trained(value: float) -> list[float]:
-        return [value if stage == TRAINED else np.nan for stage in variables]
-
-    return xr.Dataset(
-        {
-            "test_error": (per_network, [of_trained(error)]),
-            "test_loss": (per_network, [of_trained(loss)]),
-            "best_epoch": (per_network, [unknown]),
-            "dead_epoch": (per_network, [unknown]),
-            "epoch": ("stage", [0.0 if stage == INIT else np.nan for stage in variables]),
-        },
-        {"seed": list(config.seeds), "stage": list(variables)},
-    )
+        loss, labels = LOSSES["cross_entropy"], jnp.asarray(self.data.test.labels)
+        wrong = loss.wrong(jnp.asarray(logits), labels)
+        return float(wrong.mean()), float(loss.values(jnp.asarray(logits), labels).mean())

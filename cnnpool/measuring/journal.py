@@ -19,7 +19,6 @@ from cnnpool.devices import distributed
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.instruments.moments import ImageMoments
-from cnnpool.runs import run_config
 
 Moments = dict[str, ImageMoments]
 _RECORD = "record.json"
@@ -35,11 +34,10 @@ def of_parts(record: str) -> str:
       record: of a measurement, as JSON.
     """
     fields = json.loads(record)
-    if "settings" in fields:  # of deep networks
-        del fields["transforms"]
-        fields.pop("stages", None)  # of imported networks
-        for name in ("shuffles", "deltas", "cutoffs", "noise"):
-            fields["settings"].pop(name, None)
+    del fields["transforms"]
+    fields.pop("stages", None)  # of imported networks
+    for name in ("shuffles", "deltas", "cutoffs", "noise"):
+        fields["settings"].pop(name, None)
     return json.dumps(fields, sort_keys=True)
 
 
@@ -96,6 +94,8 @@ class Journal:
         path = self._folder / _RECORD
         if path.is_file():
             both = json.loads(path.read_text("utf-8")), json.loads(self._record)
+            from cnnpool.runs import run_config  # here: it needs ml_collections
+
             changed = "; ".join(run_config.differences(*both))
             tqdm.write(
                 f"unfinished parts of another measurement are deleted, this one begins anew: "

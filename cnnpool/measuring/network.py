@@ -1,151 +1,255 @@
-"""Measurements of one network: sensitivities, receptive fields, filters, errors."""
+"""Measurements of one network: moments of every unit, its outputs, and its filters."""
 
+from collections.abc import Callable, Mapping
 import functools
-import math
+import itertools
 import re
-from typing import NamedTuple
+import sys
+from typing import Any, NamedTuple
 
+from flax import linen as nn
+from flax.traverse_util import flatten_dict
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jaxtyping import Bool, Float
-from ml_collections import ConfigDict
 import numpy as np
+from tqdm import tqdm
 
-from cnnpool.instruments import diffusion
-from cnnpool.instruments.channels import mean_filters
-from cnnpool.instruments.moments import image_moments
-from cnnpool.instruments.sensitivity import Sensitivity, sensitivities
-from cnnpool.measuring.transforms import KERNELS, Transform
-from cnnpool.training.setup import Network
+from cnnpool.devices import runtime
+from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.measuring import batch_statistics, transforms
+from cnnpool.models import layers
+from cnnpool.shapes import Float, Shaped
+from cnnpool.training.variables import Variables
 
-Params = dict
+# Numbers in all clean images: of fewer, measuring again what is known takes less time than
+# compiling a program without it. 500 images of CIFAR-10 have 2^20.5, of ImageNet 2^26.
+WORTH_COMPILING = 2**23
 
-# Training splits the plain key of a seed; any constant keeps measurements off those keys.
-_KEY_CONSTANT = 20221006
 
+@functools.lru_cache(maxsize=16)
+def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = False):
+    """Named activations in inference mode as a function of (variables, images).
 
-class Inputs(NamedTuple):
-    """The images that every network of a run is measured on.
-
-    Attributes:
-      clean: x, all images of the task.
-      deformed: tau(x).
-      noisy: x + eta.
+    The same object for the same model, so that JAX compiles once for all networks of a run.
     """
 
-    clean: Float[Array, "images length 1"]
-    deformed: Float[Array, "draws images length 1"]
-    noisy: Float[Array, "draws images length 1"]
+    def apply(variables: Variables, images: Array) -> dict[str, Any]:
+        norms: dict[str, _Norm] = {}
+
+        def watch(call, args, kwargs, context):
+            y = call(*args, **kwargs)
+            if isinstance(context.module, layers.BatchNorm) and context.method_name == "__call__":
+                gain, offset = context.module.inference()
+                if gain.dtype == y.dtype:  # else rounded after it is computed, as in bfloat16
+                    norms["/".join(context.module.path)] = _Norm(args[0], gain, offset)
+            return y
+
+        with nn.intercept_methods(watch):
+            found = model.apply(variables._asdict(), images, train=False)[1]
+        kept = {name: f for name, f in found.items() if name not in left_out}
+        return _with_rescaled(kept, norms) if rescaled else kept
+
+    return apply
 
 
-class Measurement(NamedTuple):
-    """All that is measured of one network at one stage under one transform.
+class _Norm(NamedTuple):
+    """What a batch normalization was applied to, and as what."""
 
-    Attributes:
-      sensitivities: by layer, in forward order.
-      sizes: measured A_k in pixels, by layer; NaN where there are no positions.
-      filters: channel-averaged filter (F,), by convolution.
-      test_error: part of the images outside the training set that are misclassified.
+    x: Array
+    gain: Array
+    offset: Array
+
+
+def _with_rescaled(found: dict[str, Array], norms: Mapping[str, _Norm]) -> dict[str, Any]:
+    """`found`, as `Rescaled` those of its units that are norms of others, or others unchanged.
+
+    Dropout changes nothing in inference.
+
+    Args:
+      found: activations by unit.
+      norms: by unit.
     """
 
-    sensitivities: dict[str, Sensitivity]
-    sizes: dict[str, float]
-    filters: dict[str, Array]
-    test_error: float
+    def first_named(f: Array) -> str | None:
+        return next((name for name, other in found.items() if other is f), None)
+
+    def told(name: str, f: Array) -> Any:
+        first = first_named(f) or name
+        read = first_named(norms[first].x) if first in norms else None
+        if read is not None and read not in norms:
+            return Rescaled(read, norms[first].gain, norms[first].offset)
+        if first != name and f.ndim > 1:
+            channels = f.shape[-1:]
+            return Rescaled(first, jnp.ones(channels, f.dtype), jnp.zeros(channels, f.dtype))
+        return f
+
+    return {name: told(name, f) for name, f in found.items()}
 
 
-class MeasurementKeys(NamedTuple):
-    """The independent randomness of a measurement."""
+def features(
+    model: Any,
+    variables: Variables,
+    *,
+    left_out: frozenset[str] = frozenset(),
+    rescaled: bool = False,
+) -> Features:
+    """All units of one network in inference mode, by name, but those that are left out.
 
-    perturbation: Array
-    transform: Array
-
-
-def measurement_keys(config: ConfigDict) -> MeasurementKeys:
-    """Keys of moves and noise, and of channel shuffles; apart from every training key."""
-    key = jax.random.fold_in(jax.random.key(config.measurement.seed), _KEY_CONSTANT)
-    return MeasurementKeys(*jax.random.split(key))
-
-
-def inputs(config: ConfigDict, net: Network) -> Inputs:
-    """All images of the task, with the draws that the `measurement` section asks for."""
-    key = measurement_keys(config).perturbation
-    draws = config.measurement.draws
-    if draws < 1:
-        raise ValueError(f"measurement.draws must be at least 1, got {draws}")
-    return Inputs(net.data.images, *net.data.perturb(key, draws))
+    Args:
+      model: of the network.
+      variables: of the network.
+      left_out: names.
+      rescaled: whether batch normalization is told as `Rescaled` instead of being computed.
+    """
+    return jax.tree_util.Partial(_apply(model, left_out, rescaled), variables)
 
 
-def depth_of(layer: str) -> int | None:
-    """k of a convolution or its ReLU, counted from 1; None for pooling and readout."""
-    match = re.fullmatch(r"(?:conv|relu)(\d+)", layer)
-    return int(match.group(1)) if match else None
+def features_by_copy(
+    model: Any, variables: Variables, *, left_out: frozenset[str] = frozenset()
+) -> Features:
+    """The same where `batch_stats` has one set a copy of the images, along a leading axis.
+
+    The images are as many copies of a batch, one behind the other, as there are sets.
+    """
+    return jax.tree_util.Partial(_apply_by_copy(model, left_out), variables)
+
+
+@functools.lru_cache(maxsize=8)
+def _apply_by_copy(model: Any, left_out: frozenset[str]):
+    def apply(variables: Variables, images: Array) -> dict[str, Array]:
+        names: list[str] = []  # in forward order; vmap would sort a dict by its keys
+
+        def of_copy(batch_stats, copy):
+            found = _apply(model, left_out)(variables._replace(batch_stats=batch_stats), copy)
+            names[:] = found
+            return tuple(found.values())
+
+        copies = len(jax.tree.leaves(variables.batch_stats)[0])
+        split = images.reshape(copies, -1, *images.shape[1:])
+        found = jax.vmap(of_copy)(variables.batch_stats, split)
+        flat = [f.reshape(-1, *f.shape[2:]) for f in found]
+        return dict(zip(names, flat, strict=True))
+
+    return apply
+
+
+def moments(
+    model: Any,
+    variables: Variables,
+    transform: str,
+    key: Array,
+    inputs: Inputs,
+    *,
+    untrained: bool,
+    batch_size: int,
+    spread: bool = True,
+    on_batch: Callable[[int], Any] | None = None,
+    original: Mapping[str, ImageMoments] | None = None,
+) -> dict[str, ImageMoments]:
+    """What D, G and R of every unit are made of.
+
+    Args:
+      model: of the network.
+      variables: of one network.
+      transform: a name of `cnnpool.measuring.transforms`.
+      key: randomness of the transform.
+      inputs: clean, deformed and noisy images.
+      untrained: whether batch statistics are to be taken from the images.
+      batch_size: images whose activations are held at once; 0: as many as fit.
+      spread: whether the images are spread over all devices.
+      on_batch: told the number of images after every call of the compiled program.
+      original: of the network as it is, on the same images; units in front of the first layer
+        that the transform changes are taken from there, where there is much to measure.
+    """
+    changed = transforms.transform_variables(transform, variables, key)
+    same: dict[str, ImageMoments] = {}
+    worth_it = inputs.clean.size >= WORTH_COMPILING
+    if original and worth_it and not transforms.changes_all_units(transform):
+        same = {name: original[name] for name in _unchanged(variables, changed, list(original))}
+    left_out = frozenset(same)
+    if transform == transforms.OWN_STATISTICS and changed.batch_stats:
+        with_statistics = batch_statistics.with_own_statistics(model, changed, inputs)
+        plain = features_by_copy(model, with_statistics, left_out=left_out)
+    else:
+        if untrained or transforms.recalibrates(transform):
+            changed = batch_statistics.with_frozen_statistics(model, changed, inputs.clean)
+        plain = features(model, changed, left_out=left_out, rescaled=True)
+    shown = transforms.transform_features(transform, plain)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(changed))
+    mesh = runtime.image_mesh(size) if spread else None
+    found = image_moments(shown, *inputs, batch_size=batch_size, mesh=mesh, on_batch=on_batch)
+    return same | found
+
+
+def _unchanged(before: Variables, after: Variables, units: list[str]) -> list[str]:
+    """Units in forward order up to the first one whose variables a transform replaced."""
+    changed = {
+        path.rsplit("/", 1)[0]
+        for tree, other in zip(before, after, strict=True)
+        for (path, leaf), new in zip(
+            flatten_dict(tree, sep="/").items(), flatten_dict(other, sep="/").values(), strict=True
+        )
+        if new is not leaf
+    }
+    return list(itertools.takewhile(lambda unit: unit not in changed, units))
+
+
+Normalize = Callable[[np.ndarray], Array]
+
+
+def outputs(
+    model: Any,
+    variables: Variables,
+    images: Shaped[Array | np.ndarray, "images height width channels"],
+    *,
+    batch_size: int,
+    normalize: Normalize,
+) -> Float[np.ndarray, "images outputs"]:
+    """Outputs in inference mode, with a progress bar.
+
+    Args:
+      model: of the network.
+      variables: of one network.
+      images: as stored; they may lie on the disk.
+      batch_size: images at once.
+      normalize: a batch of them.
+    """
+    batch_size = min(batch_size, len(images))
+    found = []
+    with tqdm(
+        total=len(images), desc="predicting", unit="image", disable=not sys.stderr.isatty()
+    ) as bar:
+        for start in range(0, len(images), batch_size):
+            batch = np.asarray(images[start : start + batch_size])
+            # Filled up, so that one program does for all.
+            full = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
+            batch_outputs = _output(variables, normalize(full), model=model)
+            found.append(np.asarray(batch_outputs)[: len(batch)])
+            bar.update(len(batch))
+    return np.concatenate(found)
+
+
+def _output(variables: Variables, images: Array, *, model: Any) -> Array:
+    options = tuple(runtime.with_barriers(jax.devices()[0].platform).items())
+    # Accelerators would round factors to TF32 or bfloat16.
+    with jax.default_matmul_precision("highest"):
+        return _compiled_output(model, options)(variables, images)
 
 
 @functools.lru_cache(maxsize=4)
-def _features(net: Network):
-    """Named activations as a function of (params, images).
-
-    The same object at every call, so that JAX compiles a measurement once for all seeds.
-    """
-    return lambda params, images: net.apply(params, images)[1]
-
-
-def measure(
-    config: ConfigDict,
-    net: Network,
-    params: Params,
-    transform: Transform,
-    key: Array,
-    images: Inputs,
-    is_test: Bool[np.ndarray, " images"],
-) -> Measurement:
-    """Measures one network.
-
-    Args:
-      config: of its run.
-      net: model and data.
-      params: of this network alone.
-      transform: applied first.
-      key: randomness of the transform.
-      images: what to measure on.
-      is_test: which images the network was not trained on.
-    """
-    params = transform.on_params(params, key)
-    features = transform.on_features(jax.tree_util.Partial(_features(net), params))
-    moments = image_moments(features, *images, batch_size=config.measurement.batch_size)
-    outputs = _evaluate(jax.tree_util.Partial(_features(net), params), images.clean)["linear"]
-    wrong = ~(net.data.labels * np.asarray(outputs)[:, 0] > 0)
-    return Measurement(
-        sensitivities(moments),
-        receptive_field_sizes(config, features),
-        jax.device_get(mean_filters(params, pattern=KERNELS)),
-        float(wrong[is_test].mean()),
+def _compiled_output(model: Any, options: tuple[tuple[str, str], ...]):
+    return jax.jit(
+        lambda variables, images: model.apply(variables._asdict(), images, train=False)[0],
+        compiler_options=dict(options) or None,
     )
 
 
-def receptive_field_sizes(config: ConfigDict, features) -> dict[str, float]:
-    """Measured A_k of every layer that has positions (protocol, section 6)."""
-    length = config.data.length
-    pixels = math.sqrt(length / 2) * jnp.eye(length)[..., None]
-    responses = jax.device_get(_evaluate(features, pixels))
-    background = jax.device_get(_evaluate(features, jnp.zeros((1, length, 1))))
-    model = config.model
+def kernels(variables: Variables) -> dict[str, Float[np.ndarray, "F F inputs outputs"]]:
+    """Kernels of all convolutions of one network by unit, in float64."""
     return {
-        layer: diffusion.measured_size(
-            responses[layer],
-            background[layer][0],
-            filter_size=model.filter_size,
-            stride=model.stride,
-            layer=depth,
-        )
-        if (depth := depth_of(layer))
-        else math.nan
-        for layer in background
+        path.removesuffix("/kernel"): np.asarray(kernel, np.float64)
+        for path, kernel in flatten_dict(variables.params, sep="/").items()
+        if re.fullmatch(transforms.KERNELS, path)
     }
-
-
-@jax.jit
-def _evaluate(features, images):
-    return features(images)

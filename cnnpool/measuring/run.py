@@ -1,195 +1,168 @@
-"""Measurements of a whole run: seeds x stages x transforms, as one labelled dataset."""
+"""Networks to be measured, wherever they come from, and how a kind of images is measured on."""
 
-from collections.abc import Sequence
-import itertools
-import json
+import abc
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+from functools import cached_property
 from pathlib import Path
-import sys
-import textwrap
-import warnings
+from typing import Any, ClassVar, NamedTuple
 
 import jax
+from jax import Array
 import jax.numpy as jnp
-from ml_collections import ConfigDict
-import numpy as np
-from tqdm import tqdm
 import xarray as xr
 
-from cnnpool.devices import distributed, numerics, runtime
-from cnnpool.files import results
-from cnnpool.instruments import diffusion
-from cnnpool.measuring import network as measuring
-from cnnpool.measuring import stages as stage_names
-from cnnpool.measuring.transforms import TRANSFORMS
-from cnnpool.runs import provenance, run_config
-from cnnpool.training import setup
-from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
+from cnnpool.data.images import MeasurementData, Split
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.measuring.inputs import Perturbation
+from cnnpool.measuring.settings import Settings
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 
-def measurement_record(
-    workdir: Path, config: ConfigDict, stages: Sequence[str], transforms: Sequence[str]
-) -> str:
-    """What makes two measurements the same, as JSON: config, networks, transforms.
+class Network(NamedTuple):
+    """One network of a run.
 
-    Raises:
-      CheckpointError: if a stage's checkpoint is absent.
+    Attributes:
+      seed: its seed.
+      stage: name of its stage.
+      untrained: whether no step was made, so that its running statistics mean nothing.
+      variables: its own.
     """
-    with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
-        epochs = stage_names.epochs_of(stages, store)
-        networks = {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
-    record = {
-        "run": run_config.defining_fields(config),
-        "measurement": config.measurement.to_dict(),
-        "networks": networks,
-        "transforms": list(transforms),
-    }
-    return json.dumps(numerics.recorded(record), sort_keys=True)
+
+    seed: int
+    stage: str
+    untrained: bool
+    variables: Variables
 
 
-def load_stages(workdir: Path, config: ConfigDict, stages: Sequence[str]) -> dict[str, RunState]:
-    """The networks of a run at several stages.
+class Method(NamedTuple):
+    """How networks are measured on a kind of images: pictures, or those of the ring.
 
-    Raises:
-      CheckpointError: if a checkpoint is absent, damaged, or "trained" is not finished.
+    Attributes:
+      perturbations: of data and settings, each of `inputs.kinds` and the images under it.
+      transform_key: of settings, a network's seed and the number of a shuffle.
+      depths: k of units, None of those that are not plotted.
+      beside: of a run, a network and its moments under every transform: further variables over
+        transform and layer.
+      completed: of a run, all of its networks and their arrays: these, with what needs all of them.
+      spread: whether images are spread over devices.
     """
-    net = setup.network(config)
-    # Of several processes each has and measures all of them: a matter of seconds.
-    mesh = runtime.seed_mesh(len(config.seeds), jax.local_devices())
-    like = net.stacked_shapes(len(config.seeds), mesh)
-    with CheckpointStore(checkpoint_directory(workdir), read_only=True) as store:
-        states = {
-            stage: store.restore(epoch, like, seeds=config.seeds)
-            for stage, epoch in stage_names.epochs_of(stages, store).items()
-        }
-    for stage in {stage_names.TRAINED, stage_names.LAST} & states.keys():
-        stage_names.refuse_unfinished(states[stage].progress, states[stage].epoch)
-    return states
+
+    perturbations: Callable[[Any, Settings], Iterator[tuple[Perturbation, Inputs]]]
+    transform_key: Callable[[Settings, int, int], Key[Array, ""]]
+    depths: Callable[[Sequence[str]], list[int | None]]
+    beside: Callable[..., xr.Dataset]
+    completed: Callable[..., xr.Dataset]
+    spread: bool
 
 
-def measure_run(
-    workdir: Path, *, config: ConfigDict, stages: Sequence[str], transforms: Sequence[str]
-) -> xr.Dataset:
-    """D, G, R of every layer of every network of a run, as `cnnpool.files.results` lays it out.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run(abc.ABC):
+    """Networks that lie in a folder, and the images that they are measured on.
 
-    Args:
-      workdir: of the run.
-      config: the run's, its `measurement` section possibly changed.
-      stages: "init", "trained" (or "last", the same network) or epochs.
-      transforms: names from `cnnpool.measuring.transforms`.
-
-    Raises:
-      CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
+    Attributes:
+      folder: where they lie.
+      config: that they were made with, its data possibly changed.
+      settings: of the measurement.
+      method: how they are measured on their images.
+      pixel_mean: what `normalize` subtracts from the channels; empty where the data knows.
     """
-    made_by = provenance.record()  # before the checkout may change under a long measurement
-    record = measurement_record(workdir, config, stages, transforms)
-    trained_by = (workdir / "provenance.json").read_text("utf-8")
-    net = setup.network(config)
-    states = load_stages(workdir, config, stages)
-    images = measuring.inputs(config, net)
-    is_training = setup.is_training_image(config, net.data)
-    params = {stage: jax.device_get(state.networks) for stage, state in states.items()}
-    cells = list(itertools.product(enumerate(config.seeds), states, transforms))
-    measured = {}
-    bar = tqdm(
-        cells,
-        desc="measuring",
-        unit="network",
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        disable=not distributed.is_first(),
-    )
-    for (row, seed), stage, transform in bar:
-        one = _network_at(row, params[stage])
-        key = jax.random.fold_in(measuring.measurement_keys(config).transform, seed)
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            measured[seed, stage, transform] = measuring.measure(
-                config, net, one, TRANSFORMS[transform], key, images, ~is_training[row]
-            )
-        for warning in caught:
-            text = f"seed {seed}, {stage}, {transform}: {warning.message}"
-            if distributed.is_first():
-                bar.write(textwrap.shorten(text, 160, placeholder=" ..."), file=sys.stderr)
-    dataset = _dataset(config, net, states, transforms, measured)
-    return dataset.assign_attrs(measurement=record, trained_by=trained_by, **made_by)
 
+    folder: Path
+    config: Any
+    settings: Settings
 
-def _network_at(row: int, stacked: dict) -> dict:
-    """The parameters of one network, out of those of all seeds."""
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), stacked)
+    method: ClassVar[Method]
+    pixel_mean: ClassVar[Any] = ()
 
+    @property
+    @abc.abstractmethod
+    def data(self) -> MeasurementData:
+        """The images that they are measured on.
 
-def _dataset(config, net, states, transforms, measured) -> xr.Dataset:
-    first = next(iter(measured.values()))
-    layers = list(first.sensitivities)
-    depths = [measuring.depth_of(layer) for layer in layers]
-    coordinates = {
-        "seed": list(config.seeds),
-        "stage": list(states),
-        "transform": list(transforms),
-        "layer": layers,
-        "depth": ("layer", np.array([d or np.nan for d in depths])),
-        "tap": np.arange(config.model.filter_size),
-    }
+        Raises:
+          DataError: if they are absent or damaged.
+          ConfigMismatchError, PackedError: if the networks were trained on other data.
+        """
 
-    def gather(value, *inner: str) -> tuple[tuple[str, ...], np.ndarray]:
-        cells = [
-            [[value(measured[seed, stage, name]) for name in transforms] for stage in states]
-            for seed in config.seeds
-        ]
-        return ("seed", "stage", "transform", *inner), np.array(cells, np.float64)
+    @abc.abstractmethod
+    def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
+        """The names of stages, "all" written out.
 
-    def by_layer(name: str):
-        return gather(
-            lambda m: [getattr(m.sensitivities[layer], name) for layer in layers], "layer"
+        Raises:
+          CheckpointError, ValueError: if there is no such stage.
+        """
+
+    @abc.abstractmethod
+    def networks(self, stage: str) -> list[Network]:
+        """The networks at a stage, one per seed.
+
+        Raises:
+          CheckpointError, PackedError, ImportedError: if they are absent or damaged, or not
+            trained to the end where the stage asks for that.
+        """
+
+    @abc.abstractmethod
+    def identity(self, stages: Sequence[str]) -> dict[str, Any]:
+        """What tells the networks at these stages, and their images, from others, for JSON."""
+
+    @abc.abstractmethod
+    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+        """What is known of the networks beside D, G, R: errors, epochs; over seed and stage."""
+
+    @abc.abstractmethod
+    def origin(self) -> dict[str, str]:
+        """Where networks and images come from: attributes of a result file."""
+
+    @cached_property
+    def model(self) -> Any:
+        """The linen module of the networks."""
+        from cnnpool import models  # here: it needs Flax
+
+        return models.build(self.config.model)
+
+    @property
+    def own_images(self) -> Split:
+        """The test images of the training, as stored, and their labels.
+
+        Raises:
+          ValueError: if there are none, because somebody else trained the network.
+        """
+        return self.data.test
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Numbers of channels that stored images may have; the network takes the last one."""
+        return (self.data.test.images.shape[-1],)
+
+    def normalize(self, images: Any) -> Array:
+        """Stored images as the networks take them, without noise where `settings` say so."""
+        return self.data.normalize(jax.random.key(0), jnp.asarray(images))
+
+    def moments(
+        self, one: Network, transform: str, key: Key[Array, ""], inputs: Inputs, **options: Any
+    ) -> dict[str, ImageMoments]:
+        """What D, G and R of a network's units are made of.
+
+        Args:
+          one: the network.
+          transform: a name of `cnnpool.measuring.transforms`.
+          key: randomness of the transform.
+          inputs: clean, deformed and noisy images.
+          **options: `on_batch` and `original` of `cnnpool.measuring.network.moments`.
+        """
+        from cnnpool.measuring import network  # here: it needs Flax
+
+        return network.moments(
+            self.model,
+            one.variables,
+            transform,
+            key,
+            inputs,
+            untrained=one.untrained,
+            batch_size=self.settings.batch_size,
+            spread=self.method.spread,
+            **options,
         )
-
-    no_filter = np.full(config.model.filter_size, np.nan)
-    variables = {name: by_layer(name) for name in results.SENSITIVITIES}
-    variables["A"] = gather(lambda m: [m.sizes[layer] for layer in layers], "layer")
-    variables["mean_filter"] = gather(
-        lambda m: [m.filters.get(layer, no_filter) for layer in layers], "layer", "tap"
-    )
-    variables["test_error"] = gather(lambda m: m.test_error)
-    variables |= _theory(config, net, depths) | _training(states)
-    attributes = {
-        "schema_version": results.SCHEMA_VERSION,
-        "config": run_config.to_json(config),
-    }
-    return xr.Dataset(variables, coordinates, attributes)
-
-
-def _theory(
-    config: ConfigDict, net: setup.Network, depths: Sequence[int | None]
-) -> dict[str, tuple]:
-    """A_k, and D_k and G_k of constant positive filters, on the layers that have a depth."""
-    model, data = config.model, net.data
-    matrices = diffusion.layer_matrices(
-        data.length, depth=model.depth, filter_size=model.filter_size, stride=model.stride
-    )
-    prediction = diffusion.predicted_sensitivities(
-        matrices, np.asarray(data.images[..., 0]), np.asarray(data.every_move()[..., 0])
-    )
-    sizes = [
-        diffusion.receptive_field_size(k + 1, model.filter_size, model.stride)
-        for k in range(model.depth)
-    ]
-    predicted = {"A_theory": np.array(sizes), "D_theory": prediction.D, "G_theory": prediction.G}
-    return {
-        name: ("layer", np.array([values[d - 1] if d else np.nan for d in depths]))
-        for name, values in predicted.items()
-    }
-
-
-def _training(states: dict[str, RunState]) -> dict[str, tuple]:
-    """Epochs of interpolation and stop, as far as each stage's checkpoint knows them."""
-
-    def per_seed(field: str):
-        rows = [[getattr(seed, field) for seed in state.progress] for state in states.values()]
-        return ("stage", "seed"), np.array(rows, np.float64)  # None becomes NaN
-
-    return {
-        "interpolation_epoch": per_seed("interpolation_epoch"),
-        "stopped_epoch": per_seed("stopped_epoch"),
-        "epoch": ("stage", [state.epoch for state in states.values()]),
-        "training_seconds": ("stage", [state.seconds for state in states.values()]),
-    }

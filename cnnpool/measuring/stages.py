@@ -6,6 +6,12 @@ from cnnpool.measuring.names import ALL, INIT, LAST, TRAINED
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, Progress
 
 
+def expanded(asked: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
+    """The names of stages, each once, "all" written out as those that are there."""
+    named = [name for stage in asked for name in (there if stage == ALL else [stage])]
+    return tuple(dict.fromkeys(named))
+
+
 def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:
     """The epoch of every stage; "all" stands for every epoch that is kept, and "trained".
 
@@ -13,8 +19,7 @@ def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:
       CheckpointError: if a checkpoint is absent.
     """
     kept = [INIT if epoch == 0 else str(epoch) for epoch in store.epochs]
-    named = [name for stage in stages for name in ([*kept, TRAINED] if stage == ALL else [stage])]
-    return {stage: epoch_of(stage, store) for stage in named}
+    return {stage: epoch_of(stage, store) for stage in expanded(stages, [*kept, TRAINED])}
 
 
 def epoch_of(stage: str, store: CheckpointStore) -> int:

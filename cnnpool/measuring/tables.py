@@ -6,22 +6,26 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.files import results
-from cnnpool.measuring.image_transforms import SHUFFLES
+from cnnpool.measuring.transforms import SHUFFLES
 
 
-def layer_table(dataset: xr.Dataset) -> str:
+def layer_table(dataset: xr.Dataset, *, all_units: bool = False) -> str:
     """D, G, R of every layer, averaged over seeds, for each stage, transform and perturbation.
 
     Of several random shuffles it is the mean of the logarithms.
 
     The error is the standard error over seeds, or the one over images for a single seed.
     Networks in which a layer is dead, so that a number is not finite, are left out of its mean, and
-    how many are left is said. Of deep networks one unit a layer is listed, as figures plot them.
+    how many are left is said. Of classifiers one unit per layer is listed, as figures plot them.
+
+    Args:
+      dataset: what was measured.
+      all_units: list all units of classifiers.
     """
     lines = []
     seeds = dataset.sizes["seed"]
     shown = results.over_shuffles(dataset)
-    if "test_loss" in dataset:
+    if "test_loss" in dataset and not all_units:
         shown = shown.isel(layer=dataset["depth"].notnull().values)
     for kind, part in _perturbations(shown):
         for stage in part["stage"].values:

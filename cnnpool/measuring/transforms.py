@@ -1,62 +1,189 @@
-"""What may be done to a network before it is measured, by name."""
+"""What may be done to a network before it is measured, by name.
 
-from collections.abc import Callable
-from typing import NamedTuple
+| name | what |
+|---|---|
+| none | the network as it is |
+| channel_shuffle | the input channels of every convolution but the first are permuted |
+| channel_shuffle_image | those of the first one too: the image's own channels |
+| channel_shuffle_both | input and output channels of every convolution, the first one too |
+| channel_shuffle_recalibrated | channel_shuffle, then batch statistics from the clean images |
+| own_statistics | batch norm takes x, tau(x) and x + eta each with its own batch's statistics |
+| mean_channel_filters | every filter of a layer is its average filter |
+| mean_channel_activations | every activation is its average over channels |
+
+channel_shuffle, channel_shuffle_both and channel_shuffle_recalibrated can be of one convolution
+alone, as in channel_shuffle:conv03, or of every one in turn, as in channel_shuffle_each (of all
+but the first, or with channel_shuffle_both_each of all). The three shuffles are those of the
+protocol (section 3): the authors' program since June 2022, their first one, and the first with
+running averages that fit the shuffled network.
+"""
+
+import re
 
 from jax import Array
 
-from cnnpool.instruments.channels import mean_channel_filters, shuffle_channels
+from cnnpool import errors
+from cnnpool.instruments.channels import (
+    matching_paths,
+    mean_channel_filters,
+    shuffle_both_axes,
+    shuffle_channels,
+)
 from cnnpool.instruments.moments import Features
 from cnnpool.instruments.sensitivity import mean_channel_activations
+from cnnpool.shapes import Key
+from cnnpool.training.variables import Variables
 
 Params = dict
 
-# The simple CNN's filters. The first layer reads the image, whose channels are not shuffled.
-KERNELS = r"conv\d+/kernel"
-FILTERS = r"conv\d+/(kernel|bias)"
-IMAGE_LAYER = r"conv01/(kernel|bias)"
-SHUFFLED = r"conv(?!01/)\d+/kernel"
+NONE, SHUFFLE = "none", "channel_shuffle"
+WITH_IMAGE, BOTH, RECALIBRATED = (f"{SHUFFLE}_{kind}" for kind in ("image", "both", "recalibrated"))
+SHUFFLES = (SHUFFLE, BOTH, RECALIBRATED)
+OWN_STATISTICS = "own_statistics"
+MEAN_FILTERS, MEAN_ACTIVATIONS = "mean_channel_filters", "mean_channel_activations"
+_PLAIN = (NONE, *SHUFFLES, WITH_IMAGE, OWN_STATISTICS, MEAN_FILTERS, MEAN_ACTIVATIONS)
+_EACH = {f"{kind}_each": kind for kind in SHUFFLES}
+NAMES = (*_PLAIN, *_EACH)  # and KIND:LAYER of `SHUFFLES`
+
+KERNELS = r"(?:.*/)?[^/]*conv[^/]*/kernel"
+DEPTHWISE = r"(?:.*/)?depthwise_conv/kernel"
+_IMAGE_KERNEL = "conv01/kernel"
+_INNER_KERNELS = f"(?!{_IMAGE_KERNEL}$){KERNELS}"
+_AVERAGED = r"(?:.*/)?[^/]*(?:conv|bn)[^/]*/(?:kernel|bias|scale|mean|var)"
+_IMAGE_LAYER = r"params/conv01/.*"
 
 
-class Transform(NamedTuple):
-    """A change of the parameters and a change of how activations are seen."""
+def parse(text: str, params: Params) -> tuple[str, ...]:
+    """Transform names from a comma-separated list; those of every layer are written out.
 
-    on_params: Callable[[Params, Array], Params]
-    on_features: Callable[[Features], Features]
-
-
-def _keep_params(params: Params, key: Array) -> Params:
-    return params
-
-
-def _keep_features(features: Features) -> Features:
-    return features
-
-
-def _shuffle(params: Params, key: Array) -> Params:
-    return shuffle_channels(params, key, pattern=SHUFFLED)
-
-
-def _mean_filters(params: Params, key: Array) -> Params:
-    return mean_channel_filters(params, pattern=FILTERS, image_layer=IMAGE_LAYER)
-
-
-TRANSFORMS: dict[str, Transform] = {
-    "none": Transform(_keep_params, _keep_features),
-    "channel_shuffle": Transform(_shuffle, _keep_features),
-    "mean_channel_activations": Transform(_keep_params, mean_channel_activations),
-    "mean_channel_filters": Transform(_mean_filters, _keep_features),
-}
-
-
-def parse_transforms(text: str) -> tuple[str, ...]:
-    """Transform names from a comma-separated list.
+    Args:
+      text: the list.
+      params: of one network, whose layers may be named.
 
     Raises:
-      ValueError: if one is unknown.
+      ValueError: if a name or layer is unknown, or the network has nothing to shuffle.
     """
-    names = tuple(name.strip() for name in text.split(","))
-    for name in names:
-        if name not in TRANSFORMS:
-            raise ValueError(f"transform {name!r}: expected one of {', '.join(TRANSFORMS)}")
-    return names
+    names: list[str] = []
+    for name in (part.strip() for part in text.split(",")):
+        if name in _EACH:
+            names += _of_every_layer(_EACH[name], params)
+            continue
+        refuse_unknown(name)
+        if name not in (NONE, OWN_STATISTICS, MEAN_ACTIVATIONS, MEAN_FILTERS):
+            _pattern(name, params)
+        elif name == MEAN_FILTERS:
+            matching_paths(params, _INNER_KERNELS)
+        names.append(name)
+    return tuple(dict.fromkeys(names))
+
+
+def refuse_unknown(name: str) -> None:
+    """Raises ValueError for what is no name of a transform of any network."""
+    kind, colon, layer = name.partition(":")
+    if not (kind in SHUFFLES and colon and layer):
+        errors.refuse_unknown(name, NAMES, "a transform")
+
+
+def _of_every_layer(kind: str, params: Params) -> list[str]:
+    pattern = KERNELS if kind == BOTH else _INNER_KERNELS
+    return [f"{kind}:{_layer(path)}" for path in matching_paths(params, pattern)]
+
+
+def is_random(name: str) -> bool:
+    """Whether a transform is drawn anew with every key."""
+    return name.startswith(SHUFFLE)
+
+
+def recalibrates(name: str) -> bool:
+    """Whether batch statistics are taken from the clean images after the transform."""
+    return name.partition(":")[0] == RECALIBRATED
+
+
+def changes_all_units(name: str) -> bool:
+    """Whether a transform changes units in front of the first kernel that it changes."""
+    return name in (OWN_STATISTICS, MEAN_ACTIVATIONS) or recalibrates(name)
+
+
+def equivalent(name: str, variables: Variables, *, untrained: bool = False) -> str:
+    """The simplest transform that does the same to a network.
+
+    Without batch normalization there are no statistics to take; before training they are taken
+    from the clean images whatever the transform.
+
+    Args:
+      name: of a transform.
+      variables: of the network.
+      untrained: whether no step was made.
+
+    Returns:
+      Another name, or `name` itself.
+    """
+    has_none = not variables.batch_stats
+    if has_none and name == OWN_STATISTICS:
+        return NONE
+    needless = recalibrates(name) and (has_none or untrained)
+    return name.replace(RECALIBRATED, SHUFFLE, 1) if needless else name
+
+
+def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) -> Variables:
+    """Parameters and batch statistics of one network after a transform.
+
+    Statistics from images, as `recalibrates` says, are not taken here.
+
+    Args:
+      name: of the transform.
+      variables: of one network.
+      key: randomness of a shuffle.
+    """
+    if is_random(name):
+        pattern = _pattern(name, variables.params)
+        if name.partition(":")[0] == BOTH:
+            params = shuffle_both_axes(variables.params, key, pattern=pattern)
+        else:
+            params = _shuffled(variables.params, key, pattern)
+        return variables._replace(params=params)
+    if name == MEAN_FILTERS:
+        both = {"params": variables.params, "batch_stats": variables.batch_stats}
+        both = mean_channel_filters(both, pattern=_AVERAGED, image_layer=_IMAGE_LAYER)
+        return Variables(both["params"], both.get("batch_stats", {}))
+    return variables
+
+
+def _shuffled(params: Params, key: Key[Array, ""], pattern: str) -> Params:
+    """Channels permuted; a kernel that reads one channel alone, as of grey images, stays."""
+    from flax.traverse_util import flatten_dict  # here: names of transforms need no Flax
+
+    kernels = flatten_dict(params, sep="/")
+    matching = matching_paths(params, pattern)
+    depthwise = [path for path in matching if re.fullmatch(DEPTHWISE, path)]
+    chosen = [path for path in matching if path in depthwise or kernels[path].shape[-2] > 1]
+    if not chosen:
+        return params
+    either = "|".join(map(re.escape, depthwise)) if depthwise else None
+    return shuffle_channels(params, key, pattern="|".join(map(re.escape, chosen)), depthwise=either)
+
+
+def transform_features(name: str, features: Features) -> Features:
+    """Named activations as a transform shows them."""
+    return mean_channel_activations(features) if name == MEAN_ACTIVATIONS else features
+
+
+def _pattern(name: str, params: Params) -> str:
+    """Of the kernels that a shuffle permutes.
+
+    Raises:
+      ValueError: if the network has no such kernels.
+    """
+    kind, _, layer = name.partition(":")
+    if not layer:
+        pattern = KERNELS if kind in (WITH_IMAGE, BOTH) else _INNER_KERNELS
+        matching_paths(params, pattern)
+        return pattern
+    convolutions = matching_paths(params, KERNELS)
+    if f"{layer}/kernel" not in convolutions:
+        errors.refuse_unknown(layer, list(map(_layer, convolutions)), f"the convolution of {kind}")
+    return re.escape(f"{layer}/kernel")
+
+
+def _layer(path: str) -> str:
+    return path.removesuffix("/kernel")

@@ -1,4 +1,4 @@
-"""Which units of a deep network are its layers, and how deep they are."""
+"""Which units of a network are its layers, and how deep they are."""
 
 from collections.abc import Sequence
 import re

@@ -309,13 +309,26 @@ def _pool_backward(first, dy):
 _pool_even.defvjp(_pool_forward, _pool_backward)
 
 
+@jax.custom_jvp
+def _maximum(first: Map, second: Map) -> Map:
+    """The larger one; where both are the same the gradient is the first one's, not a half each."""
+    return jnp.maximum(first, second)
+
+
+@_maximum.defjvp
+def _maximum_jvp(maps, tangents):
+    return _maximum(*maps), jnp.where(maps[0] >= maps[1], *tangents)
+
+
 def max_pool(
     x: Map, *, size: int, stride: int, padding: int = 0
 ) -> Float[Array, "batch h w channels"]:
-    """Maxima of size x size windows, rows and columns one after the other.
+    """Maxima of size x size windows; the gradient goes to the first maximum in reading order.
 
     As in PyTorch, windows start at every stride-th pixel of the padded map, and one that would
-    stick out of it is left out. For 2 x 2 windows take `max_pool_2x2`, whose gradient is fast.
+    stick out of it is left out. Columns are reduced before rows, so that of equal maxima the one
+    in the first row is taken, and there the first. For 2 x 2 windows take `max_pool_2x2`, whose
+    gradient is fast.
 
     Args:
       x: the map.
@@ -333,10 +346,10 @@ def max_pool(
         )
     edge = (padding, padding, 0)
     x = lax.pad(x, jnp.array(-jnp.inf, x.dtype), ((0, 0, 0), edge, edge, (0, 0, 0)))
-    for axis in (1, 2):
+    for axis in (2, 1):
         last = x.shape[axis] - size + 1
         x = functools.reduce(
-            jnp.maximum,
+            _maximum,
             [lax.slice_in_dim(x, i, i + last, stride, axis) for i in range(size)],
         )
     return x

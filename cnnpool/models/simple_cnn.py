@@ -101,9 +101,10 @@ class SimpleCNN(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "batch length channels"]
+        self, x: Float[Array, "batch length channels"], *, train: bool = False
     ) -> tuple[Float[Array, " batch"], Activations]:
         """Output f(x), and the activations conv01, relu01, ..., pool, linear."""
+        del train  # nothing is different then
         activations: Activations = {}
         for k in range(1, self.depth + 1):
             name = f"conv{k:02d}"

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
+from cnnpool import extras
 from cnnpool.errors import CnnpoolError
 from cnnpool.files.atomic_write import write_text
+
+with extras.needed("train"):
+    from ml_collections import ConfigDict
 
 _DATA_SOURCE = "data_source.txt"
 
@@ -20,9 +22,11 @@ def defining_fields(config: ConfigDict) -> dict:
     fields = config.to_dict()
     chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
     chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
+    if chosen["training"].get("init_from") is None:  # as before there was this field
+        chosen["training"].pop("init_from", None)
     runtime = {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}
-    if is_deep(config):
-        runtime["devices_per_network"] = fields["runtime"]["mesh"]["data"]
+    if "mesh" in fields["runtime"]:
+        runtime["devices_per_network"] = devices_per_network(config)
     return chosen | {"runtime": runtime}
 
 
@@ -34,9 +38,14 @@ class ConfigFileError(CnnpoolError):
     """A config on the disk is damaged."""
 
 
-def is_deep(config: ConfigDict) -> bool:
-    """Whether a run is of deep networks on images, not of simple ones on a ring."""
-    return config.data.name != "scale1d"
+def is_on_ring(config: ConfigDict) -> bool:
+    """Whether a run is of simple CNNs on the ring of 1-D scale detection, not on pictures."""
+    return config.data.name == "scale1d"
+
+
+def devices_per_network(config: ConfigDict) -> int:
+    """Devices that share every batch of a network."""
+    return config.runtime.mesh.data if "mesh" in config.runtime else 1
 
 
 def with_data_dir(config: ConfigDict, data_dir: str | None) -> ConfigDict:
@@ -131,7 +140,8 @@ def differences(a: dict, b: dict, prefix: str = "") -> list[str]:
 def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
     """Stores the config in `workdir`, or checks that the one there is the same.
 
-    Fields that do not change a parameter may differ; the stored ones are then replaced.
+    Fields that do not change a parameter may differ, and a training may become longer; the stored
+    fields are then replaced.
 
     Raises:
       ConfigMismatchError: if a run of another config is there, naming the fields.
@@ -143,7 +153,7 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
                 f"{workdir} holds an imported network, which is not trained; take another --workdir"
             )
         changed = differences(defining_fields(there), defining_fields(config))
-        if changed:
+        if changed and not _is_longer(there, config, changed):
             raise ConfigMismatchError(
                 f"{workdir} holds a run of another config; there -> asked for:\n  "
                 + "\n  ".join(changed)
@@ -155,6 +165,14 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
             "unknown; take another --workdir"
         )
     write_text(config_path(workdir), to_json(config) + "\n")
+
+
+def _is_longer(there: ConfigDict, config: ConfigDict, changed: list[str]) -> bool:
+    """Whether all that is asked for is more epochs."""
+    (name, *others) = (one.partition(":")[0] for one in changed)
+    return (
+        name == "training.epochs" and not others and config.training.epochs > there.training.epochs
+    )
 
 
 def claim_data(workdir: Path, source: str) -> None:

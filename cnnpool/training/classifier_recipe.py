@@ -1,17 +1,42 @@
 """Training of classifiers: a fixed number of epochs, the best network kept."""
 
-from typing import Any
+from collections.abc import Callable
+import dataclasses
+from pathlib import Path
+import sys
+from typing import Any, Protocol, runtime_checkable
 
+import jax
 from ml_collections import ConfigDict
 import numpy as np
+from tqdm import tqdm
 
+from cnnpool.devices import distributed, global_arrays, runtime
 from cnnpool.training import optimizer
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import Networks, RunState
+from cnnpool.training.fine_tuning import transplanted
 from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_setup import setup
-from cnnpool.training.image_step import Evaluation, StepMetrics
+from cnnpool.training.image_setup import ImageTraining, setup
+from cnnpool.training.image_step import Evaluation, StepMetrics, Variables
 from cnnpool.training.recipe import DivergedError
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Measures the networks of a run while they are trained."""
+
+    def columns(self, training: ImageTraining) -> tuple[str, ...]:
+        """The names of what is measured of each network."""
+        ...
+
+    def due(self, epoch: int) -> bool:
+        """Whether the networks are to be measured after an epoch."""
+        ...
+
+    def measure(self, training: ImageTraining, state: RunState) -> list[dict[str, float]]:
+        """What is measured of the current networks, by name; a dict for each seed."""
+        ...
 
 
 class ClassifierRecipe:
@@ -20,7 +45,7 @@ class ClassifierRecipe:
     `RunState.networks` is a stacked `TrainState`. A row of metrics.csv tells of an epoch.
     """
 
-    columns = (
+    COLUMNS = (
         "learning_rate",
         "train_loss",
         "train_error",
@@ -31,15 +56,29 @@ class ClassifierRecipe:
     progress_type = ImageProgress
     remedy = "training.learning_rate, training.warmup_epochs or training.clip_norm"
 
-    def __init__(self, config: ConfigDict):
+    def __init__(
+        self,
+        config: ConfigDict,
+        *,
+        trained: Callable[[Path], list[Variables]] | None = None,
+        monitor: Monitor | None = None,
+    ):
         """Reads the data and makes the compiled programs.
+
+        Args:
+          config: complete.
+          trained: reads the networks of a folder, for `training.init_from`.
+          monitor: measures the networks on the way.
 
         Raises:
           ValueError: if the config is impossible.
           DataError: if the data is absent or damaged.
         """
         self.config = config
-        self._training = training = setup(config)
+        self._trained, self._monitor = trained, monitor
+        self.training = training = setup(config)
+        more = monitor.columns(training) if monitor else ()
+        self.columns = (*self.COLUMNS, *more)
         self.steps_per_epoch = training.steps_per_epoch
         self.data_source = training.data.source
         self.tensorboard = config.runtime.tensorboard
@@ -48,11 +87,49 @@ class ClassifierRecipe:
 
     def init(self) -> RunState:
         """All networks before their first step."""
-        return self._training.initial_state()
+        state = self.training.initial_state()
+        folder = self.config.training.get("init_from")
+        return state if folder is None else self._from_trained(state, Path(folder))
+
+    def _from_trained(self, state: RunState, folder: Path) -> RunState:
+        """The first state with the networks of a folder, one for each seed or one for all.
+
+        Raises:
+          ValueError: if there are others than these, or they do not fit.
+        """
+        if self._trained is None:
+            raise ValueError("training.init_from is for cnnpool.train; expected None here")
+        seeds, given = self.config.seeds, self._trained(folder)
+        if len(given) not in (1, len(seeds)):
+            raise ValueError(
+                f"training.init_from={folder} holds {len(given)} networks; expected one for each "
+                f"of the {len(seeds)} seeds, or one for all"
+            )
+        fresh = global_arrays.fetch(state.networks.current)
+        begun = []
+        for row in range(len(seeds)):
+            own = jax.tree.map(lambda leaf, row=row: leaf[row], fresh)
+            network, stays = transplanted(own, given[row % len(given)])
+            begun.append(network)
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *begun)
+        placed = global_arrays.place(stacked, runtime.over_seeds(self.training.mesh))
+        if distributed.is_first():
+            kept = f"; not from there: {', '.join(stays)}" if stays else ""
+            tqdm.write(f"beginning with the networks of {folder}{kept}", file=sys.stderr)
+        return dataclasses.replace(
+            state, networks=state.networks._replace(current=placed, best=placed)
+        )
+
+    def reopened(self, state: RunState) -> RunState:
+        """A state of fewer epochs than the config asks for goes on from its last step."""
+        if state.epoch >= self.config.training.epochs:
+            return state
+        progress = tuple(dataclasses.replace(one, stopped_epoch=None) for one in state.progress)
+        return dataclasses.replace(state, progress=progress)
 
     def shapes(self) -> Networks:
         """Shapes, types and shardings of the stacked `TrainState`."""
-        return self._training.state_shapes()
+        return self.training.state_shapes()
 
     def expected_end(self, state: RunState) -> int:
         """The last epoch."""
@@ -67,7 +144,7 @@ class ClassifierRecipe:
     def advance(self, state: RunState, stop: int) -> tuple[Networks, StepMetrics]:
         """A few steps of an epoch."""
         last = stop - state.epoch * self.steps_per_epoch
-        training = self._training
+        training = self.training
         return self._steps(
             state.networks, training.keys, training.train, state.epoch, state.step, last
         )
@@ -98,7 +175,7 @@ class ClassifierRecipe:
 
     def evaluate(self, state: RunState) -> tuple[Networks, Evaluation]:
         """Evaluates on the test images, and remembers a network if it is the best so far."""
-        training = self._training
+        training = self.training
         return self._finish(state.networks, training.keys, training.test, state.epoch - 1)
 
     def observe(self, state: RunState, evaluations: Evaluation) -> tuple[ImageProgress, ...]:
@@ -120,6 +197,17 @@ class ClassifierRecipe:
             one.observe(state.epoch, Evaluation(*row), last_epoch=self.config.training.epochs)
             for one, *row in zip(state.progress, *evaluations, strict=True)
         )
+
+    def measurement_due(self, state: RunState) -> bool:
+        """After the epochs at which the monitor is due."""
+        return self._monitor is not None and state.step == 0 and self._monitor.due(state.epoch)
+
+    def measure(self, state: RunState) -> dict[int, dict[str, float]]:
+        """D, G, R of every unit."""
+        if self._monitor is None:
+            return {}
+        found = self._monitor.measure(self.training, state)
+        return dict(zip(self.config.seeds, found, strict=True))
 
     def rows(self, before: RunState, after: RunState, sums: StepMetrics) -> list[dict[str, Any]]:
         """One row per network, after an epoch."""

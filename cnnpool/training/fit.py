@@ -1,8 +1,9 @@
 """The training loop: from a config to finished networks in checkpoints."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+from functools import partial
 from pathlib import Path
 import sys
 import time
@@ -13,13 +14,15 @@ import ml_collections
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from cnnpool import data as data_sets
 from cnnpool.devices import distributed, global_arrays, numerics
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.runs import provenance, run_config
 from cnnpool.runs.running import Running, running
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
-from cnnpool.training.classifier_recipe import ClassifierRecipe
+from cnnpool.training.classifier_recipe import ClassifierRecipe, Monitor
+from cnnpool.training.image_step import Variables
 from cnnpool.training.metrics_log import MetricsLog, open_log
 from cnnpool.training.recipe import DivergedError, Recipe
 from cnnpool.training.ring_recipe import RingRecipe
@@ -29,14 +32,25 @@ class TrainingDivergedError(CnnpoolError):
     """A loss is no longer finite; the message names the step and the last good checkpoint."""
 
 
-def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) -> RunState:
+def train(
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    process: Running | None = None,
+    trained: Callable[[Path], list[Variables]] | None = None,
+    monitor: Monitor | None = None,
+) -> RunState:
     """Trains all networks of a config; goes on where an earlier call was stopped.
+
+    A run of fewer epochs than the config asks for, finished or not, becomes longer.
 
     Args:
       config: complete, as the files in `configs/` make it.
       workdir: gets config.json, metrics.csv, status.json, checkpoints/ and, where the config asks
         for it, tensorboard/.
       process: that holds `workdir` already; None holds it here.
+      trained: reads the networks of a folder, for `training.init_from` of a classifier.
+      monitor: measures classifiers on the way.
 
     Returns:
       The finished networks.
@@ -54,10 +68,14 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
     packed.refuse_packed(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
-        build: Any = RingRecipe if not run_config.is_deep(config) else ClassifierRecipe
+        config = data_sets.completed(config)
+        ring = run_config.is_on_ring(config)
+        build: Any = (
+            RingRecipe if ring else partial(ClassifierRecipe, trained=trained, monitor=monitor)
+        )
         recipe: Recipe = process.call(build, config) if process else build(config)
         process = process or stack.enter_context(running(workdir))
-        _claim(workdir, recipe)
+        before = _claim(workdir, recipe)
         store = stack.enter_context(
             CheckpointStore(
                 checkpoint_directory(workdir),
@@ -67,6 +85,7 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
             )
         )
         state = process.call(_first_state, recipe, store)
+        _say_what_more_epochs_take(before, recipe, state)
         if state.finished:
             return state
         store.refuse_keyed_by_epoch()
@@ -107,11 +126,17 @@ def _is_of_config(error: Exception) -> bool:
     return Path(ml_collections.__file__).parent in raised_in.parents
 
 
-def _claim(workdir: Path, recipe: Recipe) -> None:
-    """Writes config and data into the working directory, or refuses those of another run."""
-    source = recipe.data_source
+def _claim(workdir: Path, recipe: Recipe) -> ConfigDict | None:
+    """Writes config and data into the working directory, or refuses those of another run.
+
+    Returns:
+      The config that was there, in the first process.
+    """
+    source, before = recipe.data_source, None
 
     def claim() -> None:
+        nonlocal before
+        before = run_config.load(workdir) if run_config.config_path(workdir).exists() else None
         exists = checkpoint_directory(workdir).exists()
         run_config.claim(workdir, recipe.config, has_checkpoints=exists)
         if source is not None:
@@ -120,12 +145,34 @@ def _claim(workdir: Path, recipe: Recipe) -> None:
     distributed.on_first(claim)
     if source is not None:
         run_config.refuse_other_data(workdir, source)
+    return before
 
 
 def _first_state(recipe: Recipe, store: CheckpointStore) -> RunState:
     """The latest checkpoint, or all networks before their first step."""
     found = store.restore_latest(recipe.shapes, seeds=recipe.config.seeds)
-    return recipe.init() if found is None else found
+    return recipe.init() if found is None else recipe.reopened(found)
+
+
+def _say_what_more_epochs_take(before: ConfigDict | None, recipe: Recipe, state: RunState) -> None:
+    """Tells how much is left of a run that is to be longer, and what becomes of its schedule."""
+    if before is None or "epochs" not in before.training:
+        return
+    were, now = before.training.epochs, recipe.config.training.epochs
+    if were == now or not state.epoch:
+        return
+    left, each = now - state.epoch, state.seconds / state.epoch
+    said = (
+        f"{state.epoch} of {were} epochs are done; {left} more are left of {now}, about "
+        f"{each * left / 60:.0f} min at {each:.1f} s per epoch"
+    )
+    if (schedule := recipe.config.training.schedule) != "constant":
+        said += (
+            f". From here on the learning rate follows the {schedule} schedule of {now} epochs; "
+            f"the steps before followed that of {were}, so that a run that was given {now} epochs "
+            "from the beginning ends with other networks"
+        )
+    tqdm.write(said, file=sys.stderr)
 
 
 def _say_where_it_goes_on(state: RunState) -> None:
@@ -151,13 +198,15 @@ def _run(
             try:
                 distributed.end_if_asked(f"in epoch {state.epoch} after step {state.step}")
                 before, after, sums = _advance(recipe, state, process)
+                due = recipe.measurement_due(after)
+                measured = process.call(recipe.measure, after) if due else {}
             except PreemptedError:
                 _save(store, log, state)
                 raise
             except DivergedError as error:
                 raise _diverged(recipe, store, error) from None
             for row in recipe.rows(before, after, sums):
-                log.append(after.epoch, **row)
+                log.append(after.epoch, **row, **measured.get(row["seed"], {}))
             state = dataclasses.replace(after, seconds=seconds_before + time.monotonic() - began)
             bar.set_postfix_str(recipe.summary(state, sums), refresh=False)
             bar.update(state.steps(recipe.steps_per_epoch) - bar.n)

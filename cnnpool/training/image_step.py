@@ -17,20 +17,7 @@ from cnnpool.devices import runtime
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.groups import over_groups
 from cnnpool.training.losses import Loss
-
-Params = dict
-
-
-class Variables(NamedTuple):
-    """What a network computes with.
-
-    Attributes:
-      params: trained by gradients.
-      batch_stats: running means and variances of batch normalization; may be empty.
-    """
-
-    params: Params
-    batch_stats: Params
+from cnnpool.training.variables import Params, Variables
 
 
 class TrainState(NamedTuple):

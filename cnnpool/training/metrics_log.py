@@ -36,14 +36,15 @@ class MetricsFile(MetricsLog):
         columns: Sequence[str],
         board: SummaryWriter | None = None,
     ):
-        """Opens the file; rows of epochs after `resume_epoch` will be computed again and go."""
+        """Opens the file; rows of epochs after `resume_epoch` will be computed again and go.
+
+        Columns of an earlier start that are not asked for any more stay, behind the others.
+        """
         self._board = board
-        self._columns = (*KEYS, *columns)
-        rows = []
-        if path.exists():
-            table = csv.reader(path.read_text("utf-8").splitlines())
-            complete = [row for row in table if len(row) == len(self._columns)]
-            rows = [row for row in complete[1:] if int(row[0]) <= resume_epoch]
+        kept = _kept_rows(path, resume_epoch)
+        earlier = [name for name in (kept[0] if kept else ()) if name not in (*KEYS, *columns)]
+        self._columns = (*KEYS, *columns, *earlier)
+        rows = [[row.get(column, "") for column in self._columns] for row in kept]
         write_atomically(path, lambda beside: self._write_all(beside, rows))
         self._path, self._local = path, path
         if storage.is_remote(path):
@@ -79,6 +80,15 @@ class MetricsFile(MetricsLog):
     def __exit__(self, kind, error, trace) -> None:
         self.flush()
         self._file.close()
+
+
+def _kept_rows(path: Path, resume_epoch: int) -> list[dict[str, str]]:
+    """The whole rows of a file up to an epoch; none if there is no file."""
+    if not path.exists():
+        return []
+    whole, _, _torn = path.read_text("utf-8").rpartition("\n")
+    rows = [row for row in csv.DictReader(whole.splitlines()) if None not in {*row, *row.values()}]
+    return [row for row in rows if int(row["epoch"]) <= resume_epoch]
 
 
 @contextlib.contextmanager

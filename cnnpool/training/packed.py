@@ -25,7 +25,7 @@ from cnnpool.files.atomic_write import write_atomically
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 NETWORKS, SUMMARY, PROVENANCE = "networks.npz", "summary.json", "provenance.json"
 

@@ -40,6 +40,10 @@ class Recipe(Protocol):
         """All networks before their first step."""
         ...
 
+    def reopened(self, state: RunState) -> RunState:
+        """A finished state as one to go on from, if the config asks for a longer training now."""
+        ...
+
     def shapes(self) -> Networks:
         """Shapes, types and shardings of `RunState.networks`."""
         ...
@@ -83,6 +87,14 @@ class Recipe(Protocol):
         Raises:
           DivergedError: if a loss is not finite.
         """
+        ...
+
+    def measurement_due(self, state: RunState) -> bool:
+        """Whether something is measured beside at a state."""
+        ...
+
+    def measure(self, state: RunState) -> dict[int, dict[str, float]]:
+        """What is measured beside of the networks at such a state: more columns, by seed."""
         ...
 
     def rows(self, before: RunState, after: RunState, sums: Any) -> list[dict[str, Any]]:

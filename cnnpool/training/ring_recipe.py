@@ -65,6 +65,10 @@ class RingRecipe:
         """All networks before their first step."""
         return setup.initial_state(self._net, self.config.seeds, self._mesh)
 
+    def reopened(self, state: RunState) -> RunState:
+        """The state itself: what ends the training defines the run."""
+        return state
+
     def shapes(self) -> Networks:
         """Shapes, types and shardings of the stacked parameters."""
         return self._net.stacked_shapes(len(self.config.seeds), self._mesh)
@@ -150,6 +154,16 @@ class RingRecipe:
                 zip(state.progress, self._due(state), self._is_training, strict=True)
             )
         )
+
+    def measurement_due(self, state: RunState) -> bool:
+        """Never."""
+        del state
+        return False
+
+    def measure(self, state: RunState) -> dict[int, dict[str, float]]:
+        """Nothing."""
+        del state
+        return {}
 
     def rows(self, before: RunState, after: RunState, sums: BlockMetrics) -> list[dict[str, Any]]:
         """One row per network that has taken part in the block."""

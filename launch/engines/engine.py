@@ -5,11 +5,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cnnpool.errors import CnnpoolError
-from launch.job_states import JobState, Queued
+from cnnpool.launch.job_states import JobState, Queued
 
 
 class EngineError(CnnpoolError):
     """An engine is not there, or refuses."""
+
+
+class AbsentError(EngineError):
+    """The commands of an engine are not on this machine."""
 
 
 class JobsFailedError(EngineError):

@@ -18,15 +18,15 @@ import uuid
 from tqdm import tqdm
 
 from cnnpool.errors import EXIT_PREEMPTED
-from cnnpool.runs import lease, run_status
-from launch.engines.engine import (
+from cnnpool.launch.engines.engine import (
     EngineError,
     JobsFailedError,
     nothing,
     outside_of_slurm,
     refuse_less,
 )
-from launch.job_states import WAITING, JobState, Queued, write_submission
+from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
+from cnnpool.runs import lease, run_status
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
@@ -107,8 +107,13 @@ class Local:
     def describe(self, states: Sequence[JobState], root: Path) -> str:
         """Which commands `start` would run, on which cores; writes nothing."""
         places = slots(self.options, len(states))
-        words = _on_device(places[0].device)
-        commands = [shlex.join([*_command(one.folder / "SPEC"), *words]) for one in states]
+        device = places[0].device
+        visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={shlex.quote(device)} "
+        commands = [
+            visible + shlex.join([*_run_job(), str(spec), *_on_device(device)])
+            for one in states
+            for spec in [one.job.spec_path(one.folder).absolute()]
+        ]
         where = "; ".join(
             f"cores {','.join(map(str, slot.cores))}"
             + ("" if slot.device is None else f" and device {slot.device}")
@@ -188,7 +193,11 @@ def _interrupt(*_) -> None:
 
 def _command(spec: Path) -> list[str]:
     parent = ["--parent", str(os.getpid())] if sys.platform == "linux" else []
-    return [sys.executable, "-m", "launch.run_job", "--log", *parent, str(spec)]
+    return [*_run_job(), *parent, str(spec)]
+
+
+def _run_job() -> list[str]:
+    return [sys.executable, "-m", "cnnpool.launch.run_job", "--log"]
 
 
 def _on_device(device: str | None) -> list[str]:

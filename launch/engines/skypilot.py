@@ -17,8 +17,8 @@ from typing import Any
 
 from cnnpool.errors import EXIT_PREEMPTED, refuse_unknown
 from cnnpool.files.atomic_write import write_text
-from launch.engines.engine import EngineError, nothing, refuse_less
-from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
+from cnnpool.launch.engines.engine import EngineError, nothing, refuse_less
+from cnnpool.launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
 LABEL = "schema-checked, never launched on a TPU"
 # Software versions of TPU virtual machines, from Google's documentation.
@@ -107,16 +107,22 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     resources |= {} if options.infra is None else {"infra": options.infra}
     resources |= accelerators(options.accelerators)
     folder = f"{MOUNTED}/{job.job.name}"
-    install = "pip install --constraint constraints.txt ."
+    if options.setup is None and not Path("constraints.txt").is_file():
+        raise EngineError(
+            "this folder is uploaded, and cnnpool installed from it: expected a checkout of "
+            "cnnpool; or give --setup, shell commands that install it: "
+            "pip install 'cnnpool[train]'"
+        )
+    install = "pip install --constraint constraints.txt '.[tfds]'"
     if options.accelerators and options.accelerators.startswith("tpu-"):
-        install = "pip install --constraint constraints.txt . 'jax[tpu]'"
+        install = f"{install} 'jax[tpu]'"
     elif options.accelerators:
-        install = "pip install --constraint constraints.txt . 'jax[cuda12]'"
+        install = f"{install} 'jax[cuda12]'"
     # SkyPilot runs this on every host of a slice: one process each.
     run = [
         f"mkdir -p {shlex.quote(folder)}",
         f"cp {shlex.quote(f'jobs/{spec.name}')} {shlex.quote(f'{folder}/{spec.name}')}",
-        f"exec python -m launch.run_job {shlex.quote(f'{folder}/{spec.name}')}",
+        f"exec python -m cnnpool.launch.run_job {shlex.quote(f'{folder}/{spec.name}')}",
     ]
     return {
         "name": cloud_name(job.job.name),
@@ -204,7 +210,7 @@ class SkyPilot:
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
         """The YAML of all jobs; writes nothing."""
-        tasks = [task(one, one.folder / "spec.json", self.options) for one in states]
+        tasks = [task(one, one.job.spec_path(one.folder), self.options) for one in states]
         parts = [f"# {LABEL}; {check_with_sky(tasks)}", *map(to_yaml, tasks)]
         return "\n".join(parts)
 

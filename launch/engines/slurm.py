@@ -5,12 +5,13 @@ Options are arguments of `sbatch`, not lines of the script, and paths in the scr
 job that a signal stops is requeued, with an administrator's RequeueExit=75 or without.
 
 An array carries a token as its comment, which is noted before `sbatch` is called: whatever becomes
-of the launcher or of the answer, `squeue` says whether the array is there.
+of the launcher or of the answer, `squeue` says whether the array is there. Where a slow controller
+made two of one that was given twice, both have the token: the second is cancelled as soon as it is
+seen by a launcher, and counts as the first until then.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
-import functools
 import json
 import os
 from pathlib import Path
@@ -26,8 +27,22 @@ import uuid
 from cnnpool.errors import EXIT_PREEMPTED
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
-from launch.engines.engine import EngineError, nothing, outside_of_slurm, refuse_less
-from launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
+from cnnpool.launch.engines.engine import (
+    AbsentError,
+    EngineError,
+    nothing,
+    outside_of_slurm,
+    refuse_less,
+)
+from cnnpool.launch.job_states import (
+    RUNNING,
+    STOPPED,
+    WAITING,
+    JobState,
+    Queued,
+    read_submission,
+    write_submission,
+)
 
 _WAITING = {
     "PENDING",
@@ -99,7 +114,7 @@ def script(jobs_list: Path, options: Options) -> str:
     128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
     end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
     """
-    command = [sys.executable, "-m", "launch.run_job", "--log", "--requeue"]
+    command = [sys.executable, "-m", "cnnpool.launch.run_job", "--log", "--requeue"]
     command += ["--accelerator"] if options.gpus else []
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:
@@ -154,6 +169,10 @@ def sbatch_arguments(count: int, jobs_list: Path, options: Options) -> list[str]
     }
     flags = [f"--{name}={value}" for name, value in words.items() if value is not None]
     return ["sbatch", "--parsable", "--requeue", *flags]
+
+
+class UnreadableError(EngineError):
+    """Slurm took something and nobody can tell what."""
 
 
 class Slurm:
@@ -219,9 +238,12 @@ class Slurm:
         rows = _squeue()
         known = {row.id: _queued(row.state, row.reason) for row in rows}
         ids = _ids(submissions, rows)
-        forgotten = [id_ for id_ in ids.values() if id_ not in known]
+        forgotten = [id_ for some in ids.values() for id_ in some if id_ not in known]
         known |= _accounted(forgotten) if forgotten else {}
-        return {name: known.get(ids.get(name, ""), Queued(STOPPED)) for name in submissions}
+        return {
+            name: _furthest([known.get(id_, Queued(STOPPED)) for id_ in some])
+            for name, some in ids.items()
+        }
 
     def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
         """Cancels jobs; those that run save first.
@@ -229,9 +251,9 @@ class Slurm:
         Raises:
           EngineError: if Slurm refuses.
         """
-        ids = _ids(submissions, _squeue())
+        ids = {name: some for name, some in _ids(submissions, _squeue()).items() if some}
         if ids:
-            _slurm(["scancel", *ids.values()])
+            _slurm(["scancel", *(id_ for some in ids.values() for id_ in some)])
         return list(ids)
 
 
@@ -261,15 +283,46 @@ def _submit(states: Sequence[JobState], root: Path, options: Options, *, noted: 
         {"engine": "slurm", "token": token, "index": index, "options": again}
         for index in range(len(states))
     ]
-    for one, record in zip(states, records, strict=True):
-        write_submission(one.folder, record)
+    before = [read_submission(one.folder) for one in states]
+    _note(states, records)
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "job.sh"
         write_text(file, script(jobs_list, options))
         command = [*sbatch_arguments(len(states), jobs_list, options), str(file)]
-        array = _array_in(_slurm(command, done=functools.partial(_array_of, token)))
+        array = _sbatch(command, token, refused=lambda: _note(states, before))
+    _note(states, [record | {"id": f"{array}_{record['index']}"} for record in records])
+    return array
+
+
+def _note(states: Sequence[JobState], records: Sequence[Mapping]) -> None:
     for one, record in zip(states, records, strict=True):
-        write_submission(one.folder, record | {"id": f"{array}_{record['index']}"})
+        write_submission(one.folder, record)
+
+
+def _sbatch(command: Sequence[str], token: str, *, refused: Callable[[], None]) -> str:
+    """The number of the array that a command submits, once.
+
+    Args:
+      command: of sbatch.
+      token: the array's.
+      refused: is called if it is certain that Slurm has no such array.
+    """
+    repeated = False
+
+    def array_that_is_there() -> str | None:
+        nonlocal repeated
+        repeated = True
+        return next(iter(_arrays_of(token)), None)
+
+    try:
+        array = _array_in(_slurm(command, done=array_that_is_there))
+    except EngineError as error:
+        # Refused the second time, as one array too many, the first may be on its way.
+        if not repeated and not isinstance(error, UnreadableError):
+            refused()
+        raise
+    if repeated and (others := [one for one in _arrays_of(token) if one != array]):
+        _slurm(["scancel", *others])
     return array
 
 
@@ -277,7 +330,7 @@ def _array_in(printed: str) -> str:
     """The number in what sbatch prints: ID or ID;CLUSTER, among what a site says besides."""
     numbers = re.findall(r"^(\d+)(?:;\S+)?\s*$", printed, re.M)
     if not numbers:
-        raise EngineError(f"sbatch printed no number of a job: {printed.strip()!r}")
+        raise UnreadableError(f"sbatch printed no number of a job: {printed.strip()!r}")
     return numbers[-1]
 
 
@@ -320,20 +373,31 @@ def _squeue() -> list[_Row]:
     return [_Row(*row) for row in rows if len(row) == 4]
 
 
-def _array_of(token: str) -> str | None:
-    """The id of the array with a token, if Slurm has it."""
-    ids = [row.id.partition("_")[0] for row in _squeue() if row.comment == token]
-    return ids[0] if ids else None
+def _arrays_of(token: str) -> list[str]:
+    """The ids of the arrays with a token, the first one first."""
+    ids = {row.id.partition("_")[0] for row in _squeue() if row.comment == token}
+    return sorted(ids, key=int)
 
 
-def _ids(submissions: Mapping[str, Mapping], rows: Sequence[_Row]) -> dict[str, str]:
-    """Slurm's ids of jobs by name; none of those whose array never came to Slurm."""
-    by_token = {(row.comment, row.id.partition("_")[2]): row.id for row in rows}
-    found = {
-        name: record.get("id") or by_token.get((record["token"], str(record["index"])))
-        for name, record in submissions.items()
-    }
-    return {name: id_ for name, id_ in found.items() if id_ is not None}
+def _ids(submissions: Mapping[str, Mapping], rows: Sequence[_Row]) -> dict[str, list[str]]:
+    """Slurm's ids of jobs by name, two where it has an array twice, none where it never got it."""
+    by_token: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        by_token.setdefault((row.comment, row.id.partition("_")[2]), []).append(row.id)
+    ids = {}
+    for name, record in submissions.items():
+        noted = [record["id"]] if "id" in record else []
+        seen = by_token.get((record["token"], str(record["index"])), [])
+        ids[name] = noted + [id_ for id_ in seen if id_ not in noted]
+    return ids
+
+
+def _furthest(found: Sequence[Queued]) -> Queued:
+    """Of a job that the queue has twice: that one runs counts, then that one waits."""
+    for state in (RUNNING, WAITING):
+        if of_state := [one for one in found if one.state == state]:
+            return of_state[0]
+    return found[0] if found else Queued(STOPPED)
 
 
 def _queued(state: str, reason: str = "") -> Queued:
@@ -370,9 +434,9 @@ def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
             timeout=ANSWER_SECONDS,
         )
     except FileNotFoundError as error:
-        raise EngineError(
-            f"there is no {command[0]} on this machine; run this where Slurm's commands are, or "
-            "take --engine=local"
+        local = ", or take --engine=local" if command[0] == "sbatch" else ""
+        raise AbsentError(
+            f"there is no {command[0]} on this machine; run this where Slurm's commands are{local}"
         ) from error
 
 

@@ -10,9 +10,9 @@ configs/scale2d.py.
 
 import itertools
 
-from configs import scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import Measurement
+from cnnpool.configs import scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import Measurement
 
 LEARNING_RATES = (0.02, 0.05)
 BATCH_SIZES = (32, 64)

@@ -9,8 +9,8 @@ import pytest
 
 from cnnpool import command_line
 from cnnpool.files import results
-from launch import fig4_item, items, reproduce, trained_items
-from launch.engines.local import Local, Options
+from cnnpool.launch import fig4_item, items, reproduce, status, trained_items
+from cnnpool.launch.engines.local import Local, Options
 from tests.paths import ROOT
 
 
@@ -74,6 +74,34 @@ def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_p
     assert "\\n" not in found.stderr
     assert len(found.stderr.splitlines()) == 1
     assert not (tmp_path / "a").exists()
+
+
+def test_a_field_that_nothing_reads_is_refused(tmp_path):
+    found = run(
+        "cnnpool.train",
+        "--config=configs/cifar10.py",
+        "--config.model.alexnet_dropout=0.3",
+        f"--workdir={tmp_path / 'a'}",
+    )
+    assert found.returncode == 1
+    assert found.stderr == (
+        "error: --config.model.alexnet_dropout is 0.3, but with model.name 'vgg11_bn' nothing "
+        "reads it; alexnet does: leave it out\n"
+    )
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (reproduce, ["fig2", "--shuffles=3"], "--shuffles goes with --preset=imagenet"),
+        (status, ["--sweep=fig5", "--seconds=3"], "--seconds goes with --watch"),
+    ],
+)
+def test_a_flag_that_nothing_reads_is_refused(command, words, message, capsys):
+    with pytest.raises(SystemExit):
+        command.main(words)
+    assert message in capsys.readouterr().err
 
 
 def test_a_preset_of_another_figure_is_refused_with_those_of_this_one(capsys):
@@ -144,8 +172,8 @@ def test_a_mistake_gives_one_message_and_no_traceback(arguments, tmp_path):
 
 
 def test_every_config_is_complete_locked_and_buildable():
+    from cnnpool.configs import scale1d, scale1d_stride2
     from cnnpool.training import setup
-    from configs import scale1d, scale1d_stride2
 
     for module in (scale1d, scale1d_stride2):
         for preset in reproduce.PRESETS:
@@ -162,8 +190,8 @@ def test_every_config_is_complete_locked_and_buildable():
 
 
 def test_every_config_of_deep_networks_is_complete_locked_and_buildable():
+    from cnnpool.configs import cifar10, scale2d
     from cnnpool.training import image_setup
-    from configs import cifar10, scale2d
 
     presets = {cifar10: ("paper", "cpu", "fully_connected"), scale2d: ("paper", "cpu")}
     for module, names in presets.items():
@@ -304,3 +332,31 @@ def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):
         command_line.run(main)
     assert ended.value.code == 130
     assert capsys.readouterr().err == "stopped\n"
+
+
+def test_one_command_has_all_of_them(tmp_path):
+    """From any folder; the lines are those of the commands' own help."""
+    found = run("cnnpool", "--help", cwd=ROOT)
+    assert found.returncode == 0
+    for name, line in [
+        ("train", "Trains the networks of a config"),
+        ("figures", "Draws"),
+        ("sweep", "Trains and measures all networks of a sweep"),
+    ]:
+        assert re.search(rf"^  {name} +{line}", found.stdout, re.MULTILINE)
+    usage = run("cnnpool", "eval", "--help")
+    assert usage.stdout.startswith("usage: cnnpool eval ")
+    wrong = run("cnnpool", "evla")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert "did you mean 'eval'" in wrong.stderr
+
+
+def test_the_one_command_trains_by_a_config_s_name(tmp_path):
+    found = run("cnnpool", "train", "--config=scale1d:quick", "--config.seeds=3,4", "--help")
+    assert found.returncode == 0
+    assert "  --config.seeds=3,4\n" in found.stdout
+    unknown = run("cnnpool", "train", "--config=scale3d", "--workdir=a")
+    assert unknown.returncode == 1
+    assert "error: --config is 'scale3d'; expected one of ['arrays', 'cifar10'" in unknown.stderr
+    alone = run("cnnpool", "train", "--config=scale1d")
+    assert "--workdir is needed; cnnpool train --help says more" in alone.stderr

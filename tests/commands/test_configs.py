@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs import cifar10, scale2d
+from cnnpool.configs import cifar10, scale2d
 
 
 def test_cifar10_paper_is_the_protocol():

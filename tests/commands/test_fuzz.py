@@ -13,12 +13,12 @@ from PIL import Image
 import pytest
 
 from cnnpool import command_line
+from cnnpool.configs import scale1d, scale2d
 from cnnpool.data import preparation
 from cnnpool.files import results
+from cnnpool.launch.jobs import with_fields
 from cnnpool.runs.running import Running
 from cnnpool.training import fit
-from configs import scale1d, scale2d
-from launch.jobs import with_fields
 from tests import deep_results
 from tests.tiny_sweep import TINY
 

@@ -37,11 +37,25 @@ finally:
 @pytest.mark.parametrize("word", ["--help", "--flga=3"])
 @pytest.mark.parametrize(
     "command",
-    [*(f"cnnpool.{name}" for name in COMMANDS), *(f"launch.{name}" for name in LAUNCH_COMMANDS)],
+    [
+        "cnnpool",
+        *(f"cnnpool.{name}" for name in COMMANDS),
+        *(f"launch.{name}" for name in LAUNCH_COMMANDS),
+    ],
 )
 def test_nothing_slow_is_imported_before_the_flags_are_parsed(command, word):
+    _answers_at_once([command, word])
+
+
+@pytest.mark.parametrize("word", ["--help", "--flga=3"])
+@pytest.mark.parametrize("item", item_names.COMMANDS)
+def test_nor_before_those_of_a_figure_s_own(item, word):
+    _answers_at_once(["cnnpool.figures", item, word])
+
+
+def _answers_at_once(words):
     found = subprocess.run(
-        [sys.executable, "-c", PROGRAM, command, word],
+        [sys.executable, "-c", PROGRAM, *words],
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -52,9 +66,9 @@ def test_nothing_slow_is_imported_before_the_flags_are_parsed(command, word):
     (imported,) = (line for line in lines if line.startswith("imported: "))
     assert SLOW.intersection(imported.split()) == set()
     assert "Traceback" not in found.stderr
-    if word == "--help":
+    if words[-1] == "--help":
         assert found.returncode == 0
-        assert "python -m" in found.stdout
+        assert "python -m" in found.stdout or "cnnpool COMMAND" in found.stdout
     else:
         assert found.returncode != 0
         assert said

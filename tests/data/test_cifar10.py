@@ -219,9 +219,9 @@ def test_a_damaged_description_is_an_error(cifar10_dir, tmp_path):
 
 def test_another_file_format_is_an_error_that_says_how_to_convert(cifar10_dir, tmp_path):
     info = copy_of(cifar10_dir, tmp_path) / "dataset_info.json"
-    info.write_text(json.dumps({**json.loads(info.read_text()), "fileFormat": "tfrecord"}))
+    info.write_text(json.dumps({**json.loads(info.read_text()), "fileFormat": "riegeli"}))
     with pytest.raises(
-        DataError, match=r"(?s)as tfrecord; expected array_record.*tfds convert_format"
+        DataError, match=r"(?s)as riegeli; expected array_record or tfrecord.*tfds convert_format"
     ):
         data_sets.build(config(tmp_path))
 

@@ -157,6 +157,23 @@ def test_folders_called_by_numbers_are_these_classes(names, empty, classes, coun
     assert found.classes == count
 
 
+def test_what_is_left_out_and_what_is_an_empty_class_is_named(tmp_path, capsys):
+    """torchvision reads pictures at any depth, and refuses a class without any."""
+    root = folders(tmp_path / "root", ["cat", "dog", "dog/more", "dog/.cache"], ["annotations"])
+    Image.new("L", (20, 18)).save(root / "cat" / "b.bmp")
+    found = image_folder.find(root)
+    assert [path.relative_to(root).as_posix() for path in found.files] == ["cat/a.png", "dog/a.png"]
+    left_out = ["cat/b.bmp", "dog/more/a.png"]
+    assert [path.relative_to(root).as_posix() for path in found.strays] == left_out
+    assert found.note == "1 folders without pictures count as classes: annotations"
+    image_folder.build(folder_config(root), count=2, seed=0)
+    said = capsys.readouterr().out
+    assert "2 pictures are left out" in said
+    assert "dog/more/a.png" in said
+    assert "in a folder inside a class folder" in said
+    assert "annotations" in said
+
+
 def test_which_folder_is_which_class_is_said_where_numbers_give_another_order(tmp_path):
     found = {
         name: image_folder.find(folders(tmp_path / name, names))
@@ -300,11 +317,6 @@ def test_arrays_that_are_no_pixels(tmp_path, images, message):
         image_arrays.fingerprint(folder_config(tmp_path))
 
 
-class Records(list):
-    def __getitems__(self, rows):
-        return [self[row] for row in rows]
-
-
 class Builder:
     """What TFDS's builder does; a prepared ImageNet is 6 GB."""
 
@@ -316,12 +328,20 @@ class Builder:
     def __init__(self, records):
         self.records = records
 
-    def as_data_source(self, split, file_format, decoders):
-        assert (split, file_format) == ("validation", "array_record")
-        return Records(self.records)
+
+class Records(list):
+    """Those of a builder."""
+
+    def __init__(self, builder, split, names):
+        assert (split, names) == ("validation", ["image", "label"])
+        super().__init__(builder.records)
+
+    def read(self, rows):
+        return [self[row] for row in rows]
 
 
 def test_imagenet_is_prepared_as_torchvision_does(monkeypatch):
+    monkeypatch.setattr(imagenet, "Records", Records)
     pictures = [Image.fromarray(picture(40 + n, 30)) for n in range(4)]
     records = [{"image": encoded(one), "label": 7 * n} for n, one in enumerate(pictures)]
     monkeypatch.setattr(tfds_files, "open_builder", lambda root, name: Builder(records))

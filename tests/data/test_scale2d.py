@@ -143,7 +143,10 @@ def test_chunks_of_perturbations_are_parts_of_the_whole():
         ({"gap": -1}, "gap >= 0"),
         ({"size": 1}, "size >= 2"),
         ({"name": "scale2D"}, "did you mean 'scale2d'"),
-        ({"name": "imagenet"}, r"expected one of \['arrays', 'cifar10', 'scale1d', 'scale2d'\]"),
+        (
+            {"name": "imagenet"},
+            r"expected one of \['arrays', 'cifar10', 'scale1d', 'scale2d', 'tfds'\]",
+        ),
     ],
 )
 def test_impossible_parameters_are_refused_with_the_reason(changes, message):

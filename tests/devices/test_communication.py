@@ -11,13 +11,13 @@ import pytest
 from benchmarks import communication, scaling
 from benchmarks.accelerators import MACHINES, all_reduce_seconds
 from cnnpool import models
+from cnnpool.configs import scale2d
 from cnnpool.devices import batch_sharding
 from cnnpool.instruments import moments
 from cnnpool.kernels.convolution import conv2d
-from cnnpool.measuring import image_network
+from cnnpool.measuring import network
 from cnnpool.training import image_setup
-from cnnpool.training.image_step import Variables
-from configs import scale2d
+from cnnpool.training.variables import Variables
 from tests import tiny_images
 from tests.paths import ROOT
 
@@ -103,7 +103,7 @@ def test_a_measurement_sums_means_and_moves_nothing_else():
     model = models.build(scale2d.get_config().model)
     images = jnp.zeros((24, 28, 28, 1))
     variables = Variables(model.init(jax.random.key(0), images[:1], train=False)["params"], {})
-    features = image_network.features(model, variables, rescaled=True)
+    features = network.features(model, variables, rescaled=True)
     weights = jnp.ones(24)
     steps, finish = moments.programs(BATCH.mesh, 3)
     activations = moments._activations(features, images, 3)

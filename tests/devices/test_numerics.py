@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 import pytest
 
 from cnnpool.devices import numerics
+from cnnpool.measuring import measure, runs
 from cnnpool.measuring.evaluation import evaluate
 from cnnpool.measuring.exporting import parameter_arrays
 from cnnpool.measuring.packing import pack
-from cnnpool.measuring.run import measurement_record
 from cnnpool.measuring.run_outputs import predict
 from cnnpool.runs import provenance
 from cnnpool.training import fit
@@ -129,9 +129,9 @@ def test_a_run_that_goes_on_with_another_compiler_says_so(monkeypatch, tmp_path,
 @pytest.mark.parametrize("flags", ["", "--xla_cpu_enable_fast_math=true"])
 def test_measurements_under_another_compiler_differ(flags, tiny_run, tiny_config, monkeypatch):
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    before = measurement_record(tiny_run, tiny_config, ["init"], ["none"])
+    before = measure.record(runs.open(tiny_run), ["init"], ["none"])
     monkeypatch.setenv("XLA_FLAGS", flags)
-    after = measurement_record(tiny_run, tiny_config, ["init"], ["none"])
+    after = measure.record(runs.open(tiny_run), ["init"], ["none"])
     assert (before == after) == (not flags)
 
 

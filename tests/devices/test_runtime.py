@@ -1,19 +1,21 @@
 """Devices and meshes."""
 
+import os
 import pwd
+import subprocess
 import sys
 
 import jax
 import pytest
 
 from cnnpool import command_line
+from cnnpool.configs import scale2d
 from cnnpool.devices import runtime
 from cnnpool.devices.divisors import largest_divisor
+from cnnpool.launch import job_states, run_job
+from cnnpool.launch.engines import local, slurm
+from cnnpool.launch.jobs import Job
 from cnnpool.runs import run_status, running
-from configs import scale2d
-from launch import job_states, run_job
-from launch.engines import local, slurm
-from launch.jobs import Job
 
 
 @pytest.mark.parametrize(
@@ -208,3 +210,23 @@ def test_a_job_for_a_gpu_does_not_run_on_a_cpu(tmp_path):
         state = job_states.of(Job(scale2d.get_config()), tmp_path, {})
         told = local.Local(local.Options(devices=devices)).describe([state], tmp_path)
         assert ("--accelerator" in told) == bool(devices)
+
+
+def test_the_cache_of_a_library_ends_with_it(tmp_path):
+    """In a process whose home is empty; what is compiled before and after is not kept."""
+    program = """
+import pathlib, jax
+from cnnpool.devices import runtime
+count = lambda: len([*pathlib.Path.home().glob(".cache/cnnpool/*/*")])
+jax.jit(lambda x: x + 1)(1.0)
+with runtime.compilation_cache():
+    jax.jit(lambda x: x * 3)(1.0)
+inside = count()
+jax.jit(lambda x: x * 4)(1.0)
+print(inside > 0, count() == inside, jax.config.jax_compilation_cache_dir)
+"""
+    drop = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    environment = {k: v for k, v in os.environ.items() if k not in drop} | {"HOME": str(tmp_path)}
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["True", "True", "None"]

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import h5py
 import pytest
 
-from cnnpool.figures import items, report, report_pages, report_text
+from cnnpool.figures import __main__ as figures
+from cnnpool.figures import report, report_pages, report_text
 from cnnpool.figures.report_items import read_items
 from cnnpool.figures.report_provenance import read_records, record_of
 
@@ -103,7 +104,7 @@ class Page(HTMLParser):
 
 def test_the_html_page_holds_everything_itself(folder, tmp_path):
     out = tmp_path / "out" / "report.html"
-    text = items.make("report", [folder / "items.toml"], out)
+    text = report.write(folder / "items.toml", html_file=out)
     assert "partly reproduced Figure 2: R < 1 & falls" in text
     page = Page(out.read_text())
     for expected in ("Figure 2: R < 1 & falls", "VGG11's <R_k>.", "< 0.1", "0.12 ± 0.01"):
@@ -121,7 +122,7 @@ def test_the_html_page_holds_everything_itself(folder, tmp_path):
 
 
 def test_every_page_is_written(folder, tmp_path):
-    items.make("report", [folder / "items.toml"], None)
+    figures.main(["report", "--results", str(folder / "items.toml")])
     overview = (folder / "README.md").read_text()
     row = "| [Figure 2](fig2/README.md): R < 1 & falls | partly reproduced † | R_K | < 0.1 |"
     assert row in overview
@@ -240,8 +241,6 @@ def test_an_absent_file_is_an_error_that_names_the_command(folder):
     (folder / "fig2" / "fig2.png").unlink()
     with pytest.raises(FileNotFoundError, match=r"no file fig2/fig2\.png; make it with `python -m"):
         report.generated(folder / "items.toml")
-    with pytest.raises(ValueError, match="report needs one file"):
-        items.make("report", [folder / "items.toml"] * 2, None)
 
 
 def test_little_markdown_becomes_html():

@@ -19,10 +19,10 @@ import pytest
 from cnnpool.files import results, storage
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.files.storage import StorageError
+from cnnpool.launch import reproduce, sweep
 from cnnpool.measuring.packing import pack
 from cnnpool.runs import lease
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
-from launch import reproduce, sweep
 from tests import processes, tiny_images, tiny_sweep
 from tests.files.test_results import dataset as network
 

@@ -6,13 +6,13 @@ import pwd
 
 import pytest
 
+from cnnpool.configs import arrays as arrays_config
 from cnnpool.data import arrays, image_arrays, image_folder
 from cnnpool.files import storage
 from cnnpool.files.storage import StorageError
-from configs import arrays as arrays_config
-from launch import sweep_file
-from launch.engines import slurm
-from launch.jobs import Job
+from cnnpool.launch import sweep_file
+from cnnpool.launch.engines import slurm
+from cnnpool.launch.jobs import Job
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ from PIL import Image
 import pytest
 import safetensors.numpy
 
+from cnnpool.configs import cifar10
 from cnnpool.data.images import DataError
 from cnnpool.files import results
 from cnnpool.importing import conversion, folder, state_dict, weights
 from cnnpool.importing.folder import ImportedError
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.instruments.filter_spectrum import spectrum
-from cnnpool.measuring import evaluation, exporting, imported_run, packing, run_outputs
+from cnnpool.measuring import evaluation, exporting, network, packing, run_outputs, runs
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
-from configs import cifar10
 from tests.oracles import torchvision_inputs
 from tests.paths import GOLDENS
 
@@ -126,7 +126,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
         "data": "image_folder",
         "data_dir": str(root),
     }
-    moments, calls = evaluation.image_run.image_sensitivities.image_network.moments, []
+    moments, calls = network.moments, []
 
     def stopped(*args, **options):
         calls.append(args[2])
@@ -134,7 +134,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
         return moments(*args, **options)
 
-    target = "cnnpool.measuring.image_network.moments"
+    target = "cnnpool.measuring.network.moments"
     monkeypatch.setattr(target, stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(imported, out, **given | {"settings": {"images": 6, "shuffles": 3}})
@@ -169,7 +169,7 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
         "data": "image_folder",
         "data_dir": str(tmp_path / "pictures"),
     }
-    moments, untrained = evaluation.image_run.image_sensitivities.image_network.moments, []
+    moments, untrained = network.moments, []
 
     def watched(model, variables, *args, **options):
         untrained.append(options["untrained"])
@@ -177,7 +177,7 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
             raise KeyboardInterrupt
         return moments(model, variables, *args, **options)
 
-    monkeypatch.setattr("cnnpool.measuring.image_network.moments", watched)
+    monkeypatch.setattr("cnnpool.measuring.network.moments", watched)
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(
             imported, tmp_path / "a.nc", stages=("trained",), **given | {"transforms": TWO}
@@ -188,8 +188,8 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
     assert np.isnan(found.test_error).all()
     np.testing.assert_array_equal(found.epoch, [0, np.nan])
 
-    config = run_config.load(imported)
-    model, trained = imported_run.load(imported, config)
+    run = runs.open(imported)
+    model, trained = run.model, run.networks("trained")[0].variables
     first = initialization.initialize(model, "torchvision_resnet18", jax.random.key(0), size=64)
     for stage, params in (("init", first["params"]), ("trained", trained.params)):
         power = spectrum(np.asarray(params["block03"]["conv1"]["kernel"], np.float64)).power
@@ -207,7 +207,10 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
     [
         ({"stages": ("last",)}, "has the stages 'init', drawn anew, and 'trained'; got last"),
         ({"data": "image_foldr"}, "did you mean 'image_folder'"),
-        ({"transforms": ("channel_shuffle:conv99",)}, "expected a convolution, one of"),
+        (
+            {"transforms": ("channel_shuffle:conv99",)},
+            "the convolution of channel_shuffle is 'conv99'",
+        ),
         ({"settings": {"images": 7}}, "has 6 pictures .* at least --num_images=7"),
         ({"settings": {"images": 6, "noise": ("pink",)}}, "noise 'pink': expected one of white"),
         ({"data_dir": "nowhere"}, "nowhere is not there"),
@@ -366,9 +369,9 @@ def test_prefixes_of_training_programs_are_taken_off(whole, prefix, tmp_path):
 
 
 def test_a_foreign_prefix_is_seen_and_the_file_named(whole, tmp_path):
-    foreign = {f"backbone.{k}": v for k, v in whole.items()}
+    foreign = {f"teacher.{k}": v for k, v in whole.items()}
     safetensors.numpy.save_file(foreign, tmp_path / "a.safetensors")
-    message = r"a\.safetensors: .*(.|\n)*missing: .*(.|\n)*left over: backbone\..*(.|\n)*: 9\d more"
+    message = r"a\.safetensors: .*(.|\n)*missing: .*(.|\n)*left over: teacher\..*(.|\n)*: 9\d more"
     with pytest.raises(StateDictError, match=message):
         weights.import_weights("resnet18", tmp_path / "a.safetensors", tmp_path / "run")
 
@@ -394,9 +397,9 @@ def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, who
     expected = whole["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(arrays["seed0/block03/shortcut_conv/kernel"], expected)
     np.testing.assert_array_equal(arrays["seed0/bn01/mean"], whole["bn1.running_mean"])
-    with pytest.raises(ValueError, match=r"stage of an imported network is 'init'.*'trained'"):
-        exporting.parameter_arrays(imported, "init")
-    with pytest.raises(ValueError, match="holds an imported network"):
+    with pytest.raises(ValueError, match="has the stages 'init', drawn anew, and 'trained'; got 1"):
+        exporting.parameter_arrays(imported, "1")
+    with pytest.raises(ValueError, match="expected classifiers of pictures"):
         packing.pack(imported, tmp_path / "packed")
     with pytest.raises(ConfigMismatchError, match="which is not trained"):
         run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)

@@ -1,5 +1,6 @@
 """Files of torch.save, read without torch: both formats, damage, and code that must not run."""
 
+import collections
 import io
 import os
 from pathlib import Path
@@ -121,6 +122,13 @@ def test_no_code_beside_good_tensors_is_run(tmp_path):
     assert found["w"].shape == (2, 3)
     assert found["beside"].label == "posix.mkdir"
     assert not bait.exists()
+
+
+def test_a_dict_with_defaults_is_a_dict():
+    content = pickle.dumps(collections.defaultdict(list, a=[1]), protocol=2)
+    found = pth._Unpickler(io.BytesIO(content), stand_ins=True).load()
+    assert type(found) is dict
+    assert found == {"a": [1]}
 
 
 def test_marks_of_a_tensor_that_are_not_known_are_refused(tmp_path):

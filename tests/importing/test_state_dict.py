@@ -27,7 +27,10 @@ def holding(value, tmp_path, monkeypatch):
     return tmp_path / "a.pth"
 
 
-@pytest.mark.parametrize("value", [NET, {"module." + k: v for k, v in NET.items()}])
+@pytest.mark.parametrize(
+    "value",
+    [NET, *({prefix + k: v for k, v in NET.items()} for prefix in ("module.", "net.model."))],
+)
 @pytest.mark.parametrize(
     "wrap",
     [
@@ -91,6 +94,24 @@ def test_a_file_is_known_by_its_content(name, called, tmp_path):
     else:
         safetensors.numpy.save_file({"float32": np.ones(2)}, tmp_path / called)
     assert "float32" in state_dict.read(tmp_path / called)
+
+
+@pytest.mark.parametrize("length", [128, 0x4B50])
+def test_safetensors_are_known_whatever_the_length_of_their_header_is(length, tmp_path):
+    """It stands in front, and these begin as a pickle and a zip archive do."""
+    path, weight = tmp_path / "a.safetensors", np.arange(3.0)
+    entry = '{"weight":{"dtype":"F64","shape":[3],"data_offsets":[0,24]}}'
+    path.write_bytes(length.to_bytes(8, "little") + entry.ljust(length).encode() + weight.tobytes())
+    assert path.read_bytes().startswith((b"\x80", b"PK"))
+    np.testing.assert_array_equal(state_dict.read(path)["weight"], weight)
+
+
+def test_numbers_of_eight_bits_are_not_called_damage(tmp_path):
+    entry = b'{"weight":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}} '
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(entry).to_bytes(8, "little") + entry + bytes(8))
+    with pytest.raises(StateDictError, match=r"numbers of a kind that is not read \(.*float8"):
+        state_dict.read(path)
 
 
 def test_files_that_stand_for_others_say_what_to_do(tmp_path):

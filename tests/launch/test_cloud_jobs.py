@@ -5,11 +5,11 @@ import os
 
 import pytest
 
-from configs import scale2d
-from launch import engine_choice, job_states
-from launch.engines import skypilot
-from launch.engines.engine import EngineError
-from launch.jobs import Job
+from cnnpool.configs import scale2d
+from cnnpool.launch import engine_choice, job_states
+from cnnpool.launch.engines import skypilot
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.jobs import Job
 
 OPTIONS = skypilot.Options(accelerators="tpu-v5e-16", bucket="gs://mine", infra="gcp", spot=False)
 SKY = """#!/bin/sh

@@ -5,9 +5,9 @@ import dataclasses
 
 import pytest
 
-from launch import engine_choice
-from launch.engines import local, skypilot, slurm
-from launch.engines.engine import EngineError
+from cnnpool.launch import engine_choice
+from cnnpool.launch.engines import local, skypilot, slurm
+from cnnpool.launch.engines.engine import EngineError
 
 
 def of_flags(*flags):

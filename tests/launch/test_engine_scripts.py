@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
+from cnnpool.configs import cifar10, scale2d
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
+from cnnpool.launch import job_run, job_states, run_job
+from cnnpool.launch.engines import skypilot, slurm
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.jobs import Job, with_fields
 from cnnpool.runs import run_status
-from configs import cifar10, scale2d
-from launch import job_run, job_states, run_job
-from launch.engines import skypilot, slurm
-from launch.engines.engine import EngineError
-from launch.jobs import Job, with_fields
 
 NASTY = 'it\'s "a" $(touch pwned) `touch pwned`; touch pwned &\nnew line'
 

@@ -9,12 +9,12 @@ import threading
 
 import pytest
 
+from cnnpool.configs import scale2d
+from cnnpool.launch import engine_choice, giving, job_states, status, sweep, sweep_file
+from cnnpool.launch.engines import slurm
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.jobs import Job, with_fields
 from cnnpool.runs import lease
-from configs import scale2d
-from launch import engine_choice, giving, job_states, status, sweep, sweep_file
-from launch.engines import slurm
-from launch.engines.engine import EngineError
-from launch.jobs import Job, with_fields
 
 
 class KilledError(BaseException):
@@ -69,8 +69,8 @@ def cluster(monkeypatch):
 def words(tmp_path):
     """Of a sweep with two jobs."""
     text = """
-from configs import scale2d
-from launch.jobs import Job, with_fields
+from cnnpool.configs import scale2d
+from cnnpool.launch.jobs import Job, with_fields
 def jobs(preset): return [Job(with_fields(scale2d.get_config(), seeds=(i,))) for i in range(2)]
 """
     (tmp_path / "sweep.py").write_text(text)
@@ -87,6 +87,102 @@ def printed(command, *words):
 def records(words, tmp_path):
     jobs = sweep_file.load(tmp_path / "sweep.py", "cpu", seeds_per_job=None, data_dir=None)
     return [job_states.read_submission(tmp_path / "root" / job.name) for job in jobs]
+
+
+SBATCH = """#!/bin/bash
+for word in "$@"; do case $word in --comment=*) token=${word#--comment=};; esac; done
+n=$((10 + $(wc -l < CALLS))); echo $n >> CALLS
+WHAT_HAPPENS
+"""
+SQUEUE = """#!/bin/bash
+[ -f QUEUE ] && cat QUEUE
+exit 0
+"""
+TAKEN = 'for i in 0 1; do echo "${n}_$i|PENDING|Priority|$token" >> QUEUE; done'
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Makes programs of Slurm in PATH; what sbatch does is told. Returns their folder."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setattr(slurm, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(slurm, "ANSWER_SECONDS", 1.0)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def make(what_happens):
+        scancel = f"#!/bin/bash\necho $@ >> {folder / 'cancelled'}\n"
+        sbatch = SBATCH.replace("WHAT_HAPPENS", what_happens)
+        for name, text in (("sbatch", sbatch), ("squeue", SQUEUE), ("scancel", scancel)):
+            text = text.replace("QUEUE", str(folder / "queue"))
+            (folder / name).write_text(text.replace("CALLS", str(folder / "calls")))
+            (folder / name).chmod(0o755)
+        (folder / "calls").touch()
+        return folder
+
+    return make
+
+
+def test_an_array_is_looked_for_before_it_is_given_again(programs, words, tmp_path):
+    """The controller takes it, and does not say so in time."""
+    folder = programs(f"{TAKEN}; exec sleep 30")
+    sweep.main([*words, "--engine=slurm"])
+    assert (folder / "calls").read_text() == "10\n"
+    assert [one["id"] for one in records(words, tmp_path)] == ["10_0", "10_1"]
+
+
+def test_a_second_array_of_a_slow_controller_is_cancelled(programs, words, tmp_path):
+    """What was given first is in the queue only when the second is."""
+    late = "for a in 10 11; do for i in 0 1; do echo ${a}_$i'|PENDING|Priority|'$token; done; done"
+    slow = f"[ $n = 10 ] && exec sleep 30; {late} > QUEUE; echo $n"
+    folder = programs(slow)
+    sweep.main([*words, "--engine=slurm"])
+    assert (folder / "calls").read_text() == "10\n11\n"
+    assert [one["id"] for one in records(words, tmp_path)] == ["11_0", "11_1"]
+    assert (folder / "cancelled").read_text() == "10\n"
+
+
+def test_a_second_array_that_comes_later_still_is_known_by_its_token(programs, words, tmp_path):
+    folder = programs(f"[ $n = 10 ] && exec sleep 30; {TAKEN}; echo $n")
+    sweep.main([*words, "--engine=slurm"])
+    token = records(words, tmp_path)[0]["token"]
+    (folder / "queue").write_text("".join(f"10_{i}|RUNNING|None|{token}\n" for i in (0, 1)))
+    assert "2 running; 0 to start" in printed(sweep, *words, "--engine=slurm")
+    assert "2 jobs told to stop" in printed(status, *words, "--cancel")
+    assert (folder / "cancelled").read_text() == "11_0 10_0 11_1 10_1\n"
+
+
+def test_a_sweep_that_there_is_no_slurm_for_leaves_its_root_as_it_was(words, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    with pytest.raises(EngineError, match=r"no sbatch on this machine.*take --engine=local"):
+        sweep.main([*words, "--engine=slurm"])
+    assert records(words, tmp_path) == [{}, {}]
+    assert "2 to start" in printed(sweep, *words, "--dry_run")
+    assert "2 waiting" in printed(status, *words)
+
+
+def test_what_was_given_elsewhere_is_left_alone(programs, words, tmp_path, monkeypatch):
+    """A root on a shared disk, looked at from a machine without Slurm."""
+    programs(f"{TAKEN}; echo $n")
+    sweep.main([*words, "--engine=slurm"])
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    said = printed(sweep, *words)
+    assert "2 waiting; 0 to start\n2 of them" in said
+    assert "given to slurm, which cannot be asked on this machine" in printed(status, *words)
+    for folder in (tmp_path / "root").glob("*/submission.json"):
+        folder.unlink()  # as the message says
+    assert "2 to start" in printed(sweep, *words, "--dry_run")
+
+
+def test_a_refused_array_leaves_what_was_noted_before(programs, words, tmp_path):
+    programs(f"{TAKEN}; echo $n")
+    sweep.main([*words, "--engine=slurm", "--job_name=first"])
+    before = records(words, tmp_path)
+    folder = programs("echo invalid partition >&2; exit 1")
+    (folder / "queue").unlink()
+    with pytest.raises(EngineError, match="invalid partition"):
+        sweep.main([*words, "--engine=slurm"])
+    assert records(words, tmp_path) == before
 
 
 def test_two_launchers_at_once_submit_one_array(cluster, words):

@@ -7,8 +7,8 @@ import safetensors.numpy
 
 from cnnpool.data.images import DataError
 from cnnpool.files import results
-from cnnpool.measuring import image_spectra
-from launch import imagenet_items, reproduce
+from cnnpool.launch import imagenet_items, reproduce
+from cnnpool.measuring import spectra
 from tests.importing.test_import_weights import save_pictures
 from tests.models.test_torchvision_parity import FOLDER
 from tests.oracles import torchvision_inputs
@@ -52,8 +52,8 @@ def test_random_filters_of_torchvision_are_he_s():
     shape = (3, 3, 8, 64)
     rng = np.random.default_rng(0)
     weights = rng.normal(0, np.sqrt(2 / (9 * 64)), shape)
-    power = image_spectra.filter_spectrum.spectrum(weights)
-    expected = image_spectra.torchvision_power(shape)
+    power = spectra.filter_spectrum.spectrum(weights)
+    expected = spectra.torchvision_power(shape)
     assert (abs(power.power - expected) < 5 * power.power_se).all()
 
 

@@ -1,5 +1,6 @@
-"""Jobs of sweeps: names from configs, nothing twice, specs that survive, states."""
+"""Jobs of sweeps: names from cnnpool.configs, nothing twice, specs that survive, states."""
 
+import argparse
 import json
 import os
 import pwd
@@ -7,14 +8,13 @@ import re
 
 import pytest
 
-from cnnpool.measuring.transforms import TRANSFORMS
+from cnnpool.configs import cifar10, scale1d, scale2d
+from cnnpool.launch import items, job_states, sweep_file
+from cnnpool.launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
+from cnnpool.launch.jobs import Job, SweepError, read_spec, unique, with_fields
+from cnnpool.launch.measurement import BOTH, RING, Measurement
 from cnnpool.runs import lease, run_status
 from cnnpool.runs.run_status import Status
-from configs import cifar10, scale1d, scale2d
-from launch import items, job_states, sweep_file
-from launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
-from launch.jobs import Job, SweepError, read_spec, unique, with_fields
-from launch.measurement import BOTH, Measurement
 
 LENET = scale2d.get_config("cpu")
 
@@ -116,14 +116,14 @@ def test_a_sweep_that_is_not_there_is_refused_with_the_cure(sweep, preset, cure)
 def test_figure_4_measures_all_that_simple_cnns_have():
     """`launch.items` does not import the transforms themselves, and JAX with them."""
     (job,) = items.ITEMS["fig4"].jobs("cpu")
-    assert [one.transforms for one in job.measurements] == [tuple(TRANSFORMS)]
+    assert [one.transforms for one in job.measurements] == [RING.transforms]
 
 
 def test_a_new_value_adds_only_what_is_new(tmp_path):
     path = tmp_path / "mine.py"
     text = """
-from configs import scale2d
-from launch.jobs import Job, with_fields
+from cnnpool.configs import scale2d
+from cnnpool.launch.jobs import Job, with_fields
 def jobs(preset):
     base = scale2d.get_config(preset)
     return [Job(with_fields(base, training__learning_rate=rate)) for rate in RATES]
@@ -146,9 +146,9 @@ def jobs(preset):
 
 HEAD = """
 import dataclasses, pickle
-from configs import cifar10, scale1d, scale2d
-from launch.jobs import Job, with_fields
-from launch.measurement import Measurement
+from cnnpool.configs import cifar10, scale1d, scale2d
+from cnnpool.launch.jobs import Job, with_fields
+from cnnpool.launch.measurement import Measurement
 base = scale2d.get_config()
 """
 SETTING = "def jobs(preset): return [Job({config}, (Measurement(settings=({setting},)),))]"
@@ -209,6 +209,7 @@ def jobs(preset):
     [
         ("stages", ("trainde",), "stage 'trainde': expected init"),
         ("transforms", ("chanel_shuffle",), "did you mean 'channel_shuffle'"),
+        ("transforms", ("channel_shuffle:conv2",), "'conv2'; .* did you mean 'conv02'"),
         ("settings", (("interpolation", "cubic"),), "interpolation is 'cubic'"),
     ],
 )
@@ -217,6 +218,13 @@ def test_what_cannot_be_measured_is_refused_before_training(field, value, messag
     Job(config, (Measurement(transforms=("channel_shuffle:conv02",)),)).refuse_unknown_names()
     with pytest.raises(SweepError, match=f"cifar10-.*: measurement 'x': .*{message}"):
         Job(config, (Measurement("x", **{field: value}),)).refuse_unknown_names()
+
+
+def test_a_folder_that_no_job_reads_is_refused():
+    parser = argparse.ArgumentParser()
+    sweep_file.add_arguments(parser)
+    with pytest.raises(SweepError, match="scale2d is drawn, not read from a folder; leave it out"):
+        sweep_file.of_arguments(parser.parse_args(["--sweep=fig5", "--data_dir=/data"]))
 
 
 @pytest.mark.parametrize(

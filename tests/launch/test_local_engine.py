@@ -10,14 +10,14 @@ import time
 
 import pytest
 
+from cnnpool.configs import scale2d
+from cnnpool.launch import job_states
+from cnnpool.launch.engines import local
+from cnnpool.launch.engines.engine import EngineError
+from cnnpool.launch.engines.local import Local, Options, slots
+from cnnpool.launch.jobs import Job, with_fields
 from cnnpool.runs import run_status
 from cnnpool.runs.run_status import Status
-from configs import scale2d
-from launch import job_states
-from launch.engines import local
-from launch.engines.engine import EngineError
-from launch.engines.local import Local, Options, slots
-from launch.jobs import Job, with_fields
 from tests.paths import ROOT
 
 
@@ -37,7 +37,7 @@ def instead(monkeypatch, code):
         tries.write_text(tries.read_text() + "x" if tries.exists() else "x")
         number = len(tries.read_text())
         def done():
-            from launch.jobs import read_spec
+            from cnnpool.launch.jobs import read_spec
             (folder / read_spec(spec).measurements[0].file).touch()
     """
     text = textwrap.dedent(head) + textwrap.dedent(code)
@@ -109,16 +109,16 @@ def test_a_job_that_is_killed_again_and_again_has_failed(states, tmp_path, monke
 
 LAUNCHER = """
 import pathlib, sys, time
-from configs import scale2d
-from launch import job_states
-from launch.engines import local
-from launch.jobs import Job, with_fields
+from cnnpool.configs import scale2d
+from cnnpool.launch import job_states
+from cnnpool.launch.engines import local
+from cnnpool.launch.jobs import Job, with_fields
 
 root = pathlib.Path(sys.argv[1])
 jobs = [Job(with_fields(scale2d.get_config(), seeds=(seed,))) for seed in range(2)]
 worker = '''
 import ctypes, os, pathlib, signal, sys, time
-from launch import run_job
+from cnnpool.launch import run_job
 run_job._end_with_parent(int(sys.argv[2]))
 folder = pathlib.Path(sys.argv[1]).parent
 def stop(*_):

@@ -13,8 +13,8 @@ import time
 import pytest
 
 from cnnpool.files import results
+from cnnpool.launch import collect, job_states, status, sweep
 from cnnpool.runs import lease, run_status
-from launch import collect, job_states, status, sweep
 from tests.paths import ROOT
 
 SCRIPT = ROOT / "launch" / "local_slurm.sh"

@@ -5,8 +5,8 @@ import subprocess
 import pytest
 
 from cnnpool.files import results
+from cnnpool.launch import collect, status
 from cnnpool.runs import run_status
-from launch import collect, status
 from tests.launch.test_slurm import (
     SCRIPT,
     call,

@@ -6,13 +6,13 @@ import pytest
 
 from cnnpool.data.images import DataError
 from cnnpool.files import results
+from cnnpool.launch import fig4_item, items, job_states, trained_items
+from cnnpool.launch.engines.engine import EngineError, JobsFailedError
+from cnnpool.launch.items import Run
+from cnnpool.launch.measurement import THREE_SHUFFLES
 from cnnpool.runs import run_config, run_status
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.runs.run_status import Status
-from launch import fig4_item, items, job_states, trained_items
-from launch.engines.engine import EngineError, JobsFailedError
-from launch.items import Run
-from launch.measurement import THREE_SHUFFLES
 from tests import deep_results
 
 LENET = Run("scale2d", "lenet")

@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnpool.instruments.perturbation import perturb
+from cnnpool.measuring.inputs import measurement_keys
+
 P = 100  # fewer are warned of
 
 
@@ -42,6 +45,34 @@ def on_the_host(x):
     assert isinstance(x, np.ndarray)
     found = jax.jit(network)(jax.tree.map(jnp.asarray, weights()), np.asarray(x))
     return {name: np.asarray(found[name]) for name in ("conv1", "conv2", "linear")}
+
+
+def in_numpy(network, x, seed=0):
+    """D and G of every layer by their definition, from all activations at once, in float64."""
+    keys = measurement_keys(seed)
+    inputs = perturb(jnp.asarray(x), keys.diffeomorphism, keys.noise)
+    clean, deformed, noisy = (
+        {name: np.asarray(f, np.float64).reshape(len(x), -1) for name, f in network(one).items()}
+        for one in (
+            np.asarray(inputs.clean),
+            *map(np.asarray, (inputs.deformed[0], inputs.noisy[0])),
+        )
+    )
+    found = {}
+    for name, f in clean.items():
+        pairs = np.mean([np.square(f - one).sum(1) for one in f])
+        D, G = (np.square(g[name] - f).sum(1).mean() / pairs for g in (deformed, noisy))
+        found[name] = {"D": D, "G": G, "R": D / G}
+    return found
+
+
+def assert_is_the_definition(data, network, x, *, relative=2e-4):
+    """Measured numbers against `in_numpy`; float32 rounds D, a difference, to about 1e-4."""
+    expected = in_numpy(network, x)
+    assert data["layer"].values.tolist() == list(expected)
+    for name in ("D", "G", "R"):
+        numbers = [one[name] for one in expected.values()]
+        np.testing.assert_allclose(data[name].values.ravel(), numbers, rtol=relative)
 
 
 def assert_same(ours, theirs, *, relative=2e-4):

@@ -10,7 +10,7 @@ import cnnpool as cp
 from cnnpool.figures import depth_curves
 from cnnpool.figures.networks import Network
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests.library.networks import assert_same, images, network, weights
 
 
@@ -98,3 +98,35 @@ def test_a_module_in_training_mode_is_noticed():
     features = cp.flax.features(Normed(), found, ["*"], mutable="batch_stats")
     with pytest.raises(ValueError, match=r"another batch.*training mode"):
         cp.measure(features, images())
+
+
+def test_kernels_are_permuted_along_their_input_channels():
+    class Several(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.Conv(6, (3, 3), name="first")(x)
+            x = linen.Conv(6, (3, 3), feature_group_count=6, name="depthwise")(x)
+            x = linen.ConvTranspose(5, (3, 3), name="transposed")(x)
+            return linen.ConvTranspose(4, (3, 3), transpose_kernel=True, name="turned")(x)
+
+    net = cp.flax.features(Several(), Several().init(jax.random.key(0), images(2)))
+    ready = net.prepared(images(2))
+    changed = kernels(ready.transformed("channel_shuffle", jax.random.key(1)).variables)
+    for name, axis in {"depthwise": -1, "transposed": -2, "turned": -1}.items():
+        own, other = (np.asarray(k[name]) for k in (kernels(net.variables), changed))
+        assert not np.array_equal(own, other)
+        rows = [{row.tobytes() for row in np.moveaxis(k, axis, 0)} for k in (own, other)]
+        assert rows[0] == rows[1], name
+
+
+def test_kernels_whose_inputs_are_mixed_with_their_window_are_refused():
+    class Local(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.Conv(4, (3, 3), name="first")(x)
+            return linen.ConvLocal(4, (3, 3), name="local")(x)
+
+    found = Local().init(jax.random.key(0), images(2))
+    assert np.isfinite(cp.measure(Local(), images(), variables=found)["D"]).all()
+    with pytest.raises(ValueError, match=r"params/local/kernel: which axes .* is not known"):
+        cp.measure(Local(), images(), variables=found, transforms="channel_shuffle")

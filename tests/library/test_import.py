@@ -20,7 +20,10 @@ def test_importing_imports_nothing_heavy():
     assert found.stdout.split() == ["cnnpool"]
 
 
-@pytest.mark.parametrize("name", [name for name in cnnpool.__all__ if name != "torch"])
+FRAMEWORKS = {"equinox", "keras", "onnx", "torch"}  # each with a package of its own
+
+
+@pytest.mark.parametrize("name", sorted(set(cnnpool.__all__) - FRAMEWORKS))
 def test_every_name_is_there(name):
     assert name in dir(cnnpool)
     assert getattr(cnnpool, name) is not None
@@ -29,6 +32,16 @@ def test_every_name_is_there(name):
 def test_other_names_are_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'mesure'"):
         cnnpool.mesure  # noqa: B018
+
+
+@pytest.mark.parametrize("name", sorted(FRAMEWORKS))
+def test_an_absent_framework_says_what_to_install(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, f"cnnpool.{name}", raising=False)
+    monkeypatch.delitem(vars(cnnpool), name, raising=False)
+    with pytest.raises(ModuleNotFoundError) as caught:
+        getattr(cnnpool, name)
+    assert f"pip install 'cnnpool[{name}]'" in str(caught.value)
 
 
 def test_commands_are_not_shadowed():

@@ -13,7 +13,7 @@ from cnnpool.figures import networks as figure_networks
 from cnnpool.instruments.moments import image_moments
 from cnnpool.instruments.perturbation import perturb
 from cnnpool.instruments.sensitivity import sensitivities
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests.library.networks import P, assert_same, images, network, on_the_host, weights
 
 JAX = Partial(network, weights())

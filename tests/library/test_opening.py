@@ -7,8 +7,8 @@ import safetensors.numpy
 import cnnpool as cp
 from cnnpool.importing import weights
 from cnnpool.measuring import evaluation
-from cnnpool.measuring.image_inputs import chosen_images
-from cnnpool.measuring.image_settings import Settings
+from cnnpool.measuring.inputs import chosen_images
+from cnnpool.measuring.settings import Settings
 from tests import deep_runs
 from tests.library.networks import assert_same, images
 from tests.oracles import torchvision_inputs
@@ -129,7 +129,7 @@ def test_an_imported_network_has_no_images_and_two_stages(imported):
     run, _ = imported
     with pytest.raises(ValueError, match="no test images: give your own"):
         run.test_images  # noqa: B018
-    with pytest.raises(ValueError, match="the stage of an imported network"):
+    with pytest.raises(ValueError, match="an imported network has the stages"):
         run.networks("last")
     black = run.normalize(np.zeros((1, 2, 2, 3), np.uint8))
     mean, std = run.config.data.mean, run.config.data.std
@@ -139,5 +139,5 @@ def test_an_imported_network_has_no_images_and_two_stages(imported):
 def test_what_is_no_run_of_deep_networks_is_refused(tmp_path, tiny_run):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         cp.open(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="expected deep networks"):
+    with pytest.raises(ValueError, match="is a run on scale1d; expected networks of pictures"):
         cp.open(tiny_run)

@@ -1,5 +1,7 @@
 """Modules of PyTorch against the same networks in JAX."""
 
+import types
+
 import jax
 from jax.tree_util import Partial
 import numpy as np
@@ -13,9 +15,9 @@ from torch.nn import functional
 
 import cnnpool as cp
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
-from cnnpool.measuring.image_inputs import measurement_keys
+from cnnpool.measuring.inputs import measurement_keys
 from tests import parity
-from tests.library.networks import assert_same, images, network, weights
+from tests.library.networks import assert_is_the_definition, assert_same, images, network, weights
 from tests.oracles import parity_inputs, torch_networks
 
 
@@ -50,6 +52,7 @@ def test_it_is_the_network_in_jax(in_jax):
     found = cp.measure(net, images())
     assert found["layer"].values.tolist() == ["conv1", "conv2", "linear"]
     assert_same(found, in_jax)
+    assert_is_the_definition(found, cp.torch.features(net), images())
     assert net.training, "the module is left in the mode that it was in"
     assert not net.conv1._forward_hooks
 
@@ -169,6 +172,26 @@ def test_tokens_are_layers_and_parts_of_tuples_have_names():
     assert cp.measure(Tokens(), images())["layer"].values.tolist() == ["patches", "head"]
 
 
+def test_a_small_vit_is_measured():
+    class ViT(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, stride=4)
+            block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True)
+            self.blocks = nn.TransformerEncoder(block, 2, enable_nested_tensor=False)
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x):
+            return self.head(self.blocks(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+    torch.manual_seed(0)
+    net = cp.torch.features(ViT(), ["patches", "blocks.layers.?", "blocks.layers.?.norm1", "head"])
+    shapes = {name: f.shape[1:] for name, f in net(images(2)).items()}
+    tokens = {f"blocks.layers.{i}{part}": (9, 8) for i in (0, 1) for part in (".norm1", "")}
+    assert shapes == {"patches": (3, 3, 8), **tokens, "head": (5,)}
+    assert_is_the_definition(cp.measure(net, images()), net, images())
+
+
 def test_half_precision_is_taken_as_it_is(in_jax):
     found = cp.measure(Net().bfloat16(), images())
     np.testing.assert_allclose(found["R"], in_jax["R"], rtol=0.1)
@@ -205,6 +228,27 @@ def test_images_that_the_module_does_not_take_are_told_of():
     with pytest.raises(RuntimeError, match="expected input") as caught:
         cp.measure(Net(), images(channels=4))
     assert "of shape (2, 4, 12, 12), in inference mode" in caught.value.__notes__[0]
+
+
+def test_images_of_another_size_than_a_linear_layer_takes_are_told_of():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(), nn.Linear(2 * 14 * 14, 5))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied") as caught:
+        cp.measure(net, images(size=12))
+    assert "of shape (2, 3, 12, 12)" in caught.value.__notes__[0]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_told_of():
+    class OnGpu(nn.Module):
+        """As a module looks that was unpickled without its GPU."""
+
+        def parameters(self, recurse=True):
+            yield types.SimpleNamespace(device=torch.device("cuda:0"))
+
+    with pytest.raises(ValueError, match=r"lies on a GPU, and there is none: module\.cpu\(\)"):
+        cp.measure(OnGpu(), images())
+    with pytest.raises((AssertionError, RuntimeError), match="CUDA"):
+        cp.measure(lambda x: {"x": torch.from_numpy(np.array(x)).cuda()}, images())
 
 
 def test_a_function_of_losses_names_no_activations():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cnnpool.instruments.moments import ImageMoments
-from cnnpool.measuring.image_settings import Settings
 from cnnpool.measuring.journal import Journal, of_parts
+from cnnpool.measuring.settings import Settings
 
 
 def moments(scale):

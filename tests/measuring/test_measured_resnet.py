@@ -11,7 +11,7 @@ from cnnpool.importing import conversion
 from cnnpool.instruments.diffeomorphisms import bilinear, warp
 from cnnpool.instruments.perturbation import Inputs, perturb
 from cnnpool.instruments.sensitivity import sensitivities
-from cnnpool.measuring import image_network
+from cnnpool.measuring.network import moments
 from tests.models.test_torchvision_parity import FOLDER
 from tests.oracles import measured_resnet as oracle
 from tests.oracles import torchvision_inputs
@@ -41,9 +41,7 @@ def prepared(data_dir):
 
 
 def measure(network, inputs):
-    found = image_network.moments(
-        *network, "none", jax.random.key(0), inputs, untrained=False, batch_size=0
-    )
+    found = moments(*network, "none", jax.random.key(0), inputs, untrained=False, batch_size=0)
     return sensitivities(found)
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from cnnpool import models
+from cnnpool.configs import cifar10
 from cnnpool.measuring import units
-from configs import cifar10
 
 
 def plotted(name):

@@ -200,6 +200,29 @@ def test_max_pool_and_its_gradient_agree_with_loops(size, ties):
     np.testing.assert_array_equal(gradient(jnp.asarray(dy))[0], expected_dx)
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("size", "stride", "padding"), [(3, 2, 0), (3, 2, 1), (2, 2, 0)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_any_max_pool_and_its_gradient_agree_with_loops(size, stride, padding, ties):
+    x = random_map(2, 7, 8, 3)
+    x = np.round(x) if ties else x
+    y, gradient = jax.vjp(
+        lambda x: max_pool(x, size=size, stride=stride, padding=padding), jnp.asarray(x)
+    )
+    dy = random_map(*y.shape, seed=1)
+    edge = (padding, padding)
+    padded = np.pad(x, ((0, 0), edge, edge, (0, 0)), constant_values=-np.inf)
+    expected = np.zeros(padded.shape)
+    for b, i, j, c in np.ndindex(y.shape):
+        block = padded[b, i * stride : i * stride + size, j * stride : j * stride + size, c]
+        row, column = divmod(int(block.argmax()), size)  # the first one, as PyTorch takes it
+        assert y[b, i, j, c] == block[row, column]
+        expected[b, i * stride + row, j * stride + column, c] += dy[b, i, j, c]
+    inner = expected[:, padding : padding + 7, padding : padding + 8]
+    # Windows overlap: the sums of a pixel are in another order.
+    np.testing.assert_allclose(gradient(jnp.asarray(dy))[0], inner, atol=1e-14)
+
+
 def test_max_pool_keeps_dtype_and_does_not_hide_nan():
     x = jnp.ones((1, 4, 4, 2), jnp.bfloat16).at[0, 0, 1, 0].set(jnp.nan)
     y = max_pool_2x2(x)

@@ -63,7 +63,7 @@ def scalars(workdir):
 
 def test_one_row_per_network_and_epoch(run):
     table = rows(run[0])
-    assert list(table[0]) == ["epoch", "seed", *ClassifierRecipe.columns]
+    assert list(table[0]) == ["epoch", "seed", *ClassifierRecipe.COLUMNS]
     assert [(int(r["epoch"]), int(r["seed"])) for r in table] == [
         (epoch, seed) for epoch in (1, 2, 3) for seed in (0, 1)
     ]
@@ -176,7 +176,7 @@ def test_tensorboard_holds_the_log(run):
     expected = {
         (f"{name}/seed{row['seed']}", int(row["epoch"])): np.float32(row[name])
         for row in rows(run[0])
-        for name in ClassifierRecipe.columns
+        for name in ClassifierRecipe.COLUMNS
     }
     assert found == expected
 

@@ -10,11 +10,11 @@ import jax
 import numpy as np
 import pytest
 
+from cnnpool.configs import cifar10, scale2d
 from cnnpool.training import fit
 from cnnpool.training.checkpoints import STEPS_PER_EPOCH, CheckpointStore
 from cnnpool.training.image_progress import ImageProgress
 from cnnpool.training.image_setup import setup
-from configs import cifar10, scale2d
 from tests import tiny_images
 from tests.paths import ROOT
 

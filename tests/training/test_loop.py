@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cnnpool.measuring.run import load_stages
+from cnnpool.measuring import runs
 from cnnpool.runs import lease, run_config
 from cnnpool.training import fit
 from cnnpool.training.checkpoints import (
@@ -192,9 +192,9 @@ def name_checkpoints_by_epochs(workdir):
 
 def test_a_finished_run_of_an_earlier_version_is_read(reference, tiny_config, tmp_path):
     workdir = tmp_path / "reference"
-    before = load_stages(workdir, tiny_config, ["init", "trained"])
+    before = {stage: runs.open(workdir).state(stage) for stage in ("init", "trained")}
     name_checkpoints_by_epochs(workdir)
-    after = load_stages(workdir, tiny_config, ["init", "trained"])
+    after = {stage: runs.open(workdir).state(stage) for stage in ("init", "trained")}
     again = fit.train(tiny_config, workdir)
     assert (again.epoch, again.progress) == (reference.epoch, reference.progress)
     for stage, state in before.items():

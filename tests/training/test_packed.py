@@ -17,7 +17,7 @@ from cnnpool.measuring import evaluation, exporting, packing
 from cnnpool.runs import run_config
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointError
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 from tests import deep_runs
 
 
@@ -164,7 +164,7 @@ def test_a_run_is_not_written_into(vgg):
 
 
 def test_a_1d_run_is_refused(tiny_run, tmp_path):
-    with pytest.raises(ValueError, match="is a run on scale1d; expected a deep one"):
+    with pytest.raises(ValueError, match="is a run on scale1d; expected classifiers of pictures"):
         packing.pack(tiny_run, tmp_path / "out")
 
 

@@ -1,0 +1,162 @@
+"""Modules of Equinox, measured as they are: `cnnpool.equinox.features(module)`.
+
+Equinox is imported here and nowhere else in the package.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import equinox
+import jax
+from jax import Array
+import numpy as np
+
+from cnnpool.library import tags
+from cnnpool.library.activations import Layers
+from cnnpool.library.channel_shuffles import Kernel
+from cnnpool.library.jax_modules import JaxModule, refuse_nothing
+
+_CONVOLUTIONS = (equinox.nn.Conv, equinox.nn.ConvTranspose)
+_WEIGHED = (*_CONVOLUTIONS, equinox.nn.Linear)
+
+
+def features(
+    module: equinox.Module, layers: Layers = None, *, state: Any = None, **arguments: Any
+) -> JaxModule:
+    """A module as a function from images to named activations.
+
+    The module takes one image (channels, rows, columns), as Equinox has it, and is mapped over
+    images by `jax.vmap`, in inference mode (`equinox.nn.inference_mode`). Activations come out
+    channels last.
+
+    Args:
+      module: any, that takes one image.
+      layers: paths of modules, or patterns, "layers/*"; None takes the outputs of all convolutions
+        and linear layers, before what follows them. A module that runs several times has a name
+        for every time: "act", "act:2".
+      state: `equinox.nn.State` of a module with batch normalization, called as module(x, state).
+      **arguments: of its call; `key` is None where the call has to have one.
+
+    Raises:
+      TypeError: if it is no module.
+    """
+    if not isinstance(module, equinox.Module):
+        raise TypeError(f"expected an equinox.Module, got {type(module).__name__}")
+    known = inspect.signature(type(module).__call__).parameters
+    key = known.get("key")
+    if key is not None and key.default is key.empty:
+        arguments = {"key": None} | arguments
+    model = equinox.nn.inference_mode(module)
+    arrays, static = equinox.partition(model if state is None else (model, state), equinox.is_array)
+    return JaxModule(Equinox(type(module).__name__, static, arguments), arrays, layers)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Equinox:
+    """A module, perhaps with a state, without its arrays, and the arguments of its call."""
+
+    label: str
+    static: Any
+    arguments: dict[str, Any]
+    compiled: dict[bool, Callable] = dataclasses.field(default_factory=dict)
+
+    def outputs(self, *, every: bool) -> Callable[[Any, Array], dict[str, Any]]:
+        """Outputs of modules as a function of (arrays, images)."""
+        return self.compiled.setdefault(every, functools.partial(self._found, every))
+
+    def kernels(self, arrays: Any, images: np.ndarray) -> Sequence[Kernel]:
+        """Of convolutions, in the order in which they run."""
+        module, state = self._whole(arrays)
+        convolutions = {name: one for name, one in _modules(module) if _is_convolution(one)}
+        found: dict[str, None] = {}
+
+        def run(arrays: Any, images: Array) -> None:
+            found.update(dict.fromkeys(self._found(True, arrays, images)))
+
+        jax.eval_shape(run, arrays, jax.ShapeDtypeStruct(images.shape, images.dtype))
+        ran = dict.fromkeys(name.partition(":")[0] for name in found)
+        prefix = "" if state is None else "0/"
+        return [_kernel(f"{prefix}{n}/weight", convolutions[n]) for n in ran if n in convolutions]
+
+    def _whole(self, arrays: Any) -> tuple[equinox.Module, Any]:
+        whole = equinox.combine(arrays, self.static)
+        return whole if isinstance(whole, tuple) else (whole, None)
+
+    def _found(self, every: bool, arrays: Any, images: Array) -> dict[str, Any]:
+        """Outputs of modules, channels last."""
+        module, state = self._whole(arrays)
+        named = _with_names(module, equinox.Module if every else _WEIGHED)
+
+        def one(image: Array) -> None:
+            named(image, *(() if state is None else (state,)), **self.arguments)
+
+        def run(images: Array) -> None:
+            jax.vmap(one, axis_name="batch")(images)
+
+        found = tags.collected(run)(images.transpose(0, 3, 1, 2))
+        refuse_nothing(found, "Equinox")
+        return {n: jax.numpy.moveaxis(f, 1, -1) if f.ndim > 3 else f for n, f in found.items()}
+
+
+def _is_convolution(module: equinox.Module) -> bool:
+    return isinstance(module, _CONVOLUTIONS)
+
+
+def _kernel(path: str, module: Any) -> Kernel:
+    """Kernels are (outputs, inputs / groups, ...), those of transposed convolutions too."""
+    return Kernel(path, 1, 0, depthwise=module.groups > 1 and module.weight.shape[1] == 1)
+
+
+def _modules(module: Any, prefix: str = "") -> Iterator[tuple[str, equinox.Module]]:
+    """The modules inside a module, by path."""
+    for path, child in _children(module):
+        if isinstance(child, equinox.Module):
+            name = prefix + path
+            yield name, child
+            yield from _modules(child, f"{name}/")
+
+
+def _children(module: Any) -> list[tuple[str, Any]]:
+    def is_child(node: Any) -> bool:
+        return node is not module and isinstance(node, equinox.Module)
+
+    found, _ = jax.tree_util.tree_flatten_with_path(module, is_leaf=is_child)
+    return [(jax.tree_util.keystr(path, simple=True, separator="/"), one) for path, one in found]
+
+
+def _with_names(module: Any, kinds: Any, name: str = "") -> Any:
+    """The same module, the outputs of whose modules of some kinds have names."""
+
+    def is_child(node: Any) -> bool:
+        return node is not module and isinstance(node, equinox.Module)
+
+    def renamed(path: Any, child: Any) -> Any:
+        below = jax.tree_util.keystr(path, simple=True, separator="/")
+        whole = f"{name}/{below}" if name else below
+        return _with_names(child, kinds, whole) if is_child(child) else child
+
+    rebuilt = jax.tree_util.tree_map_with_path(renamed, module, is_leaf=is_child)
+    if not (name and callable(module) and isinstance(module, kinds)):
+        return rebuilt
+    named: Any = _named
+    twin: Any = object.__new__(named(type(module), name))
+    for field in dataclasses.fields(module):
+        if hasattr(rebuilt, field.name):
+            object.__setattr__(twin, field.name, getattr(rebuilt, field.name))
+    return twin
+
+
+@functools.lru_cache(maxsize=4096)
+def _named(kind: type, name: str) -> type:
+    """The same class, whose outputs have a name; as a class it survives `jax.jit`."""
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        output = kind.__call__(self, *args, **kwargs)
+        if isinstance(output, tuple) and isinstance(output[-1], equinox.nn.State):
+            return tags.tagged(name, output[0]), output[-1]
+        return tags.tagged(name, output)
+
+    return type(kind)(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})

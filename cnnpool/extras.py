@@ -1,0 +1,64 @@
+"""Optional dependencies, and the command that installs each: `pip install 'cnnpool[EXTRA]'`."""
+
+from collections.abc import Iterator
+import contextlib
+
+from cnnpool.errors import CnnpoolError
+
+# By the name that is imported; what several extras have is named by the one that most people want.
+_EXTRAS = {
+    "absl": "train",
+    "array_record": "tfds",
+    "equinox": "equinox",
+    "etils": "train",
+    "flax": "train",
+    "fsspec": "bucket",
+    "gcsfs": "bucket",
+    "h5netcdf": "netcdf",
+    "h5py": "netcdf",
+    "jaxtyping": "train",
+    "keras": "keras",
+    "matplotlib": "figures",
+    "ml_collections": "train",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "optax": "train",
+    "orbax": "train",
+    "PIL": "train",
+    "pyarrow": "parquet",
+    "s3fs": "bucket",
+    "safetensors": "train",
+    "tensorboardX": "train",
+    "tensorflow_datasets": "tfds",
+    "torch": "torch",
+}
+
+
+class MissingExtraError(CnnpoolError, ModuleNotFoundError):
+    """Something needs an optional dependency that is not installed."""
+
+
+@contextlib.contextmanager
+def needed(extra: str | None = None) -> Iterator[None]:
+    """Imports that may fail: the error says which extra has what is missing.
+
+    Args:
+      extra: of cnnpool; None finds it by the name of the library.
+
+    Raises:
+      MissingExtraError: where a library is not installed that an extra has.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (cure := missing(error, extra)) is None:
+            raise
+        raise MissingExtraError(cure, name=error.name) from error
+
+
+def missing(error: ModuleNotFoundError, extra: str | None = None) -> str | None:
+    """What to install where an import failed; None if no extra has it."""
+    library = (error.name or "").partition(".")[0]
+    if library not in _EXTRAS:
+        return None
+    return f"{library} is not installed: pip install 'cnnpool[{extra or _EXTRAS[library]}]'"

@@ -1,0 +1,100 @@
+"""What networks are called in figures of any result files."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cnnpool.errors import refuse_unknown
+from cnnpool.figures import style
+from cnnpool.figures.networks import Network
+
+
+def labels(networks: Sequence[Network], own: Mapping[str, str] | None = None) -> list[str]:
+    """One label a network, each another.
+
+    A network is called by its model's name, with the data set where there are several, and with
+    its file's name, or its group in it, where it would be called as another one.
+
+    Args:
+      networks: of a figure.
+      own: {name: label}; a name is a file's, with or without its folder, or a group's in a file.
+
+    Raises:
+      ValueError: if a name is no network's, or that of several.
+    """
+    given = _own(networks, own or {})
+    several_data = len({data(one) for one in networks}) > 1
+    plain = [given.get(n) or _plain(one, several_data) for n, one in enumerate(networks)]
+    shared = {label for label, count in Counter(plain).items() if count > 1}
+    places = _places(networks)
+    return [f"{label} ({places[n]})" if label in shared else label for n, label in enumerate(plain)]
+
+
+def data(network: Network) -> str:
+    """The data set's name in the config; "" where it says none."""
+    return str(network.config.get("data", {}).get("name", ""))
+
+
+def model(network: Network) -> str:
+    """The model's name in the config; the file's where it says none."""
+    name = network.config.get("model", {}).get("name")
+    return str(name) if name else _stem(network)
+
+
+def _plain(network: Network, several_data: bool) -> str:
+    if "name" not in network.config.get("model", {}):
+        return _stem(network)
+    variant = network.variant if data(network) else ""
+    where = style.data_label(data(network)) if several_data and data(network) else ""
+    name = style.network(network.model).label
+    return ", ".join(part for part in (name, variant, where) if part)
+
+
+def _stem(network: Network) -> str:
+    if network.group != "/":
+        return network.group
+    return network.source if network.file is None else network.file.stem
+
+
+def _places(networks: Sequence[Network]) -> list[str]:
+    """File and group of each network, files by as much of their paths as tells them apart."""
+    files = list(dict.fromkeys(one.file for one in networks if one.file is not None))
+    names = dict(zip(files, _short(files), strict=True))
+    return [one.source if one.file is None else _place(one, names) for one in networks]
+
+
+def _place(one: Network, names: Mapping[Path, str]) -> str:
+    assert one.file is not None
+    if one.group == "/":
+        return names[one.file]
+    return one.group if len(names) == 1 else f"{names[one.file]}:{one.group}"
+
+
+def _short(files: Sequence[Path]) -> list[str]:
+    longest = max((len(path.parts) for path in files), default=1)
+    for count in range(1, longest):
+        names = ["/".join(path.parts[-count:]) for path in files]
+        if len(set(names)) == len(files):
+            return names
+    return list(map(str, files))
+
+
+def _own(networks: Sequence[Network], own: Mapping[str, str]) -> dict[int, str]:
+    """{place: label} of the networks that have one of their own."""
+    names: dict[str, set[int]] = {}
+    for place, one in enumerate(networks):
+        group = [one.group] if one.group != "/" else []
+        files = [] if one.file is None else [str(one.file), one.file.name, one.file.stem]
+        for name in [*files, *group, *(f"{file}:{one.group}" for file in files if group)]:
+            names.setdefault(name, set()).add(place)
+    found = {}
+    for name, label in own.items():
+        refuse_unknown(name, names, "what has a label")
+        if len(names[name]) > 1:
+            shared = ", ".join(networks[place].source for place in sorted(names[name]))
+            raise ValueError(
+                f"the label {label!r} is of {name}, and so are called {shared}: give the file with "
+                "its folder, or FILE:GROUP"
+            )
+        found[min(names[name])] = label
+    return found

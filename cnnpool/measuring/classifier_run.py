@@ -1,0 +1,181 @@
+"""Classifiers of pictures that cnnpool.train trained: their data, stages and errors."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+from functools import cached_property
+import math
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+import xarray as xr
+
+from cnnpool.data.images import DataError, ImageData
+from cnnpool.devices import distributed, global_arrays
+from cnnpool.measuring import pictures
+from cnnpool.measuring.names import TRAINED
+from cnnpool.measuring.stored import Checkpoints, Packed, Stored
+from cnnpool.measuring.trained_run import TrainedRun
+from cnnpool.training import image_setup
+from cnnpool.training.checkpoints import RunState
+from cnnpool.training.image_progress import ImageProgress
+from cnnpool.training.image_setup import ImageTraining
+from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, TrainState
+from cnnpool.training.variables import Variables
+
+Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
+
+
+class ClassifierRun(TrainedRun):
+    """Classifiers of pictures, from the checkpoints of cnnpool.train."""
+
+    method = pictures.METHOD
+
+    @cached_property
+    def training(self) -> ImageTraining:
+        """Data and recipe; raises DataError if the data is absent or damaged."""
+        return open_training(self.config, image_noise=self.settings.image_noise)
+
+    @cached_property
+    def data(self) -> ImageData:
+        """The data set, on whose test images they are measured.
+
+        Raises:
+          ConfigMismatchError, PackedError: if the networks were trained on other data.
+        """
+        data = self.training.data
+        self.stored.refuse_other_data(data.source)
+        return data
+
+    @cached_property
+    def stored(self) -> Stored:
+        """The checkpoints; they are read by the shapes that the data asks for."""
+        return Checkpoints(
+            self.folder,
+            self.config,
+            ImageProgress,
+            shapes=lambda: self.training.state_shapes(),
+            variables=_at_stage,
+        )
+
+    @cached_property
+    def evaluate(self) -> Evaluator:
+        """See `evaluator`."""
+        return evaluator(self.training)
+
+    def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
+        """Test error and loss, best epoch, and when a network died."""
+        found = self.evaluate(state.networks, network_epochs(state, stage))
+        return {
+            "test_error": [one.error for one in found],
+            "test_loss": [one.loss for one in found],
+            "best_epoch": [one.best_epoch for one in state.progress],
+            "dead_epoch": network_dead_epochs(state, stage),
+        }
+
+    def facts(self, stages: Sequence[str]) -> xr.Dataset:
+        """What is known beside D, G, R, over (seed, stage)."""
+        return super().facts(stages).transpose("seed", "stage")
+
+
+class PackedRun(ClassifierRun):
+    """The best networks of such a run, from a folder of cnnpool.pack, which needs no data."""
+
+    @cached_property
+    def stored(self) -> Stored:
+        """The folder."""
+        return Packed(self.folder, self.config, initial=lambda: _first_state(self.training))
+
+
+def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTraining:
+    """Data and recipe of a config, on the devices of this machine whatever trained it.
+
+    Args:
+      config: of a run.
+      image_noise: whether images carry the noise of the training set, where it has some.
+
+    Raises:
+      DataError: if the data is absent or damaged.
+      ValueError: if the config is impossible.
+    """
+    here = on_devices(config, jax.device_count() if distributed.is_joined() else None)
+    if not image_noise and "image_noise" in here.data:
+        here.data.image_noise = 0.0
+    try:
+        return image_setup.setup(here)
+    except DataError as error:
+        if "data_dir" not in config.data:
+            raise
+        raise DataError(
+            f"{error}\nThe run's data.data_dir is {config.data.data_dir}; --data_dir names another "
+            "folder for this command."
+        ) from error
+
+
+def on_devices(config: ConfigDict, shared: int | None) -> ConfigDict:
+    """A copy of a run's config with the mesh that measures its networks.
+
+    Args:
+      config: of the run.
+      shared: devices of several processes, all of which must be used; None of one process.
+    """
+    here = config.copy_and_resolve_references()
+    here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
+    if shared is not None:
+        here.runtime.mesh.seed = math.gcd(len(config.seeds), shared)
+        here.runtime.mesh.data = shared // here.runtime.mesh.seed
+        here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
+    return here
+
+
+def _first_state(training: ImageTraining) -> RunState:
+    """The networks before their first step, which their seeds determine."""
+    state = training.initial_state()
+    return dataclasses.replace(state, networks=state.networks.current)
+
+
+def _at_stage(networks: TrainState, stage: str) -> Variables:
+    """The best network of each seed where they are trained, else the current ones."""
+    return networks.best if stage == TRAINED else networks.current
+
+
+def network_epochs(state: RunState, stage: str) -> list[int]:
+    """The epoch after which each network of a stage was as it is."""
+    if stage == TRAINED:
+        return [one.best_epoch for one in state.progress]
+    return [state.epoch] * len(state.progress)
+
+
+def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
+    """The epoch since which each network of a stage says the same of every image, if it does."""
+    return [
+        one.dead_epoch if one.dead_epoch is not None and one.dead_epoch <= epoch else None
+        for one, epoch in zip(state.progress, network_epochs(state, stage), strict=True)
+    ]
+
+
+def evaluator(training: ImageTraining) -> Evaluator:
+    """A function of stacked networks and their epochs: loss and error of each on the test images.
+
+    Image noise, where the config has it, is what training tested that epoch with, so that the
+    errors are the training's own; a network before its first epoch gets that epoch's.
+    """
+    run = evaluator_program(training)
+
+    def evaluate(variables: Variables, epochs: Sequence[int]) -> list[Evaluation]:
+        tested = np.maximum(np.asarray(epochs, np.int32) - 1, 0)
+        found = global_arrays.fetch(run(variables, training.keys, tested, training.test))
+        return [Evaluation(*row) for row in zip(*found, strict=True)]
+
+    return evaluate
+
+
+def evaluator_program(training: ImageTraining) -> Any:
+    """(networks, keys, epochs of their tests, test images) -> `Evaluation` of each, jitted."""
+
+    def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):
+        key = jax.random.fold_in(keys.test, tested)
+        return training.recipe.evaluate(variables, key, test)
+
+    return training.compile(one, stacked=3, shared=1)

@@ -1,0 +1,46 @@
+"""Arrays of single networks under one perturbation, put together by their coordinates."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cnnpool.measuring.run import Network
+
+_ORDER = ("seed", "stage", "transform", "shuffle", "layer", "delta", "cutoff", "noise")
+
+
+def at(cell: xr.Dataset, network: Network, coordinates: Mapping[str, Any]) -> xr.Dataset:
+    """A network's arrays with its place along seed, stage and the axes of perturbations."""
+    return cell.assign_coords({"seed": network.seed, "stage": network.stage, **coordinates})
+
+
+def with_depths(
+    whole: xr.Dataset, depths: Callable[[Sequence[str]], list[int | None]]
+) -> xr.Dataset:
+    """The same with `depth` along its layers, NaN where a unit is not plotted.
+
+    Args:
+      whole: with the dimension layer.
+      depths: k of units, None of those that are not plotted.
+    """
+    found = [depth or np.nan for depth in depths(list(whole["layer"].values))]
+    return whole.assign_coords(depth=("layer", np.array(found, np.float64)))
+
+
+def combined(cells: Sequence[xr.Dataset]) -> xr.Dataset:
+    """One dataset of those that `at` gave places, which fill a grid."""
+    axes = [name for name in _ORDER if name in cells[0].coords and not cells[0][name].dims]
+    return _along(axes, cells).transpose(*_ORDER, ..., missing_dims="ignore")
+
+
+def _along(axes: Sequence[str], cells: Sequence[xr.Dataset]) -> xr.Dataset:
+    if not axes:
+        (only,) = cells
+        return only
+    axis, *others = axes
+    groups: dict[Any, list[xr.Dataset]] = {}
+    for cell in cells:
+        groups.setdefault(cell[axis].item(), []).append(cell)
+    return xr.concat([_along(others, group) for group in groups.values()], axis, join="exact")

@@ -1,0 +1,105 @@
+"""How networks are measured on pictures: pooling budget and filter spectra beside D, G and R."""
+
+from collections.abc import Callable, Mapping, Sequence
+import itertools
+
+import jax
+import numpy as np
+import xarray as xr
+
+from cnnpool.files import results
+from cnnpool.instruments.diffeomorphisms import natural_flags
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.pooling_budget import Share, spatial_share
+from cnnpool.measuring import inputs, transforms, units
+from cnnpool.measuring.run import Method, Network, Run
+from cnnpool.measuring.settings import Settings
+
+Moments = dict[str, ImageMoments]
+Depths = Callable[[Sequence[str]], list[int | None]]  # k of units, None of those not plotted
+_UNDEFINED = Share(float("nan"), float("nan"))
+
+
+def _transform_key(settings: Settings, seed: int, number: int) -> jax.Array:
+    own = jax.random.fold_in(inputs.measurement_keys(settings.seed).transform, seed)
+    return jax.random.fold_in(own, number)
+
+
+def pooling_budget(found: Mapping[str, list[Moments]], depths: Depths = units.depths) -> xr.Dataset:
+    """Spatial shares of the fall of R, over transform, and over transform and layer.
+
+    `spatial_share` is from the first layer to the last, `layer_spatial_share` from the layer in
+    front; NaN for what is no shuffle of all layers. Nothing without such a shuffle, or without the
+    network as it is.
+
+    Args:
+      found: the moments of a network under every transform, a list over shuffles.
+      depths: of its units.
+    """
+    shuffles = [name for name in transforms.SHUFFLES if name in found]
+    if transforms.NONE not in found or not shuffles:
+        return xr.Dataset()
+    (original,) = found[transforms.NONE]
+    layers = [unit for unit, depth in zip(original, depths(list(original)), strict=True) if depth]
+
+    def share(name: str, first: str, last: str, *, least_decades: float = 0.0) -> Share:
+        if name not in shuffles:
+            return _UNDEFINED
+        pairs = [(moments[first], moments[last]) for moments in found[name]]
+        both = original[first], original[last]
+        return spatial_share(both, pairs, least_decades=least_decades)
+
+    in_front = {last: first for first, last in itertools.pairwise(layers)}
+    ends = [share(t, layers[0], layers[-1], least_decades=results.LEAST_FALL) for t in found]
+    steps = [
+        [share(t, in_front[u], u) if u in in_front else _UNDEFINED for u in original] for t in found
+    ]
+    whole, by_layer = np.array(ends, np.float64), np.array(steps, np.float64)
+    return xr.Dataset(
+        {
+            "spatial_share": ("transform", whole[..., 0]),
+            "layer_spatial_share": (("transform", "layer"), by_layer[..., 0]),
+            "spatial_share_se": ("transform", whole[..., 1]),
+            "layer_spatial_share_se": (("transform", "layer"), by_layer[..., 1]),
+        },
+        {"transform": list(found), "layer": list(original)},
+    )
+
+
+def natural(size: int, settings: Settings) -> xr.DataArray:
+    """Whether the diffeomorphisms of every delta and cut-off are natural, with a warning if not.
+
+    Args:
+      size: of the images, pixels a side.
+      settings: with the deltas and cut-offs.
+    """
+    flags = natural_flags(settings.fields, size=size)
+    by_field = dict(zip(settings.fields, flags, strict=True))
+    rows = [[by_field[delta, cutoff] for cutoff in settings.cutoffs] for delta in settings.deltas]
+    coordinates = {"delta": list(settings.deltas), "cutoff": list(settings.cutoffs)}
+    return xr.DataArray(rows, coordinates, coordinates)
+
+
+def _beside(run: Run, network: Network, found: Mapping[str, list[Moments]]) -> xr.Dataset:
+    del run, network
+    return pooling_budget(found)
+
+
+def _with_spectra(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
+    from cnnpool.measuring import spectra  # here: it needs Flax
+
+    power = spectra.random_power_of(run.config.model.name)
+    if "delta" in whole.dims:
+        whole = whole.assign(natural=natural(run.data.test.images.shape[1], run.settings))
+    found = spectra.spectra(networks, list(whole["layer"].values), random_power=power)
+    return whole.assign(found.variables)
+
+
+METHOD = Method(
+    perturbations=inputs.perturbations,
+    transform_key=_transform_key,
+    depths=units.depths,
+    beside=_beside,
+    completed=_with_spectra,
+    spread=True,
+)

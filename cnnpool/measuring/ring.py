@@ -1,0 +1,231 @@
+"""How the ring's simple CNNs are measured, and where their networks lie.
+
+All images of the task are measured on, under moves of their two pixels and rectified noise. Beside
+D, G and R: receptive fields A_k, mean filters, the diffusion theory, errors off the training set.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from functools import cached_property
+import math
+from pathlib import Path
+import re
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+import xarray as xr
+
+from cnnpool.data.scale1d import Scale1D
+from cnnpool.devices import runtime
+from cnnpool.instruments import diffusion
+from cnnpool.instruments.channels import mean_filters
+from cnnpool.instruments.moments import Features, ImageMoments
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.measuring import network, transforms
+from cnnpool.measuring.inputs import OWN_KIND, Perturbation
+from cnnpool.measuring.run import Method, Network
+from cnnpool.measuring.settings import Settings
+from cnnpool.measuring.stored import Checkpoints
+from cnnpool.measuring.trained_run import TrainedRun
+from cnnpool.shapes import Bool, Float, Key
+from cnnpool.training import setup
+from cnnpool.training.checkpoints import RunState
+from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.variables import Variables
+
+# Training splits the plain key of a seed; any constant keeps measurements off those keys.
+_KEY_CONSTANT = 20221006
+
+
+def measurement_keys(seed: int) -> tuple[Key[Array, ""], Key[Array, ""]]:
+    """Keys of moves and noise, and of channel shuffles; apart from every training key."""
+    key = jax.random.fold_in(jax.random.key(seed), _KEY_CONSTANT)
+    perturbation, transform = jax.random.split(key)
+    return perturbation, transform
+
+
+def _transform_key(settings: Settings, seed: int, number: int) -> Key[Array, ""]:
+    del number  # there is one shuffle
+    return jax.random.fold_in(measurement_keys(settings.seed)[1], seed)
+
+
+def perturbations(data: Scale1D, settings: Settings) -> Iterator[tuple[Perturbation, Inputs]]:
+    """All images of the task under the data's own moves and noise."""
+    key, _ = measurement_keys(settings.seed)
+    yield OWN_KIND, Inputs(data.images, *data.perturb(key, settings.draws))
+
+
+def depth_of(layer: str) -> int | None:
+    """k of a convolution or its ReLU, counted from 1; None for pooling and readout."""
+    match = re.fullmatch(r"(?:conv|relu)(\d+)", layer)
+    return int(match.group(1)) if match else None
+
+
+def _depths(layers: Sequence[str]) -> list[int | None]:
+    return [depth_of(layer) for layer in layers]
+
+
+def _beside(run: "RingRun", one: Network, found: Mapping[str, list[dict[str, ImageMoments]]]):
+    """Receptive fields, mean filters and test error of a network under every transform."""
+    parts = [_under_transform(run, one, name, list(moments[0])) for name, moments in found.items()]
+    return xr.concat(parts, "transform", join="exact").assign_coords(transform=list(found))
+
+
+def _under_transform(run: "RingRun", one: Network, name: str, layers: Sequence[str]) -> xr.Dataset:
+    key = _transform_key(run.settings, one.seed, 0)
+    variables = transforms.transform_variables(name, one.variables, key)
+    plain = network.features(run.model, variables)
+    sizes = receptive_field_sizes(run.config, transforms.transform_features(name, plain))
+    filters = jax.device_get(mean_filters(variables.params, pattern=transforms.KERNELS))
+    outputs = _evaluate(plain, run.data.images)["linear"]
+    wrong = ~(run.data.labels * np.asarray(outputs)[:, 0] > 0)
+    is_test = ~run.is_training[list(run.config.seeds).index(one.seed)]
+    taps = run.config.model.filter_size
+    no_filter = np.full(taps, np.nan)
+    return xr.Dataset(
+        {
+            "A": ("layer", np.array([sizes[layer] for layer in layers], np.float64)),
+            "mean_filter": (
+                ("layer", "tap"),
+                np.array([filters.get(layer, no_filter) for layer in layers], np.float64),
+            ),
+            "test_error": float(wrong[is_test].mean()),
+        },
+        {"layer": list(layers), "tap": np.arange(taps)},
+    )
+
+
+def receptive_field_sizes(config: ConfigDict, features: Features) -> dict[str, float]:
+    """Measured A_k of every layer that has positions, else NaN (docs/protocol.md, section 6)."""
+    length, model = config.data.length, config.model
+    pixels = math.sqrt(length / 2) * jnp.eye(length)[..., None]
+    responses = jax.device_get(_evaluate(features, pixels))
+    background = jax.device_get(_evaluate(features, jnp.zeros((1, length, 1))))
+    return {
+        layer: diffusion.measured_size(
+            responses[layer],
+            background[layer][0],
+            filter_size=model.filter_size,
+            stride=model.stride,
+            layer=depth,
+        )
+        if (depth := depth_of(layer))
+        else math.nan
+        for layer in background
+    }
+
+
+@jax.jit
+def _evaluate(features: Features, images: Float[Array, "images length 1"]) -> dict[str, Array]:
+    return features(images)
+
+
+def _with_theory(run: "RingRun", networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
+    """Beside A_k, and D_k and G_k of constant positive filters, on the layers that have a depth."""
+    del networks
+    model, data = run.config.model, run.data
+    matrices = diffusion.layer_matrices(
+        data.length, depth=model.depth, filter_size=model.filter_size, stride=model.stride
+    )
+    prediction = diffusion.predicted_sensitivities(
+        matrices, np.asarray(data.images[..., 0]), np.asarray(data.every_move()[..., 0])
+    )
+    sizes = [
+        diffusion.receptive_field_size(k + 1, model.filter_size, model.stride)
+        for k in range(model.depth)
+    ]
+    predicted = {"A_theory": np.array(sizes), "D_theory": prediction.D, "G_theory": prediction.G}
+    depths = _depths(list(whole["layer"].values))
+    return whole.isel(shuffle=0, drop=True).assign(
+        {
+            name: ("layer", np.array([values[k - 1] if k else np.nan for k in depths]))
+            for name, values in predicted.items()
+        }
+    )
+
+
+METHOD = Method(
+    perturbations=perturbations,
+    transform_key=_transform_key,
+    depths=_depths,
+    beside=_beside,
+    completed=_with_theory,
+    spread=False,
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RingRun(TrainedRun):
+    """The simple CNNs of a run on the ring.
+
+    Attributes:
+      net: data and model.
+    """
+
+    net: setup.Network
+
+    method = METHOD
+
+    @property
+    def data(self) -> Scale1D:
+        """All images of the task."""
+        return self.net.data
+
+    @cached_property
+    def is_training(self) -> Bool[np.ndarray, "seeds images"]:
+        """Which images each network was trained on."""
+        return setup.is_training_image(self.config, self.data)
+
+    @cached_property
+    def stored(self) -> Checkpoints:
+        """The checkpoints."""
+        return Checkpoints(
+            self.folder,
+            self.config,
+            SeedProgress,
+            shapes=self._shapes,
+            variables=lambda params, _: Variables(params, {}),
+        )
+
+    def _shapes(self) -> dict:
+        # Of several processes each has and measures all of them: a matter of seconds.
+        mesh = runtime.seed_mesh(len(self.config.seeds), jax.local_devices())
+        return self.net.stacked_shapes(len(self.config.seeds), mesh)
+
+    def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
+        """Epochs of interpolation and stop, as far as the stage's checkpoint knows them."""
+        names = ("interpolation_epoch", "stopped_epoch")
+        return {name: [getattr(one, name) for one in state.progress] for name in names}
+
+
+def open(workdir: Path, config: ConfigDict, given: Mapping[str, Any]) -> RingRun:
+    """A run of cnnpool.train on the ring.
+
+    Args:
+      workdir: of the run.
+      config: its own.
+      given: `draws` alone, instead of the config's `measurement.draws`.
+
+    Raises:
+      ValueError: if other settings are given.
+    """
+    if others := given.keys() - {"draws"}:
+        raise ValueError(
+            f"{', '.join(f'--{name}' for name in sorted(others))}: only networks on pictures are "
+            "measured with these; simple CNNs on a ring take --draws alone"
+        )
+    config = config.copy_and_resolve_references()
+    config.measurement.draws = given.get("draws", config.measurement.draws)
+    net = setup.network(config)
+    settings = Settings(
+        images=len(net.data.labels),
+        draws=config.measurement.draws,
+        shuffles=1,
+        seed=config.measurement.seed,
+        batch_size=config.measurement.batch_size,
+    )
+    return RingRun(workdir, config, settings, net)

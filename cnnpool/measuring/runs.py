@@ -1,0 +1,84 @@
+"""Networks to be measured: those of a run, of a packed or of an imported folder.
+
+    run = runs.open(workdir)
+    run.networks("trained")  # one per seed
+
+`open` tells what a folder is, and nothing else asks. A further source of networks is a file with a
+subclass of `cnnpool.measuring.run.Run`, and a line in `open`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from cnnpool.importing import folder as imported
+from cnnpool.measuring import ring
+from cnnpool.measuring.classifier_run import ClassifierRun, PackedRun
+from cnnpool.measuring.imported_run import ImportedRun
+from cnnpool.measuring.run import Run
+from cnnpool.measuring.settings import Settings
+from cnnpool.runs import run_config
+from cnnpool.training import packed
+
+
+def open(
+    workdir: Path,
+    *,
+    data: str | None = None,
+    data_dir: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Run:
+    """The networks of a folder.
+
+    Args:
+      workdir: of cnnpool.train, cnnpool.pack or cnnpool.import_weights.
+      data: where the images of an imported network come from, a name of
+        `cnnpool.measuring.measured_data`; other networks have data of their own.
+      data_dir: instead of the config's `data.data_dir`.
+      settings: fields of `Settings` that differ from its defaults.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+      ValueError: if something is asked for that these networks do not have.
+    """
+    config = run_config.load(workdir, data_dir=data_dir)
+    given = dict(settings or {})
+    if imported.is_imported(workdir):
+        return ImportedRun(workdir, _with_data(config, data), Settings(**given))
+    if data is not None:
+        raise ValueError(
+            f"--data={data}: these networks are measured on the data that they were trained on, "
+            f"{config.data.name}; an imported network is measured on any images"
+        )
+    if run_config.is_on_ring(config):
+        return ring.open(workdir, config, given)
+    kind = PackedRun if packed.is_packed(workdir) else ClassifierRun
+    return kind(workdir, config, Settings(**given))
+
+
+def _with_data(config: ConfigDict, data: str | None) -> ConfigDict:
+    """The config with images from elsewhere; None keeps those that it names."""
+    if data is None:
+        return config
+    copy = config.copy_and_resolve_references()
+    copy.data.name = data
+    return copy
+
+
+def open_pictures(workdir: Path, *, data_dir: str | None = None) -> Run:
+    """Networks of pictures, whose images carry no noise of the training set.
+
+    Args:
+      workdir: as for `open`.
+      data_dir: instead of the config's `data.data_dir`.
+
+    Raises:
+      FileNotFoundError: if there is no run.
+      ValueError: if the networks are simple CNNs on a ring.
+    """
+    config = run_config.load(workdir)
+    if run_config.is_on_ring(config):
+        raise ValueError(f"{workdir} is a run on {config.data.name}; expected networks of pictures")
+    return open(workdir, data_dir=data_dir, settings={"image_noise": False})

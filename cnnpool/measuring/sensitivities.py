@@ -1,0 +1,158 @@
+"""D, G and R of all networks of a run, as labelled arrays."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+import textwrap
+import warnings
+
+import numpy as np
+from tqdm import tqdm
+import xarray as xr
+
+from cnnpool.devices import distributed
+from cnnpool.files import results
+from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.perturbation import Inputs
+from cnnpool.instruments.sensitivity import sensitivities
+from cnnpool.measuring import grid, transforms
+from cnnpool.measuring.inputs import kinds
+from cnnpool.measuring.journal import Journal
+from cnnpool.measuring.progress import MeasuringBar
+from cnnpool.measuring.run import Network, Run
+
+Moments = dict[str, ImageMoments]
+ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
+Depths = Callable[[Sequence[str]], list[int | None]]  # k of units, None of those not plotted
+
+
+def measure(
+    run: Run,
+    networks: Sequence[Network],
+    names: Sequence[str],
+    journal: Journal | None = None,
+    *,
+    quiet: bool = False,
+) -> xr.Dataset:
+    """D, G, R of every unit of every network, and what the run's method measures beside.
+
+    Args:
+      run: that the networks are of.
+      networks: of all seeds at all stages.
+      names: of transforms, which `transforms.parse` returned.
+      journal: keeps what is finished, where it is to outlive an interruption.
+      quiet: shows no progress.
+    """
+    _say_what_is_equivalent(networks[0], names)
+    settings, method = run.settings, run.method
+    repeats = sum(settings.shuffles if transforms.is_random(name) else 1 for name in names)
+    cells = []
+    total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
+    with _progress_bar(total, quiet) as bar:
+        for kind, inputs in method.perturbations(run.data, settings):
+            for network in networks:
+                keep = _keeper(journal, f"{kind.label} seed {network.seed} {network.stage}")
+                found = _under_transforms(run, network, names, inputs, keep, bar)
+                cell = of_network(found, label=f"seed {network.seed}, {network.stage}")
+                beside = method.beside(run, network, found)
+                cells.append(grid.at(cell.assign(beside), network, kind.coordinates))
+    whole = grid.with_depths(grid.combined(cells), method.depths)
+    return method.completed(run, networks, whole)
+
+
+def _say_what_is_equivalent(network: Network, names: Sequence[str]) -> None:
+    """Prints which transforms do the same as others to a network without batch normalization."""
+    for name in names:
+        same = transforms.equivalent(name, network.variables)
+        if same != name and distributed.is_first():
+            tqdm.write(
+                f"{name}: the network has no batch normalization, so there are no statistics to "
+                f"take; its numbers are those of {same}",
+                file=sys.stderr,
+            )
+
+
+def _progress_bar(total: int, quiet: bool) -> MeasuringBar:
+    often = 0.5 if sys.stderr.isatty() else 30.0
+    return MeasuringBar(
+        total=total,
+        desc="measuring",
+        unit="image",
+        mininterval=often,
+        disable=quiet or not distributed.is_first(),
+    )
+
+
+Keep = Callable[[str, Callable[[], Moments]], Moments]
+
+
+def _keeper(journal: Journal | None, label: str) -> Keep:
+    """Computes moments once; the names of a network's parts begin with a label."""
+
+    def keep(name: str, compute: Callable[[], Moments]) -> Moments:
+        return journal.keep(f"{label} {name}", compute) if journal else compute()
+
+    return keep
+
+
+def _under_transforms(
+    run: Run, network: Network, names: Sequence[str], inputs: Inputs, keep: Keep, bar: MeasuringBar
+) -> dict[str, list[Moments]]:
+    """The moments of one network under every transform, a list over shuffles."""
+    settings = run.settings
+    found: dict[str, list[Moments]] = {}
+
+    def after_batch(images: int) -> None:
+        """Shows progress; of several processes it is here that they agree to end."""
+        bar.computed(images)
+        distributed.end_if_asked(f"after {bar.n} of {bar.total} images")
+
+    def measured(name: str, number: int) -> Moments:
+        def compute() -> Moments:
+            key = run.method.transform_key(settings, network.seed, number)
+            original = found.get(transforms.NONE, [None])[0]
+            return run.moments(network, name, key, inputs, on_batch=after_batch, original=original)
+
+        return keep(f"{name} {number}", compute)
+
+    for name in names:
+        same = transforms.equivalent(name, network.variables, untrained=network.untrained)
+        count = settings.shuffles if transforms.is_random(name) else 1
+        done = found.get(same, [])
+        for number in range(len(done), count):
+            before = bar.n
+            done = [*done, measured(same, number)]
+            bar.found(before + settings.images - bar.n)  # what was there from an earlier start
+        if same in found:
+            bar.found(settings.images * count)
+        found[same] = found[name] = done
+    return {name: found[name] for name in names}
+
+
+def of_network(found: ByTransform, *, label: str) -> xr.Dataset:
+    """D, G, R with errors over (transform, shuffle, layer) of one network; says what is dead.
+
+    Args:
+      found: its moments under every transform; NaN stands for shuffles that a transform lacks.
+      label: of the network, for messages.
+    """
+    parts = {}
+    for name, shuffles in found.items():
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values = [list(sensitivities(moments).values()) for moments in shuffles]
+        _say_once(f"{label}, {name}", caught)
+        coordinates = {
+            "shuffle": np.arange(len(shuffles)),
+            "layer": list(shuffles[0]),
+            "quantity": list(results.SENSITIVITIES),
+        }
+        parts[name] = xr.DataArray(np.array(values, np.float64), coordinates, coordinates)
+    whole = xr.concat(parts.values(), "transform", join="outer")
+    return whole.assign_coords(transform=list(parts)).to_dataset("quantity")
+
+
+def _say_once(label: str, caught: Iterable[warnings.WarningMessage]) -> None:
+    for text in dict.fromkeys(str(warning.message) for warning in caught):
+        if distributed.is_first():
+            shown = textwrap.shorten(f"{label}: {text}", 160, placeholder=" ...")
+            tqdm.write(shown, file=sys.stderr)

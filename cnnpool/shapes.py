@@ -1,0 +1,19 @@
+"""Annotations of arrays with named axes, by jaxtyping where it is installed.
+
+What measures needs JAX and NumPy alone; without jaxtyping its annotations say nothing to a program.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+try:
+    from jaxtyping import Bool, Float, Int, Key, Shaped, UInt8
+except ModuleNotFoundError:
+    if not TYPE_CHECKING:
+
+        class _Unchecked:
+            def __class_getitem__(cls, item: Any) -> Any:
+                return Any
+
+        Bool = Float = Int = Key = Shaped = UInt8 = _Unchecked
+
+__all__ = ["Bool", "Float", "Int", "Key", "Shaped", "UInt8"]

@@ -118,7 +118,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--compile_for",
         help="compile the programs of the measurement for these devices on this machine, print "
-        "what they take, and end: a TPU and its shape, e.g. v5e:2x4 or v5e:4x4,slices=2 (needs "
+        "what they take, and end: a TPU and its shape, e.g. v5e:2x4 (needs "
         "libtpu, no TPU), or a number of CPU devices; reads the folder's config alone",
     )
     parser.add_argument(

@@ -8,7 +8,8 @@ class Chip(NamedTuple):
 
     Attributes:
       peak: FLOP/s of bfloat16 products, which a TPU takes for float32 convolutions too.
-      memory: bytes of its main memory.
+      memory: bytes of its main memory, published in GB and counted in GiB: the compiler has 15.75
+        of v5e's 16 GiB to give.
       bandwidth: bytes/s between this memory and the chip.
       link: bytes/s that one port sends; a ring over some chips uses two.
       source: who publishes these numbers.
@@ -22,10 +23,11 @@ class Chip(NamedTuple):
 
 
 _PAGES = "https://cloud.google.com/tpu/docs"
+_GIB = 2.0**30
 
 CHIPS = {
-    "v4": Chip(275e12, 32 * 2**30, 1200e9, 50e9, f"{_PAGES}/v4"),
-    "v5e": Chip(197e12, 16e9, 819e9, 50e9, f"{_PAGES}/v5e"),
-    "v5p": Chip(459e12, 95e9, 2765e9, 100e9, f"{_PAGES}/v5p"),
-    "v6e": Chip(918e12, 32e9, 1638e9, 100e9, f"{_PAGES}/v6e"),
+    "v4": Chip(275e12, 32 * _GIB, 1200e9, 50e9, f"{_PAGES}/v4"),
+    "v5e": Chip(197e12, 16 * _GIB, 819e9, 50e9, f"{_PAGES}/v5e"),
+    "v5p": Chip(459e12, 95 * _GIB, 2765e9, 100e9, f"{_PAGES}/v5p"),
+    "v6e": Chip(918e12, 32 * _GIB, 1638e9, 100e9, f"{_PAGES}/v6e"),
 }

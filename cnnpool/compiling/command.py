@@ -10,7 +10,7 @@ from cnnpool.compiling.programs import Compiled, Program, TooLargeError, compile
 
 HELP = (
     "compile all programs for these devices on this machine, print what they take, and end: a TPU "
-    "and its shape, e.g. v5e:2x4 or v5e:4x4,slices=2, or a number of CPU devices; reads no data "
+    "and its shape, e.g. v5e:2x4, or a number of CPU devices; reads no data "
     "that the config tells the shapes of, writes nothing"
 )
 
@@ -32,7 +32,7 @@ def run(name: str, programs: Callable[[Sequence[jax.Device]], list[Program]]) ->
     for program in programs(target.devices):
         print(f"compiling for {name}: {program.name}", file=sys.stderr, flush=True)
         try:
-            compiled.append(compile_one(program))
+            compiled.append(compile_one(program, target.chip and target.chip.memory))
         except TooLargeError as error:
             errors.append(str(error))
     print(f"{name}: {len(target.devices)} x {target.devices[0].device_kind}\n")

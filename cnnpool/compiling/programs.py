@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import math
 import re
 import time
 from typing import Any
@@ -73,8 +74,12 @@ class Compiled:
     around: Cost
 
 
-def compile_one(program: Program) -> Compiled:
+def compile_one(program: Program, chip_memory: float | None = None) -> Compiled:
     """Compiles a program; nothing of it is kept.
+
+    Args:
+      program: to compile.
+      chip_memory: bytes that a device has; None: the compiler alone says what fits.
 
     Raises:
       TooLargeError: if it does not fit, with its largest buffers.
@@ -87,7 +92,8 @@ def compile_one(program: Program) -> Compiled:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise TooLargeError(too_large(program, str(error))) from None
+        reason = str(error).splitlines()[0]
+        raise TooLargeError(too_large(program, reason, lowered.as_text())) from None
     ended = time.monotonic()
     found = compiled.memory_analysis()
     memory = Memory(
@@ -96,31 +102,47 @@ def compile_one(program: Program) -> Compiled:
         found.temp_size_in_bytes,
         found.generated_code_size_in_bytes,
     )
+    if chip_memory is not None and memory.total > chip_memory:
+        needs, has = (f"{size / 2**20:,.1f} MiB" for size in (memory.total, chip_memory))
+        reason = f"it needs {needs} of {has}."
+        raise TooLargeError(too_large(program, reason, lowered.as_text()))
     cost, around = hlo_cost.split(compiled.as_text())
     return Compiled(
         program.name, program.unit, traced - began, ended - traced, memory, cost, around
     )
 
 
-_USED = re.compile(r"Used ([\d.]+\w*) of ([\d.]+\w*) (\w+)")
-_BUFFER = re.compile(
-    r"Size: (?P<size>[\d.]+\w*).*?(?:Operator: op_name=\"(?P<operator>[^\"]*)\".*?)?"
-    r"Shape: (?P<shape>\S+)",
-    re.DOTALL,
-)
+_LARGEST = 5
+_RESULT = re.compile(r"= \"?(?P<what>[\w.]+)\"?.*tensor<(?P<dims>(?:\d+x)*)(?P<dtype>[a-z]+\d+)>$")
 
 
-def too_large(program: Program, message: str) -> str:
-    """What a user can do about a program that does not fit, from what the compiler says."""
-    used = _USED.search(message)
-    needs = f"needs {used[1]} of {used[2]} {used[3]}" if used else "needs more memory than there is"
-    found = [match.groupdict() for match in _BUFFER.finditer(message)]
-    buffers = [
-        f"  {one['size']}, {one['shape'].split('{')[0]}"
-        + (f", in {one['operator']}" if one["operator"] else "")
-        for one in found[:5]
-    ]
-    lines = [f"{program.name} does not fit a device: it {needs}."]
-    if buffers:
-        lines += ["Its largest buffers:", *buffers]
-    return "\n".join([*lines, f"Make it smaller: {program.shrink}."])
+def too_large(program: Program, reason: str, lowered: str) -> str:
+    """What a user can do about a program that does not fit.
+
+    Args:
+      program: that does not.
+      reason: a sentence.
+      lowered: its StableHLO, whose arrays are whole, not yet spread over devices.
+    """
+    return "\n".join(
+        [
+            f"{program.name} does not fit a device: {reason}",
+            "Its largest buffers, before they are spread over the devices:",
+            *_largest(lowered),
+            f"Make it smaller: {program.shrink}.",
+        ]
+    )
+
+
+def _largest(lowered: str) -> list[str]:
+    """The largest kinds of arrays of a StableHLO program, with what makes them."""
+    sizes: dict[str, int] = {}
+    for line in lowered.splitlines():
+        found = _RESULT.search(line.split(" loc(")[0].rstrip())
+        if found:
+            dims = [int(length) for length in found["dims"].split("x") if length]
+            bits = int(re.findall(r"\d+", found["dtype"])[0])
+            named = f"{found['dtype']}{dims}, {found['what']}"
+            sizes[named] = math.prod(dims) * bits // 8
+    largest = sorted(sizes.items(), key=lambda item: -item[1])[:_LARGEST]
+    return [f"  {size / 2**20:,.1f} MiB, {named}" for named, size in largest]

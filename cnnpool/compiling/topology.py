@@ -13,10 +13,7 @@ from cnnpool.compiling.chips import CHIPS, Chip
 from cnnpool.errors import CnnpoolError, refuse_unknown
 
 _TPU = re.compile(r"(?P<chip>\w+):(?P<shape>\d+(?:x\d+)*)(?:,slices=(?P<slices>\d+))?")
-EXPECTED = (
-    "expected a TPU and its shape, such as v5e:2x4, v5p:2x2x1 or v5e:4x4,slices=2, or a number of "
-    "CPU devices"
-)
+EXPECTED = "expected a TPU and its shape, such as v5e:2x4 or v5p:2x2x1, or a number of CPU devices"
 
 
 class TopologyError(CnnpoolError):
@@ -74,13 +71,13 @@ def target(name: str) -> Target:
     """
     if name.isdecimal():
         return Target(name, _first(jax.devices("cpu"), int(name)), None)
-    kind, shape, slices = _parsed(name)
+    kind, shape = _parsed(name)
     if not has_tpu_compiler():
         raise TopologyError(
             f"--compile_for={name} needs the TPU's compiler, which libtpu holds: pip install "
             "'cnnpool[tpu_compile]'. No TPU is needed"
         )
-    return Target(name, _tpu_devices(kind, shape, slices), CHIPS[kind])
+    return Target(name, _tpu_devices(kind, shape), CHIPS[kind])
 
 
 def _first(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
@@ -89,22 +86,29 @@ def _first(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
     return tuple(devices[:count])
 
 
-def _parsed(name: str) -> tuple[str, str, int]:
+def _parsed(name: str) -> tuple[str, str]:
     found = _TPU.fullmatch(name)
     if not found:
         raise ValueError(f"--compile_for={name}: {EXPECTED}")
     refuse_unknown(found["chip"], CHIPS, "the TPU of --compile_for")
-    return found["chip"], found["shape"], int(found["slices"] or 1)
+    if int(found["slices"] or 1) != 1:
+        one = f"{found['chip']}:{found['shape']}"
+        raise ValueError(
+            f"--compile_for={name}: programs of several slices are not compiled. Compile for one "
+            f"slice, {one}, with the seeds that it gets: networks send one another nothing, so "
+            "that each slice runs what one alone does while runtime.mesh.data stays inside a slice"
+        )
+    return found["chip"], found["shape"]
 
 
-def _tpu_devices(kind: str, shape: str, slices: int) -> tuple[jax.Device, ...]:
+def _tpu_devices(kind: str, shape: str) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
     # libtpu would wait for the server that tells a machine in Google's cloud which TPU it has, and
     # allows one process at a time, as if it drove one.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-    options: dict[str, Any] = {"num_slices": slices} if slices > 1 else {}
+    options: dict[str, Any] = {}
     if kind == "v4":
         options["chip_config_name"] = "megacore"  # its two cores as one device, as JAX drives it
     lengths = [int(length) for length in shape.split("x")]

@@ -9,7 +9,7 @@ CORE := tests/instruments tests/data tests/files tests/runs tests/launch/test_jo
   tests/commands/test_configs.py tests/figures/test_claims.py
 NEWEST_PYTHON ?= python3.13
 
-.PHONY: help install quickstart check test test-all newest emulators torch lint docs clean
+.PHONY: help install quickstart check test test-all newest emulators torch tpu_compile lint docs clean
 
 help:
 	@echo "make quickstart  install, train small networks, draw Figure 4 (4 minutes after install)"
@@ -19,6 +19,7 @@ help:
 	@echo "make newest      the fast core with the newest releases, NEWEST_PYTHON=python3.13"
 	@echo "make emulators   what the tests of buckets need, gs:// and s3://"
 	@echo "make torch       PyTorch, for the tests of its modules"
+	@echo "make tpu_compile the TPU's compiler, for the tests that compile for it"
 	@echo "make lint        ruff (format and check) and mypy"
 	@echo "make docs        the site of docs/ into site/"
 	@echo "make clean       remove .venv and caches; runs/ and results/ stay"
@@ -66,6 +67,10 @@ emulators: install
 # For the tests of modules of PyTorch, which skip without; large, so that nobody else needs it.
 torch: install
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,torch]'
+
+# For the tests that compile for TPUs, which skip without; 137 MB, and needs no TPU.
+tpu_compile: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu_compile]'
 
 lint: install
 	$(BIN)/ruff format --check .

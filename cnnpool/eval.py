@@ -145,8 +145,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
+    parser.add_argument("--out", type=command_line.netcdf_path, help="the netCDF file to write")
     parser.add_argument(
-        "--out", type=command_line.netcdf_path, required=True, help="the netCDF file to write"
+        "--compile_for",
+        help="compile the programs of the measurement for these devices on this machine, print "
+        "what they take, and end: a TPU and its shape, e.g. v5e:2x4 (needs "
+        "libtpu, no TPU), or a number of CPU devices; reads the folder's config alone",
     )
     parser.add_argument(
         "--data",
@@ -162,11 +166,18 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
     stages = parse_stages(args.stage)
+    if args.out is None and args.compile_for is None:
+        parser.error("the following arguments are required: --out")
+    if args.function is not None and args.compile_for is not None:
+        parser.error("--compile_for is for the networks of a folder, --workdir")
     args.function = args.function and user_file.parse(args.function)
     # Slow to import, so only now.
     from cnnpool.devices import distributed, numerics
 
     numerics.settle()
+    if args.compile_for is not None:
+        _compile(args, names)
+        return
     with distributed.ending_together():
         processes = distributed.join(
             coordinator=args.coordinator,
@@ -176,6 +187,26 @@ def main(argv: Sequence[str]) -> None:
         _evaluate(args, stages, names, processes)
 
 
+def _given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """The fields of `Settings` that are given as flags."""
+    return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+
+
+def _transforms(args: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(name.strip() for name in args.transforms.split(","))
+
+
+def _compile(args: argparse.Namespace, names: Sequence[str]) -> None:
+    from cnnpool.compiling import command, measurement_programs, topology
+
+    settings, transforms = Settings(**_given(args, names)), _transforms(args)
+    topology.prepare(args.compile_for)
+    command.run(
+        args.compile_for,
+        lambda devices: measurement_programs.programs(args.workdir, settings, transforms, devices),
+    )
+
+
 def _evaluate(
     args: argparse.Namespace, stages: Sequence[str], names: Sequence[str], processes: int
 ) -> None:
@@ -183,8 +214,7 @@ def _evaluate(
     from cnnpool.measuring import tables
     from cnnpool.measuring.evaluation import evaluate_run as evaluate
 
-    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
-    transforms = tuple(name.strip() for name in args.transforms.split(","))
+    given, transforms = _given(args, names), _transforms(args)
     if "shuffles" in given and not any(name.startswith("channel_shuffle") for name in transforms):
         raise ValueError(
             f"--shuffles={args.shuffles}, but --transforms={args.transforms} shuffles nothing; "

@@ -40,6 +40,13 @@ _PRUNE = flags.DEFINE_bool(
     False,
     "at the end, delete all checkpoints but the final one and checkpoint.keep_epochs",
 )
+_COMPILE_FOR = flags.DEFINE_string(
+    "compile_for",
+    None,
+    "compile all programs of the run for these devices on this machine, print what they take, and "
+    "end: a TPU and its shape, e.g. v5e:2x4 (needs libtpu, no TPU), or a "
+    "number of CPU devices; needs no data and no --workdir",
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "of several processes: HOST:PORT on which process 0 listens"
 )
@@ -138,7 +145,7 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     if len(argv) > 1:
         sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
-    for flag in (_CONFIG, _WORKDIR):
+    for flag in (_CONFIG,) if _COMPILE_FOR.value else (_CONFIG, _WORKDIR):
         if not flag.value:
             sys.exit(f"error: --{flag.name} is needed; {_called()} --help says more")
     command_line.prepare()
@@ -148,6 +155,9 @@ def main(argv: Sequence[str]) -> None:
         from cnnpool.devices import distributed, numerics
 
         numerics.settle()
+        if _COMPILE_FOR.value:
+            _compile(_CONFIG.value, _COMPILE_FOR.value)
+            return
         with distributed.ending_together():
             _train(_CONFIG.value, storage.path(_WORKDIR.value or ""))
     except PreemptedError as error:
@@ -159,6 +169,13 @@ def main(argv: Sequence[str]) -> None:
     except Exception:
         command_line.refuse_missing_devices()
         raise
+
+
+def _compile(config: ConfigDict, name: str) -> None:
+    from cnnpool.compiling import command, topology, training_programs
+
+    topology.prepare(name)
+    command.run(name, lambda devices: training_programs.programs(config, devices))
 
 
 def _refuse_unread(config: ConfigDict) -> None:

@@ -17,7 +17,7 @@ import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from cnnpool.launch import engine_choice, job_parameters, sweep_file
+from cnnpool.launch import compile_check, engine_choice, job_parameters, sweep_file
 from cnnpool.launch.engines.engine import refuse_less
 from cnnpool.launch.giving import giving
 from cnnpool.launch.job_states import FAILED, JobState
@@ -54,6 +54,11 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--give", type=int, metavar="N", help="start N jobs at most; the same command later others"
     )
+    parser.add_argument(
+        "--no_compile_check",
+        action="store_true",
+        help="skypilot: submit without compiling one job of each shape for the TPU first",
+    )
     engine_choice.add_arguments(parser)
     args = parser.parse_args(argv)
     refuse_less(args, give=1)
@@ -61,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
     jobs = sweep_file.of_arguments(args)
     for job in jobs:
         job.refuse_unknown_names()
+    compiles = args.engine == "skypilot" and not args.no_compile_check
     if args.dry_run:
         given = _to_give(jobs, args)
         if parameters := job_parameters.table([one.job for one in given], jobs):
@@ -69,9 +75,13 @@ def main(argv: Sequence[str]) -> None:
             for one in given:
                 one.job.write_spec(one.folder)
         print(engine.describe(given, args.root) if given else "nothing to start")
+        if given and compiles:
+            print(f"# {compile_check.plan(given, args.accelerators, args.nodes)}")
         return
     with giving(args.root) as noted:
         given = _to_give(jobs, args)
+        if given and compiles:
+            print(compile_check.check(given, args.accelerators, args.nodes), flush=True)
         if given:
             engine.start(given, args.root, noted)
 

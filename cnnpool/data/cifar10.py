@@ -33,6 +33,7 @@ STD = (0.2023, 0.1994, 0.2010)
 CLASSES = 10
 PADDING = 4
 SHAPE = (32, 32, 3)
+IMAGES = {"train": 50_000, "test": 10_000}
 
 _CHUNK = 1000  # records read at once: few calls, and a progress bar that moves
 JPEG_MAGIC = b"\xff\xd8"
@@ -54,12 +55,32 @@ def build(config: ConfigDict) -> StandardizedImages:
     builder = tfds_files.open_builder(root, NAME, about=" (160 MB)")
     train, train_is_jpeg = _read_split(builder, "train", config.train_size)
     test, test_is_jpeg = _read_split(builder, "test", config.test_size)
+    return _of(config, train, test, _source(builder, jpeg=train_is_jpeg or test_is_jpeg))
+
+
+def described(config: ConfigDict) -> StandardizedImages:
+    """What `build` would return, with shapes in place of images and labels; nothing is read.
+
+    Raises:
+      ValueError: if a size or the noise is impossible.
+    """
+
+    def split(name: str) -> Split:
+        count = len(subset(IMAGES[name], config[f"{name}_size"], f"data.{name}_size"))
+        images: Any = jax.ShapeDtypeStruct((count, *SHAPE), np.uint8)
+        labels: Any = jax.ShapeDtypeStruct((count,), np.int32)
+        return Split(images, labels)
+
+    return _of(config, split("train"), split("test"), f"shapes of {NAME}")
+
+
+def _of(config: ConfigDict, train: Split, test: Split, source: str) -> StandardizedImages:
     view = functools.partial(crop_and_flip, padding=PADDING) if config.augmentation else as_stored
     return StandardizedImages(
         train=train,
         test=test,
         classes=CLASSES,
-        source=_source(builder, jpeg=train_is_jpeg or test_is_jpeg),
+        source=source,
         mean=MEAN,
         std=STD,
         image_noise=float(config.image_noise),

@@ -27,6 +27,13 @@ def place(values: Any, sharding: NamedSharding) -> Any:
     return jax.tree.map(one, values)
 
 
+def placed_shapes(values: Any, sharding: NamedSharding) -> Any:
+    """What `place` would return, as shapes, types and shardings; the devices need not be there."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), values
+    )
+
+
 def fetch(arrays: Any) -> Any:
     """A tree of arrays as numpy arrays, whole in every process."""
 

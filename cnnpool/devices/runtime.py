@@ -254,6 +254,15 @@ def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
     return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)
 
 
+def platform_of(mesh: Mesh | None) -> str:
+    """Of the devices that a program is made for, which need not be this machine's.
+
+    Args:
+      mesh: of the program; None is the first device of this machine.
+    """
+    return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+
+
 def over_seeds(mesh: Mesh) -> NamedSharding:
     """Sharding of an array whose first axis counts seeds."""
     return NamedSharding(mesh, PartitionSpec(SEED_AXIS))
@@ -266,7 +275,7 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
     for the other device's. One thread a device is faster, and its results do not
     depend on how many cores the machine has.
     """
-    if mesh.size > 1 and mesh.devices.flat[0].platform == "cpu":
+    if mesh.size > 1 and platform_of(mesh) == "cpu":
         return {"xla_cpu_multi_thread_eigen": False}
     return {}
 

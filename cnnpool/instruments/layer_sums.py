@@ -12,7 +12,6 @@ from collections.abc import Callable
 import functools
 from typing import Any, NamedTuple
 
-import jax
 from jax import Array, lax
 import jax.numpy as jnp
 
@@ -89,7 +88,13 @@ def nothing(shape: Shape, *, images: int, devices: int) -> Layer:
 
 
 def with_batch(
-    layer: Layer, f: Float[Array, "rows entries"], deformed: int, weights: Array, start: Array
+    layer: Layer,
+    f: Float[Array, "rows entries"],
+    deformed: int,
+    weights: Array,
+    start: Array,
+    *,
+    platform: str,
 ) -> Layer:
     """Adds a batch, which consists of clean, `deformed` deformed, and noisy copies.
 
@@ -103,11 +108,12 @@ def with_batch(
       deformed: number of deformed copies.
       weights: weight of each image in the sum over images.
       start: index of the first image among the device's images.
+      platform: of the device, "cpu", "gpu" or "tpu".
     """
     dtype, projections = layer.reference.dtype, layer.rows.sketch.shape[1]
     batch, entries = len(weights), f.shape[1]
     weights = weights.astype(dtype)
-    width = _piece(batch, entries, projections)
+    width = _piece(batch, entries, projections, platform)
 
     def add(sums: _Sums, first: int | Array, width: int) -> _Sums:
         """Adds the entries from `first` on."""
@@ -157,13 +163,13 @@ def with_batch(
     return layer._replace(total=sums.total, rows=rows)
 
 
-def _piece(batch: int, entries: int, projections: int) -> int:
+def _piece(batch: int, entries: int, projections: int, platform: str) -> int:
     """How many of a layer's entries are processed at once: a multiple of its sketch's length.
 
     On accelerators, all of them.
     """
     wanted = max(1, _CACHED // (batch * projections)) * projections
-    return min(wanted, entries) if jax.default_backend() == "cpu" else entries
+    return min(wanted, entries) if platform == "cpu" else entries
 
 
 def _added(

@@ -55,6 +55,8 @@ _BATCH_BYTES = 2**30
 # Activations of all images of one call, at least one batch: some seconds on a CPU, whatever the
 # network. What does not depend on the images, such as transformed kernels, is computed once a call.
 _CALL_BYTES = 2**32
+# Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
+PRECISION = "highest"
 
 
 def computed(activations: Mapping[str, Any]) -> dict[str, Array]:
@@ -145,31 +147,121 @@ def image_moments(
     check_inputs(clean, deformed, noisy, batch_size)
     if not isinstance(features, jax.tree_util.Partial):
         features = jax.tree_util.Partial(features)
-    copies = 1 + len(deformed) + len(noisy)
-    activations = _activations(features, clean, copies)
+    plan = plan_of(features, clean, deformed, noisy, batch_size=batch_size, mesh=mesh)
     images, devices = len(clean), 1 if mesh is None else mesh.size
-    share = -(-images // devices)
-    size = min(max(1, (batch_size or fitting_batch(activations, devices)) // copies), share)
     # If the images do not divide evenly among the devices, the last is repeated with weight 0.
-    number = np.arange(share * devices)
+    number = np.arange(plan.share * devices)
     weights = (number < images).astype(np.float32)
-    if share * devices > images:
+    if plan.share * devices > images:
         index = np.minimum(number, images - 1)
         clean, deformed, noisy = clean[index], deformed[:, index], noisy[:, index]
     inputs = _placed((features, clean, deformed, noisy, weights), _INPUTS[:-2], mesh)
-    layers = nothing(shapes(activations), size * -(-share // size), mesh)()
-    steps, finish = programs(mesh, size)
-    at_once = size * max(1, _images_within(_CALL_BYTES, activations) // (copies * size))
-    # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
-    with jax.default_matmul_precision("highest"):
-        for start in range(0, share, at_once):
-            end = min(start + at_once, share)
+    layers = nothing(shapes(plan.activations), plan.rows, mesh)()
+    steps, finish = programs(mesh, plan.size)
+    with jax.default_matmul_precision(PRECISION):
+        for start in range(0, plan.share, plan.at_once):
+            end = min(start + plan.at_once, plan.share)
             layers = steps(layers, *inputs, start, end)
             if on_batch:
                 jax.block_until_ready(layers)
                 on_batch(min(images, end * devices) - min(images, start * devices))
         found = global_arrays.fetch(finish(layers, inputs[-1]))
-    return by_unit(found, activations, images)
+    return by_unit(found, plan.activations, images)
+
+
+class Plan(NamedTuple):
+    """How images go through a network.
+
+    Attributes:
+      activations: shapes of arrays, or `Rescaled` ones, by unit.
+      share: images of a device, its copies of the last one counted.
+      size: of them in a batch.
+      at_once: of them in a call of the compiled program.
+    """
+
+    activations: Mapping[str, Any]
+    share: int
+    size: int
+    at_once: int
+
+    @property
+    def batches(self) -> int:
+        """Of a device."""
+        return -(-self.share // self.size)
+
+    @property
+    def rows(self) -> int:
+        """Images of a device's batches, the filling of the last one counted."""
+        return self.size * self.batches
+
+
+def plan_of(
+    features: Features,
+    clean: Any,
+    deformed: Any,
+    noisy: Any,
+    *,
+    batch_size: int,
+    mesh: Mesh | None,
+) -> Plan:
+    """The plan of `image_moments`; of clean, deformed and noisy images shapes are enough."""
+    copies = 1 + len(deformed) + len(noisy)
+    activations = _activations(features, clean, copies)
+    devices, platform = 1 if mesh is None else mesh.size, runtime.platform_of(mesh)
+    share = -(-len(clean) // devices)
+    wanted = batch_size or fitting_batch(activations, devices, platform)
+    size = min(max(1, wanted // copies), share)
+    at_once = size * max(1, _images_within(_CALL_BYTES, activations) // (copies * size))
+    return Plan(activations, share, size, at_once)
+
+
+def lowered(
+    features: Features,
+    clean: jax.ShapeDtypeStruct,
+    deformed: jax.ShapeDtypeStruct,
+    noisy: jax.ShapeDtypeStruct,
+    *,
+    batch_size: int,
+    mesh: Mesh,
+) -> tuple[Plan, Any, Any]:
+    """The programs of `image_moments` before they are compiled, for arrays of these shapes.
+
+    Args:
+      features: as a `jax.tree_util.Partial`; of its arrays too shapes are enough.
+      clean: x.
+      deformed: tau(x), (draws, images, *shape).
+      noisy: x + eta, likewise.
+      batch_size: as of `image_moments`.
+      mesh: with the axis `data`, of devices that need not be there.
+
+    Returns:
+      The plan, the program of some batches and that of the end.
+    """
+    plan = plan_of(features, clean, deformed, noisy, batch_size=batch_size, mesh=mesh)
+    count = plan.share * mesh.size
+
+    def placed(leaf: Any, spec: PartitionSpec, shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+
+    inputs = (
+        jax.tree.map(lambda leaf: placed(leaf, _ONE, leaf.shape), features),
+        placed(clean, _BY_IMAGE, (count, *clean.shape[1:])),
+        *(
+            placed(copy, _BY_DRAW, (len(copy), count, *clean.shape[1:]))
+            for copy in (deformed, noisy)
+        ),
+        placed(jax.ShapeDtypeStruct((count,), np.float32), _BY_IMAGE, (count,)),
+    )
+    made = jax.eval_shape(nothing(shapes(plan.activations), plan.rows, mesh))
+    layers = {
+        name: jax.tree.map(lambda leaf, spec: placed(leaf, spec, leaf.shape), layer, _LAYER)
+        for name, layer in made.items()
+    }
+    made_for: Any = programs(mesh, plan.size)
+    steps, finish = made_for
+    with jax.default_matmul_precision(PRECISION):
+        batches = steps.lower(layers, *inputs, 0, plan.at_once)
+        return plan, batches, finish.lower(layers, inputs[-1])
 
 
 def by_unit(
@@ -284,9 +376,9 @@ def _images_within(limit: int, activations: Mapping[str, Any]) -> int:
     return max(1, limit // max(1, of_one))
 
 
-def fitting_batch(activations: Mapping[str, Any], devices: int) -> int:
+def fitting_batch(activations: Mapping[str, Any], devices: int, platform: str) -> int:
     """The default number of images per device and batch. A CPU's devices share its memory."""
-    if jax.default_backend() != "cpu":
+    if platform != "cpu":
         return _images_within(_BATCH_BYTES, activations)
     return min(_LARGEST_CPU_BATCH, _images_within(_BATCH_BYTES // devices, activations))
 
@@ -359,7 +451,8 @@ def programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
     def total(values: Array) -> Array:
         return values if axis is None else lax.psum(values, axis)
 
-    steps: Callable = functools.partial(_steps, size, total)
+    platform = runtime.platform_of(mesh)
+    steps: Callable = functools.partial(_steps, size, total, platform)
     finish: Callable = functools.partial(finish_layers, total)
 
     def over_mesh(program: Callable, *specs: PartitionSpec, after: Any = None) -> Callable:
@@ -376,8 +469,7 @@ def programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
 
     steps = over_mesh(steps, *_INPUTS)
     finish = over_mesh(finish, _BY_IMAGE, after=_FOUND)
-    devices = jax.devices() if mesh is None else mesh.devices.flat
-    options = runtime.with_barriers(devices[0].platform) or None
+    options = runtime.with_barriers(platform) or None
     return (
         jax.jit(steps, compiler_options=options, donate_argnums=0),
         jax.jit(finish, compiler_options=options or None),
@@ -385,14 +477,18 @@ def programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
 
 
 def _steps(
-    size: int, total: Callable[[Array], Array], layers: dict[str, Layer], *inputs: Any
+    size: int,
+    total: Callable[[Array], Array],
+    platform: str,
+    layers: dict[str, Layer],
+    *inputs: Any,
 ) -> dict[str, Layer]:
     """`_step` for all batches from image `start` to `end`, the last two inputs."""
     features, clean, deformed, noisy, weights, start, end = inputs
     shared = (features, clean, deformed, noisy, weights)
 
     def step(number: Array, layers: dict[str, Layer]) -> dict[str, Layer]:
-        return _step(size, total, layers, *shared, start + number * size)
+        return _step(size, total, platform, layers, *shared, start + number * size)
 
     return lax.fori_loop(0, (end - start + size - 1) // size, step, layers)
 
@@ -400,6 +496,7 @@ def _steps(
 def _step(
     size: int,
     total: Callable[[Array], Array],
+    platform: str,
     layers: dict[str, Layer],
     features: Features,
     clean: Array,
@@ -419,11 +516,12 @@ def _step(
     copies = [clean[row][None], jnp.take(deformed, row, axis=1), jnp.take(noisy, row, axis=1)]
     stacked = jnp.concatenate(copies)
     found = features(stacked.reshape(-1, *clean.shape[1:]))
-    return with_found(total, layers, found, len(deformed), weights, start)
+    return with_found(total, platform, layers, found, len(deformed), weights, start)
 
 
 def with_found(
     total: Callable[[Array], Array],
+    platform: str,
     layers: dict[str, Layer],
     found: Mapping[str, Any],
     draws: int,
@@ -434,6 +532,7 @@ def with_found(
 
     Args:
       total: adds over devices.
+      platform: of the devices, "cpu", "gpu" or "tpu".
       layers: the sums before this batch.
       found: activations of the batch's clean, deformed and noisy images, concatenated.
       draws: number of deformed copies.
@@ -465,7 +564,7 @@ def with_found(
         for name, layer in layers.items()
     }
     return {
-        name: layer_sums.with_batch(begun[name], f, draws, weights, start)
+        name: layer_sums.with_batch(begun[name], f, draws, weights, start, platform=platform)
         for name, f in flat.items()
     }
 

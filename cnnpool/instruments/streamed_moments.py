@@ -12,6 +12,7 @@ import jax
 from jax import Array
 import numpy as np
 
+from cnnpool.devices import runtime
 from cnnpool.instruments import layer_sums, moments
 from cnnpool.instruments.layer_sums import Layer
 from cnnpool.instruments.moments import ImageMoments, Images
@@ -47,6 +48,7 @@ def streamed_moments(
       ValueError: if shapes disagree or there are fewer than two images.
       TypeError: if `features` does not return named activations, one per image.
     """
+    platform = runtime.platform_of(None)
     moments.check_inputs(clean, deformed, noisy, batch_size)
     clean, deformed, noisy = (np.asarray(copy) for copy in (clean, deformed, noisy))
     copies, images = 1 + len(deformed) + len(noisy), len(clean)
@@ -60,7 +62,7 @@ def streamed_moments(
     first = _arrays(features(batch(0, 1)))
     activations = {name: jax.ShapeDtypeStruct(f.shape, f.dtype) for name, f in first.items()}
     moments.check_activations(activations, copies)
-    size = (batch_size or moments.fitting_batch(activations, 1)) // copies
+    size = (batch_size or moments.fitting_batch(activations, 1, platform)) // copies
     size = min(max(1, size), images)
     rows = size * -(-images // size)
     layers = {
@@ -74,7 +76,7 @@ def streamed_moments(
         # The function may reuse its output's memory as soon as it is called again.
         layers = jax.block_until_ready(
             {
-                name: _add(layer, found[name], len(deformed), weights, start)
+                name: _add(layer, found[name], len(deformed), weights, start, platform)
                 for name, layer in layers.items()
             }
         )
@@ -87,9 +89,13 @@ def streamed_moments(
 
 
 # A network's many layers of the same shape share a compiled program.
-@functools.partial(jax.jit, static_argnames="draws", donate_argnums=0)
-def _add(layer: Layer, found: Array, draws: int, weights: Array, start: Array) -> Layer:
-    added = moments.with_found(lambda v: v, {"": layer}, {"": found}, draws, weights, start)
+@functools.partial(jax.jit, static_argnames=("draws", "platform"), donate_argnums=0)
+def _add(
+    layer: Layer, found: Array, draws: int, weights: Array, start: Array, platform: str
+) -> Layer:
+    added = moments.with_found(
+        lambda v: v, platform, {"": layer}, {"": found}, draws, weights, start
+    )
     return added[""]
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 import dataclasses
 from functools import cached_property
 import math
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -98,13 +99,7 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
       DataError: if the data is missing or damaged.
       ValueError: if the config is impossible.
     """
-    here = config.copy_and_resolve_references()
-    here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
-    if distributed.is_joined():
-        devices = jax.device_count()
-        here.runtime.mesh.seed = math.gcd(len(config.seeds), devices)
-        here.runtime.mesh.data = devices // here.runtime.mesh.seed
-        here.training.batch_size = here.runtime.mesh.data  # the mesh checks it; no step is made
+    here = on_devices(config, jax.device_count() if distributed.is_joined() else None)
     if not image_noise and "image_noise" in here.data:
         here.data.image_noise = 0.0
     try:
@@ -116,6 +111,22 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
             f"{error}\nThe run's data.data_dir is {config.data.data_dir}; --data_dir names another "
             "folder for this command."
         ) from error
+
+
+def on_devices(config: ConfigDict, shared: int | None) -> ConfigDict:
+    """A copy of a run's config with the mesh that measures its networks.
+
+    Args:
+      config: of the run.
+      shared: devices of several processes, all of which must be used; None of one process.
+    """
+    here = config.copy_and_resolve_references()
+    here.runtime.mesh.seed, here.runtime.mesh.data = None, 1
+    if shared is not None:
+        here.runtime.mesh.seed = math.gcd(len(config.seeds), shared)
+        here.runtime.mesh.data = shared // here.runtime.mesh.seed
+        here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
+    return here
 
 
 def _first_state(training: ImageTraining) -> RunState:
@@ -150,12 +161,7 @@ def evaluator(training: ImageTraining) -> Evaluator:
     Image noise, if the config has it, is the same as in training's test after that epoch, so that
     the errors agree with training; a network before its first epoch gets the first epoch's noise.
     """
-
-    def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):
-        key = jax.random.fold_in(keys.test, tested)
-        return training.recipe.evaluate(variables, key, test)
-
-    run = training.compile(one, stacked=3, shared=1)
+    run = evaluator_program(training)
 
     def evaluate(variables: Variables, epochs: Sequence[int]) -> list[Evaluation]:
         tested = np.maximum(np.asarray(epochs, np.int32) - 1, 0)
@@ -163,3 +169,13 @@ def evaluator(training: ImageTraining) -> Evaluator:
         return [Evaluation(*row) for row in zip(*found, strict=True)]
 
     return evaluate
+
+
+def evaluator_program(training: ImageTraining) -> Any:
+    """(networks, keys, epochs of their tests, test images) -> `Evaluation` of each, jitted."""
+
+    def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):
+        key = jax.random.fold_in(keys.test, tested)
+        return training.recipe.evaluate(variables, key, test)
+
+    return training.compile(one, stacked=3, shared=1)

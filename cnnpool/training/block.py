@@ -8,7 +8,7 @@ rounds like shrink * p, with or without fused multiply-adds.
 
 from collections.abc import Callable
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax import Array, lax
@@ -153,7 +153,18 @@ class SGD:
     def compile(self, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
         """The jitted (params, data, active, start, stop) -> (params, metrics) of all networks.
 
-        Every argument but start and stop has the seed axis first. One network per group is
+        As `program`, which has to be told whether to skip zero gradients.
+        """
+        compiled = self.program(mesh, seeds_per_batch=seeds_per_batch)
+        skip = jnp.asarray(self.skip_zero_gradients)
+        return lambda params, data, active, start, stop: compiled(
+            params, data, active, start, stop, skip
+        )
+
+    def program(self, mesh: Mesh, *, seeds_per_batch: int) -> Any:
+        """The jitted (params, data, active, start, stop, skip) -> (params, metrics).
+
+        Every argument but start, stop and skip has the seed axis first. One network per group is
         fastest on a CPU, because each network's backward passes are then skipped independently;
         all networks in one group make full use of an accelerator.
 
@@ -161,12 +172,8 @@ class SGD:
           mesh: a mesh with the axis `seed`.
           seeds_per_batch: most networks vectorized together; a divisor of all is chosen.
         """
-        compiled = over_groups(
+        return over_groups(
             self.epochs, mesh, stacked=3, shared=3, seeds_per_batch=seeds_per_batch, options={}
-        )
-        skip = jnp.asarray(self.skip_zero_gradients)
-        return lambda params, data, active, start, stop: compiled(
-            params, data, active, start, stop, skip
         )
 
 

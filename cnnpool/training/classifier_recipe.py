@@ -82,8 +82,8 @@ class ClassifierRecipe:
         self.steps_per_epoch = training.steps_per_epoch
         self.data_source = training.data.source
         self.tensorboard = config.runtime.tensorboard
-        self._steps = training.compile(training.recipe.steps, stacked=2, shared=4)
-        self._finish = training.compile(training.recipe.finish_epoch, stacked=2, shared=2)
+        self._steps = training.steps_program()
+        self._finish = training.finish_program()
 
     def init(self) -> RunState:
         """All networks before their first step."""

@@ -1,7 +1,9 @@
 """Builds what the config of a classifier describes: data, recipe, mesh and first state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -67,13 +69,25 @@ class ImageTraining:
             seeds_per_batch=self.config.runtime.seeds_per_batch,
         )
 
-    def initial_state(self) -> RunState:
-        """All networks before the first epoch."""
-        init = self.compile(
+    def init_program(self) -> Any:
+        """(keys, train) -> state of all networks, jitted."""
+        return self.compile(
             lambda keys, train: self.recipe.init(keys.init, train.images), stacked=1, shared=1
         )
+
+    def steps_program(self) -> Any:
+        """`image_step.Recipe.steps` of all networks, jitted."""
+        return self.compile(self.recipe.steps, stacked=2, shared=4)
+
+    def finish_program(self) -> Any:
+        """`image_step.Recipe.finish_epoch` of all networks, jitted."""
+        return self.compile(self.recipe.finish_epoch, stacked=2, shared=2)
+
+    def initial_state(self) -> RunState:
+        """All networks before the first epoch."""
         progress = tuple(ImageProgress(seed) for seed in self.config.seeds)
-        return RunState(0, init(self.keys, self.train), progress, seconds=0.0)
+        networks = self.init_program()(self.keys, self.train)
+        return RunState(0, networks, progress, seconds=0.0)
 
     def state_shapes(self) -> TrainState:
         """Shapes, types and shardings of the state of all networks."""
@@ -85,14 +99,20 @@ class ImageTraining:
         )
 
 
-def image_data(config: ConfigDict) -> ImageData:
+def image_data(
+    config: ConfigDict, build: Callable[[ConfigDict], Any] = data_sets.build
+) -> ImageData:
     """The data set of a config.
+
+    Args:
+      config: complete.
+      build: of its section `data`.
 
     Raises:
       ValueError: if it is impossible, or not a data set of images.
       DataError: if it is missing or damaged.
     """
-    data = data_sets.build(config.data)
+    data = build(config.data)
     if isinstance(data, Scale1D):
         raise ValueError(
             f"the network {config.model.name!r} needs two-dimensional images, got data.name "
@@ -146,6 +166,27 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
       ValueError: if fields are impossible or do not match.
       DataError: if the data is missing or damaged.
     """
+    return _setup(config, data_sets.build, jax.devices()[:n_devices], global_arrays.place)
+
+
+def described(config: ConfigDict, devices: Sequence[jax.Device]) -> ImageTraining:
+    """What `setup` would return on these devices, with shapes in place of all arrays.
+
+    Its programs can be lowered and compiled, not run; the devices need not be there.
+
+    Raises:
+      ValueError: if fields are impossible or do not fit one another.
+      DataError: if the data is a user's own, and absent or damaged.
+    """
+    return _setup(config, data_sets.described, devices, global_arrays.placed_shapes)
+
+
+def _setup(
+    config: ConfigDict,
+    build: Callable[[ConfigDict], Any],
+    devices: Sequence[jax.Device],
+    place: Callable[[Any, NamedSharding], Any],
+) -> ImageTraining:
     check_seeds(config.seeds)
     training = config.training
     _check_numbers(config)
@@ -155,7 +196,7 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
             f"{config.data.name!r}; take configs/scale1d.py, or a deep network"
         )
     model = models.build(config.model)
-    data = image_data(config)
+    data = image_data(config, build)
     check_outputs(config, data)
     steps = steps_per_epoch(config, data)
     mesh = runtime.network_mesh(
@@ -163,10 +204,10 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
         seed=config.runtime.mesh.seed,
         data=config.runtime.mesh.data,
         batch_size=training.batch_size,
-        devices=jax.devices()[:n_devices],
+        devices=devices,
     )
-    devices = config.runtime.mesh.data
-    shared_batch = PartitionSpec(runtime.DATA_AXIS) if devices > 1 else None
+    shares = config.runtime.mesh.data
+    shared_batch = PartitionSpec(runtime.DATA_AXIS) if shares > 1 else None
     recipe = Recipe(
         model=model,
         augment=data.augment,
@@ -179,16 +220,20 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
     )
     everywhere = NamedSharding(mesh, PartitionSpec())
     in_chunks = NamedSharding(mesh, PartitionSpec(None, runtime.DATA_AXIS))
-    test = TestSet.of(data.test, chunk=config.runtime.test_batch_size, devices=devices)
+    in_chunks_of = functools.partial(
+        TestSet.of, chunk=config.runtime.test_batch_size, devices=shares
+    )
+    there = isinstance(data.test.labels, jax.Array)
+    test = in_chunks_of(data.test) if there else jax.eval_shape(in_chunks_of, data.test)
     keys = jax.tree.map(lambda *k: jnp.stack(k), *[network_keys(seed) for seed in config.seeds])
     made = ImageTraining(
         config,
         data,
         recipe,
         mesh,
-        global_arrays.place(keys, runtime.over_seeds(mesh)),
-        global_arrays.place(data.train, everywhere),
-        global_arrays.place(test, in_chunks),
+        place(keys, runtime.over_seeds(mesh)),
+        place(data.train, everywhere),
+        place(test, in_chunks),
     )
     made.state_shapes()  # so that a network rejects impossible images before a run begins
     return made

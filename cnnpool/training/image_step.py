@@ -265,5 +265,5 @@ def over_networks(
         stacked=stacked,
         shared=shared,
         seeds_per_batch=seeds_per_batch,
-        options=runtime.with_barriers(mesh.devices.flat[0].platform),
+        options=runtime.with_barriers(runtime.platform_of(mesh)),
     )

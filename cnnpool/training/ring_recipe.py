@@ -3,7 +3,6 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -60,16 +59,7 @@ class RingRecipe:
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._images = global_arrays.place(self._net.data.images, everywhere)
         self._is_training = setup.is_training_image(config, self._net.data)
-        by_seed = PartitionSpec(runtime.SEED_AXIS)
-        self._outputs = jax.jit(
-            jax.shard_map(
-                lambda params, images: jax.lax.map(lambda p: self._net.output(p, images), params),
-                mesh=self._mesh,
-                in_specs=(by_seed, PartitionSpec()),
-                out_specs=by_seed,
-                check_vma=False,
-            )
-        )
+        self._outputs = self._net.outputs_program(self._mesh)
 
     def init(self) -> RunState:
         """All networks before their first step."""

@@ -1,6 +1,6 @@
 """Builds what a config of the ring describes: data, network, step and first state."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from flax import linen as nn
 import jax
 from jax import Array
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Bool, Float, Int
 from ml_collections import ConfigDict
 import numpy as np
@@ -60,6 +60,19 @@ class Network:
     def output(self, params: Params, images: Array) -> Float[Array, " images"]:
         """The network's output f(x)."""
         return self.apply(params, images)[0]
+
+    def outputs_program(self, mesh: Mesh) -> Any:
+        """(stacked params, images) -> outputs of all networks for all images, jitted."""
+        by_seed = PartitionSpec(runtime.SEED_AXIS)
+        return jax.jit(
+            jax.shard_map(
+                lambda params, images: jax.lax.map(lambda p: self.output(p, images), params),
+                mesh=mesh,
+                in_specs=(by_seed, PartitionSpec()),
+                out_specs=by_seed,
+                check_vma=False,
+            )
+        )
 
     def stacked_shapes(self, n_seeds: int, mesh: Mesh) -> Params:
         """Shapes, types and shardings of the parameters of `n_seeds` networks."""
@@ -114,8 +127,20 @@ def is_training_image(config: ConfigDict, data: Scale1D) -> Bool[np.ndarray, "se
     return mask
 
 
-def training_sets(config: ConfigDict, data: Scale1D, mesh: Mesh) -> TrainingSet:
+def training_sets(
+    config: ConfigDict,
+    data: Scale1D,
+    mesh: Mesh,
+    *,
+    place: Callable[[Any, NamedSharding], Any] = global_arrays.place,
+) -> TrainingSet:
     """The training images of every network.
+
+    Args:
+      config: complete.
+      data: the ring.
+      mesh: with the axis `seed`.
+      place: on its devices.
 
     Raises:
       ValueError: if the batch size does not divide the number of training images.
@@ -130,7 +155,7 @@ def training_sets(config: ConfigDict, data: Scale1D, mesh: Mesh) -> TrainingSet:
         jnp.stack([labels[index] for index in chosen]),
         jnp.stack([seed_keys(seed).order for seed in config.seeds]),
     )
-    return global_arrays.place(sets, runtime.over_seeds(mesh))
+    return place(sets, runtime.over_seeds(mesh))
 
 
 def sgd(config: ConfigDict, net: Network) -> SGD:

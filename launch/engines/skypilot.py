@@ -1,6 +1,6 @@
 """TPU pods, GPU clouds and Kubernetes through SkyPilot: writes the YAML of managed jobs.
 
-Schema-checked, never launched on a TPU: the YAML is checked by SkyPilot's own parser where it is
+Schema-checked, never run on a TPU: the YAML is checked by SkyPilot's own parser where it is
 installed, and by the table of accelerators here; nobody has run it in a cloud yet. Jobs in a cloud
 are read from `sky jobs queue` (as SkyPilot 0.14.1 writes it).
 """
@@ -20,7 +20,7 @@ from cnnpool.files.atomic_write import write_text
 from cnnpool.launch.engines.engine import EngineError, nothing, refuse_less
 from cnnpool.launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
-LABEL = "schema-checked, never launched on a TPU"
+LABEL = "schema-checked, never run on a TPU"
 # Software versions of TPU virtual machines, from Google's documentation.
 TPU_RUNTIMES = {
     "tpu-v4": "tpu-ubuntu2204-base",

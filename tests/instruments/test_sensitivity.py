@@ -94,8 +94,8 @@ def test_standard_errors_of_wide_layers_keep_two_digits():
     """
     weights = jax.random.normal(jax.random.key(3), (6, 10 * SKETCH)) / 4
     prime = 10223
-    assert _piece(10, 10 * SKETCH, SKETCH) < 10 * SKETCH
-    assert prime % _piece(10, prime, SKETCH)
+    assert _piece(10, 10 * SKETCH, SKETCH, "cpu") < 10 * SKETCH
+    assert prime % _piece(10, prime, SKETCH, "cpu")
 
     def features(x):
         wide = jnp.tanh(x @ weights + 1)

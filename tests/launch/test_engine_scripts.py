@@ -244,7 +244,7 @@ def test_a_managed_job_recovers_and_keeps_its_files_in_the_bucket(state):
     assert json.loads(skypilot.to_yaml(fields)) == fields
     subprocess.run(["bash", "-n", "-c", fields["run"]], check=True)
     text = skypilot.SkyPilot(OPTIONS).describe([state], state.folder.parent)
-    assert text.startswith("# schema-checked, never launched on a TPU")
+    assert text.startswith("# schema-checked, never run on a TPU")
     assert not state.folder.exists()
 
 

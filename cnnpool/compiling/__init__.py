@@ -1,0 +1,1 @@
+"""Programs of a run compiled for other devices than this machine's: memory, work, traffic."""

@@ -1,0 +1,404 @@
+"""Operations, bytes and collectives of a compiled program, loops counted as often as they run.
+
+XLA's own `cost_analysis` counts the body of a loop once. Here bodies are multiplied by the number
+of their iterations where the program tells it; a loop whose end is an argument, such as the one
+over training steps, counts as one iteration.
+"""
+
+from collections.abc import Iterable
+import dataclasses
+import functools
+import math
+import re
+
+from cnnpool.compiling.hlo_text import Computation, Instruction, Module, Stored, parse
+
+COLLECTIVES = (
+    "all-reduce",
+    "all-gather",
+    "all-to-all",
+    "collective-permute",
+    "collective-broadcast",
+    "reduce-scatter",
+    "ragged-all-to-all",
+)
+# Products of bfloat16 that make one of float32, on a matrix unit: XLA's precisions of operands.
+_PASSES = {"highest": 6, "high": 3}
+_FREE = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+    "domain",
+}
+_CALLS = ("call", "async-start")
+_CALLED = ("to_apply", "calls", "called_computations")
+_SLICES = {"dynamic-slice", "slice", "gather"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """Some operations between devices that are alike.
+
+    Attributes:
+      kind: e.g. all-reduce.
+      size: bytes that one of them sums or moves on a device.
+      devices: that take part in one.
+      count: how many are made.
+    """
+
+    kind: str
+    size: int
+    devices: int
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a device does in a program.
+
+    Attributes:
+      flops: additions and multiplications of convolutions and matrix products.
+      passes: the same, counted as often as the matrix unit makes them for their precision.
+      read: bytes out of the device's main memory, padding counted.
+      written: bytes into it.
+      collectives: what it exchanges with others.
+      loops: how many loops run as often as an argument says, and are counted as one iteration.
+    """
+
+    flops: float = 0.0
+    passes: float = 0.0
+    read: float = 0.0
+    written: float = 0.0
+    collectives: tuple[Collective, ...] = ()
+    loops: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Of both."""
+        return Cost(
+            self.flops + other.flops,
+            self.passes + other.passes,
+            self.read + other.read,
+            self.written + other.written,
+            self.collectives + other.collectives,
+            self.loops + other.loops,
+        )
+
+    def __sub__(self, part: "Cost") -> "Cost":
+        """Without a part of it."""
+        rest = list(self.collectives)
+        for one in part.collectives:
+            rest.remove(one)
+        return Cost(
+            self.flops - part.flops,
+            self.passes - part.passes,
+            self.read - part.read,
+            self.written - part.written,
+            tuple(rest),
+            self.loops - part.loops,
+        )
+
+    def __mul__(self, times: int) -> "Cost":
+        """Of several runs."""
+        return Cost(
+            times * self.flops,
+            times * self.passes,
+            times * self.read,
+            times * self.written,
+            tuple(dataclasses.replace(c, count=times * c.count) for c in self.collectives),
+            self.loops,
+        )
+
+    @property
+    def moved(self) -> float:
+        """Bytes read and written."""
+        return self.read + self.written
+
+
+def cost_of(text: str) -> Cost:
+    """The cost of a compiled program on one of its devices.
+
+    Args:
+      text: of the optimized HLO, `jax.jit(f).lower(...).compile().as_text()`.
+    """
+    module = parse(text)
+    return _Counter(module).of(module.entry)
+
+
+def split(text: str) -> tuple[Cost, Cost]:
+    """The cost of one iteration of the open loop of a program, and of a call beside it.
+
+    An open loop runs as often as an argument says. Without one, all is the first, and the second
+    is nothing.
+    """
+    module = parse(text)
+    counter = _Counter(module)
+    inside, whole = counter.open_loops(module.entry), counter.of(module.entry)
+    return (inside, whole - inside) if whole.loops else (whole, Cost())
+
+
+class _Counter:
+    """Costs of a module's computations, each counted once."""
+
+    def __init__(self, module: Module):
+        self._module = module
+        self.of = functools.cache(self._of)
+
+    def open_loops(self, name: str) -> Cost:
+        """Of one iteration of every loop in a computation that an argument ends."""
+        there, total = self._module.computations[name], Cost()
+        for one in there.values():
+            if one.opcode == "while":
+                times = trip_count(one, there, self._module)
+                if times is None:
+                    total += self._instruction(one, there, True)
+                else:
+                    total += sum(map(self.open_loops, one.called("body")), Cost()) * times
+            elif one.opcode in _CALLS:
+                total += sum(map(self.open_loops, one.called(*_CALLED)), Cost())
+        return total
+
+    def _of(self, name: str, *, memory: bool = True) -> Cost:
+        computation = self._module.computations[name]
+        costs = (self._instruction(one, computation, memory) for one in computation.values())
+        return sum(costs, Cost())
+
+    def _instruction(self, one: Instruction, there: Computation, memory: bool) -> Cost:
+        kind = one.opcode
+        if kind in _FREE or kind.endswith(("-done", "-update")):
+            return Cost()
+        if kind == "while":
+            body = sum((self.of(c, memory=memory) for c in one.called("body", "condition")), Cost())
+            times = trip_count(one, there, self._module)
+            return body + Cost(loops=1) if times is None else body * times
+        if kind == "conditional":
+            branches = one.called("branch_computations", "true_computation", "false_computation")
+            return max((self.of(b, memory=memory) for b in branches), key=_weight, default=Cost())
+        if kind in _CALLS:
+            called = one.called(*_CALLED)
+            return sum((self.of(c, memory=memory) for c in called), Cost())
+        moved = self._moved(one, there) if memory else Cost()
+        if kind == "fusion":
+            (inside,) = one.called("calls")
+            return moved + self.of(inside, memory=False)
+        base = kind.removesuffix("-start")
+        if base in COLLECTIVES:
+            return moved + Cost(collectives=(_collective(base, one, there),))
+        if kind == "convolution":
+            flops = convolution_flops(one, there)
+        elif kind == "dot":
+            flops = dot_flops(one, there)
+        else:
+            return moved
+        return moved + Cost(flops=flops, passes=flops * _passes(one))
+
+    def _moved(self, one: Instruction, there: Computation) -> Cost:
+        """Bytes of operands and results in the main memory; of slices, what is cut out."""
+        read = 0.0
+        for place, operand in enumerate(one.operands):
+            if operand in there:
+                read += min(_main(there[operand].shapes), self._read_of_operand(one, place, there))
+        return Cost(read=read, written=self._written(one, there))
+
+    def _read_of_operand(self, one: Instruction, place: int, there: Computation) -> float:
+        whole = _main(there[one.operands[place]].shapes)
+        if whole == 0:
+            return 0.0
+        if one.opcode in _SLICES and place == 0:
+            return _in_main_units(one, whole)
+        if one.opcode in ("dynamic-update-slice", "scatter") and place == 0:
+            return 0.0
+        if one.opcode == "fusion":
+            (inside,) = one.called("calls")
+            return self._read_of_parameter(inside, place, whole)
+        return whole
+
+    def _read_of_parameter(self, name: str, number: int, whole: float) -> float:
+        """What a fused computation reads of one parameter: all of it, or the slices it takes."""
+        computation = self._module.computations[name]
+        parameter = next(
+            one
+            for one in computation.values()
+            if one.opcode == "parameter" and one.operands == (str(number),)
+        )
+        names, total = [parameter.name], 0.0
+        while names:
+            source = names.pop()
+            for user in computation.values():
+                for place, operand in enumerate(user.operands):
+                    if operand != source or user.opcode == "parameter":
+                        continue
+                    if user.opcode == "bitcast":
+                        names.append(user.name)
+                    elif user.opcode in _SLICES and place == 0:
+                        total += sum(s.stored for s in user.shapes)
+                    elif user.opcode == "dynamic-update-slice" and place == 0:
+                        continue
+                    elif user.opcode == "fusion":
+                        (inside,) = user.called("calls")
+                        total += self._read_of_parameter(inside, place, whole)
+                    else:
+                        return whole
+        return min(total, whole)
+
+    def _written(self, one: Instruction, there: Computation) -> float:
+        if one.opcode == "copy-start":  # the copy, the source again, and a flag
+            return _main(one.shapes[:1])
+        if one.opcode in ("dynamic-update-slice", "scatter"):
+            update = there[one.operands[1 if one.opcode == "dynamic-update-slice" else 2]]
+            return min(_main(one.shapes), sum(s.stored for s in update.shapes))
+        if one.opcode != "fusion":
+            return _main(one.shapes)
+        (inside,) = one.called("calls")
+        return self._written_by_fusion(one, inside)
+
+    def _written_by_fusion(self, one: Instruction, name: str) -> float:
+        """Of results that are an operand with a slice replaced, that slice."""
+        computation = self._module.computations[name]
+        root = next(i for i in computation.values() if i.root)
+        parts = [computation[o] for o in root.operands] if root.opcode == "tuple" else [root]
+        if len(parts) != len(one.shapes):
+            return _main(one.shapes)
+        written = 0.0
+        for shape, part in zip(one.shapes, parts, strict=True):
+            while part.opcode == "bitcast":
+                part = computation[part.operands[0]]
+            whole = _main([shape])
+            if part.opcode == "dynamic-update-slice":
+                update = computation[part.operands[1]]
+                whole = min(whole, sum(s.stored for s in update.shapes))
+            written += whole
+        return written
+
+
+def _weight(cost: Cost) -> float:
+    return cost.passes + cost.moved
+
+
+def _main(shapes: Iterable[Stored]) -> float:
+    """Bytes in the device's main memory."""
+    return float(sum(shape.stored for shape in shapes if shape.space == 0))
+
+
+def _in_main_units(one: Instruction, whole: float) -> float:
+    return min(whole, sum(shape.stored for shape in one.shapes))
+
+
+def _passes(one: Instruction) -> int:
+    found = re.search(r"operand_precision=\{(\w+),(\w+)\}", one.attributes)
+    return max(_PASSES.get(name, 1) for name in found.groups()) if found else 1
+
+
+def trip_count(loop: Instruction, there: Computation, module: Module) -> int | None:
+    """How often the body of a loop runs, where the program tells it.
+
+    From what XLA notes on the loop, or from a condition i < n whose n is a constant, i beginning
+    with a constant 0.
+    """
+    noted = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.attributes)
+    if noted:
+        return int(noted[1])
+    (condition,) = loop.called("condition")
+    inside = module.computations[condition]
+    root = next(one for one in inside.values() if one.root)
+    if root.opcode != "compare" or "direction=LT" not in root.attributes:
+        return None
+    counter, end = (inside[name] for name in root.operands)
+    number = re.search(r"index=(\d+)", counter.attributes)
+    if end.opcode != "constant" or counter.opcode != "get-tuple-element" or not number:
+        return None
+    start = there[loop.operands[0]]
+    if start.opcode == "tuple":
+        start = there[start.operands[int(number[1])]]
+    if start.opcode == "copy":
+        start = there[start.operands[0]]
+    if start.opcode != "constant" or start.operands != ("0",):
+        return None
+    return int(end.operands[0])
+
+
+def dot_flops(one: Instruction, there: Computation) -> float:
+    """Twice the products of a matrix product: results times the contracted lengths."""
+    left = there[one.operands[0]].shapes[0].dims
+    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
+    axes = [int(axis) for axis in contracted[1].split(",") if axis] if contracted else []
+    return 2.0 * math.prod(one.shapes[0].dims) * math.prod(left[axis] for axis in axes)
+
+
+def convolution_flops(one: Instruction, there: Computation) -> float:
+    """Twice the products of a convolution, those with padding and with holes not counted."""
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.attributes)
+    assert labels is not None
+    left, right, made = labels.groups()
+    x, kernel = (there[name].shapes[0].dims for name in one.operands[:2])
+    y = one.shapes[0].dims
+    window = _window(one.attributes)
+    spatial = [letter for letter in made if letter.isdigit()]
+    products = 1
+    for axis, letter in enumerate(spatial):
+        taps = {key: values[axis] for key, values in window.items() if axis < len(values)}
+        lengths = x[left.index(letter)], kernel[right.index(letter)], y[made.index(letter)]
+        products *= _pairs(*lengths, **taps)
+    outputs = y[made.index("b")] * y[made.index("f")]
+    return 2.0 * outputs * kernel[right.index("i")] * products
+
+
+def _window(attributes: str) -> dict[str, list[int]]:
+    """stride, pad, lhs_dilate, rhs_dilate and rhs_reversal of a convolution, by spatial axis."""
+    found = re.search(r"window=\{([^}]*)\}", attributes)
+    parts = dict(part.split("=") for part in found[1].split()) if found else {}
+    read: dict[str, list[int]] = {
+        name: [int(v) for v in parts[name].split("x")]
+        for name in ("stride", "lhs_dilate", "rhs_dilate")
+        if name in parts
+    }
+    if "pad" in parts:
+        read["pad"] = [int(v.split("_")[0]) for v in parts["pad"].split("x")]
+    return read
+
+
+@functools.cache
+def _pairs(
+    inputs: int,
+    taps: int,
+    outputs: int,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    lhs_dilate: int = 1,
+    rhs_dilate: int = 1,
+) -> int:
+    """Pairs of output and tap along one axis that meet an input, not padding or a hole."""
+    last = (inputs - 1) * lhs_dilate
+    count = 0
+    for tap in range(taps):
+        for output in range(outputs):
+            place = output * stride + tap * rhs_dilate - pad
+            count += 0 <= place <= last and place % lhs_dilate == 0
+    return count
+
+
+def _collective(kind: str, one: Instruction, there: Computation) -> Collective:
+    size = sum(s.size for name in one.operands if name in there for s in there[name].shapes)
+    return Collective(kind, size, _group(one.attributes))
+
+
+def _group(attributes: str) -> int:
+    """Devices that take part: of groups {{0,1},{2,3}}, [2,4]<=[8] or mesh['a'=8] {'a'}."""
+    listed = re.search(r"replica_groups=\{\{([\d,]*)\}", attributes)
+    if listed:
+        return len(listed[1].split(","))
+    counted = re.search(r"replica_groups=\[\d+,(\d+)\]", attributes)
+    if counted:
+        return int(counted[1])
+    named = re.search(r"replica_groups=mesh\[(.*?)\] \{(.*?)\}", attributes)
+    if named:
+        lengths = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+        return math.prod(int(lengths[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
+    pairs = re.search(r"source_target_pairs=\{(.*?)\}\}", attributes)
+    return 2 if pairs else 1

@@ -1,0 +1,93 @@
+"""What was compiled, as a table for a terminal or a page."""
+
+from collections.abc import Iterable, Sequence
+
+from cnnpool.compiling.bound import bound
+from cnnpool.compiling.chips import Chip
+from cnnpool.compiling.hlo_cost import Cost
+from cnnpool.compiling.programs import Compiled
+
+COLUMNS = (
+    "program",
+    "per",
+    "lowering + compiling, s",
+    "arguments, MiB",
+    "outputs",
+    "temporaries",
+    "of memory",
+    "collectives",
+    "their MB",
+    "GFLOP",
+    "MB read",
+    "written",
+    "bound, ms",
+    "by",
+)
+
+
+def row(one: Compiled, chip: Chip | None) -> tuple[str, ...]:
+    """One program; of CPU devices without what needs a chip."""
+    memory, cost = one.memory, one.cost
+    sizes = (memory.arguments, memory.outputs, memory.temporaries)
+    limits = ("-", "-", "-")
+    if chip is not None:
+        least = bound(cost, chip)
+        limits = f"{memory.total / chip.memory:.1%}", number(1e3 * least.seconds), least.binds
+    return (
+        one.name,
+        one.unit,
+        f"{one.lowering:.0f} + {one.compiling:.0f}",
+        *(number(size / 2**20) for size in sizes),
+        limits[0],
+        collectives(cost),
+        number(sum(c.count * c.size for c in cost.collectives) / 1e6),
+        number(cost.flops / 1e9),
+        number(cost.read / 1e6),
+        number(cost.written / 1e6),
+        *limits[1:],
+    )
+
+
+def collectives(cost: Cost) -> str:
+    """How many there are of each kind."""
+    counts: dict[str, int] = {}
+    for one in cost.collectives:
+        counts[one.kind] = counts.get(one.kind, 0) + one.count
+    return ", ".join(f"{count} {kind}" for kind, count in counts.items()) or "none"
+
+
+def number(value: float) -> str:
+    """Three digits."""
+    return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.3g}"
+
+
+def text(compiled: Sequence[Compiled], chip: Chip | None) -> str:
+    """A table of fixed width."""
+    lines = [COLUMNS, *(row(one, chip) for one in compiled)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [word.ljust(w) if i < 2 else word.rjust(w) for i, (word, w) in enumerate(pairs)]
+        ).rstrip()
+        for pairs in (list(zip(line, widths, strict=True)) for line in lines)
+    )
+
+
+def notes(compiled: Iterable[Compiled], chip: Chip | None) -> list[str]:
+    """What the table leaves out: calls around open loops, and where peaks come from."""
+    said = []
+    for one in compiled:
+        if one.around.moved and chip is not None and one.cost.loops:
+            extra = 1e3 * bound(one.around, chip).seconds
+            said.append(
+                f"{one.name}: a call takes {number(extra)} ms more at least, around {one.unit}: it "
+                f"reads {number(one.around.read / 1e6)} MB and writes "
+                f"{number(one.around.written / 1e6)} MB."
+            )
+    if chip is not None:
+        said.append(
+            f"Bound: at {chip.peak / 1e12:g} TFLOP/s of bfloat16 products, "
+            f"{chip.bandwidth / 1e9:g} GB/s of memory and two links of {chip.link / 1e9:g} GB/s, "
+            f"as published, {chip.source}. Compiled by the TPU's own compiler, run on none."
+        )
+    return said

@@ -1,0 +1,117 @@
+"""Jobs for a TPU are compiled for it by its own compiler before they are submitted."""
+
+from collections.abc import Callable, Sequence
+import importlib.util
+
+from cnnpool import extras
+from cnnpool.launch.job_states import JobState
+
+with extras.needed("train"):
+    from ml_collections import ConfigDict
+
+# Chips a slice, and how they lie; from Google's documentation.
+_FLAT = {
+    1: "1x1",
+    4: "2x2",
+    8: "2x4",
+    16: "4x4",
+    32: "4x8",
+    64: "8x8",
+    128: "8x16",
+    256: "16x16",
+}
+_DEEP = {
+    4: "2x2x1",
+    8: "2x2x2",
+    16: "2x2x4",
+    32: "2x4x4",
+    64: "4x4x4",
+    128: "4x4x8",
+    256: "4x8x8",
+}
+_NO_COMPILER = (
+    "not compiled for TPU before submission: libtpu, which holds its compiler, is not installed "
+    "(pip install 'cnnpool[tpu_compile]')"
+)
+Compile = Callable[[ConfigDict, str], object]
+
+
+def topology_of(accelerators: str | None) -> str | None:
+    """What `cnnpool.train --compile_for` calls a slice, tpu-v5e-8: v5e:2x4; None of no TPU.
+
+    v4 and v5p are named by their cores, two a chip.
+    """
+    kind, _, size = (accelerators or "").rpartition("-")
+    if not kind.startswith("tpu-") or not size.isdigit():
+        return None
+    name = kind.removeprefix("tpu-").replace("v5litepod", "v5e")
+    deep = name in ("v4", "v5p")
+    shape = _DEEP.get(int(size) // 2) if deep else _FLAT.get(int(size))
+    return None if shape is None else f"{name}:{shape}"
+
+
+def of_each_shape(states: Sequence[JobState]) -> list[JobState]:
+    """The first of all jobs that differ in the numbers of their seeds alone."""
+    found: dict[tuple[str, int], JobState] = {}
+    for one in states:
+        found.setdefault((one.job.group, len(one.job.config.seeds)), one)
+    return list(found.values())
+
+
+def plan(states: Sequence[JobState], accelerators: str | None, nodes: int | None) -> str:
+    """A sentence on what `check` would do."""
+    left_out = _left_out(accelerators, nodes)
+    if left_out is not None:
+        return left_out
+    names = ", ".join(one.job.name for one in of_each_shape(states))
+    return (
+        f"to be compiled for {topology_of(accelerators)} by its compiler before submission, never "
+        f"run on one: {names}"
+    )
+
+
+def check(
+    states: Sequence[JobState],
+    accelerators: str | None,
+    nodes: int | None,
+    compiled: Compile | None = None,
+) -> str:
+    """Compiles one job of each shape; a sentence on what was done.
+
+    Args:
+      states: of the jobs to be submitted.
+      accelerators: of SkyPilot.
+      nodes: slices of a job; None is one.
+      compiled: compiles a config for a topology; None takes libtpu.
+
+    Raises:
+      TooLargeError: if programs do not fit.
+      ValueError: if a job is impossible on so many devices.
+    """
+    left_out = None if compiled else _left_out(accelerators, nodes)
+    topology = topology_of(accelerators)
+    if left_out is not None or topology is None:
+        return left_out or "no TPU: nothing was compiled before submission"
+    chosen = of_each_shape(states)
+    for one in chosen:
+        (compiled or _compile)(one.job.config, topology)
+    return (
+        f"{len(chosen)} jobs, one of each shape, compiled for {topology} by its compiler, never "
+        "run on one"
+    )
+
+
+def _left_out(accelerators: str | None, nodes: int | None) -> str | None:
+    if topology_of(accelerators) is None:
+        return "no TPU: nothing is compiled before submission"
+    if nodes is not None and nodes > 1:
+        return "not compiled for TPU before submission: programs of several slices are not"
+    return None if importlib.util.find_spec("libtpu") else _NO_COMPILER
+
+
+def _compile(config: ConfigDict, name: str) -> object:
+    # Slow to import, and only here.
+    from cnnpool.compiling import command, topology, training_programs
+
+    topology.prepare(name)
+    return command.run(name, lambda devices: training_programs.programs(config, devices))

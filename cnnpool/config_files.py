@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 FOLDER = Path(__file__).with_name("configs")
 
@@ -33,5 +33,5 @@ def located(text: str) -> str:
     if path.suffix:
         ours = FOLDER / path.name
         return f"{ours if ours.is_file() else place}{colon}{preset}"
-    refuse_unknown(place, names(), "--config")
+    check_known(place, names(), "--config")
     return f"{FOLDER / place}.py{colon}{preset}"

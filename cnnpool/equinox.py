@@ -17,7 +17,7 @@ import numpy as np
 from cnnpool.library import tags
 from cnnpool.library.activations import Layers
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import JaxModule, refuse_nothing
+from cnnpool.library.jax_modules import JaxModule, check_not_empty
 
 _CONVOLUTIONS = (equinox.nn.Conv, equinox.nn.ConvTranspose)
 _WEIGHED = (*_CONVOLUTIONS, equinox.nn.Linear)
@@ -97,7 +97,7 @@ class Equinox:
             jax.vmap(one, axis_name="batch")(images)
 
         found = tags.collected(run)(images.transpose(0, 3, 1, 2))
-        refuse_nothing(found, "Equinox")
+        check_not_empty(found, "Equinox")
         return {n: jax.numpy.moveaxis(f, 1, -1) if f.ndim > 3 else f for n, f in found.items()}
 
 

@@ -16,7 +16,7 @@ class PreemptedError(CnnpoolError):
     """A signal asks this process to stop; what was computed is saved."""
 
 
-def refuse_unknown(name: str, known: Collection[str], what: str) -> None:
+def check_known(name: str, known: Collection[str], what: str) -> None:
     """Raises ValueError, with the nearest ones, if `name` is not one of `known`.
 
     Args:

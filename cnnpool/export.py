@@ -83,8 +83,8 @@ def main(argv: Sequence[str]) -> None:
         if args.mean and kind == "npz":
             parser.error("--mean is a table: give --to=csv or parquet")
         out = args.out or args.results.with_suffix(f".{kind}")
-        command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
-        command_line.refuse_unwritable(out)
+        command_line.check_replaceable(out, overwrite=args.overwrite, because="not replaced")
+        command_line.check_writable(out)
         # Slow to import, so only now; so below.
         from cnnpool.files import results
         from cnnpool.measuring import exporting
@@ -101,8 +101,8 @@ def main(argv: Sequence[str]) -> None:
         if kind != "npz" or args.out is None or args.mean or args.all_units:
             parser.error("parameters need --to=npz and --out, and take no flags of tables")
         out = args.out
-        command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
-        command_line.refuse_unwritable(out)
+        command_line.check_replaceable(out, overwrite=args.overwrite, because="not replaced")
+        command_line.check_writable(out)
         stage = parse_stage(args.stage or "trained")
         from cnnpool.devices import numerics
         from cnnpool.measuring import exporting

@@ -14,7 +14,7 @@ from cnnpool.instruments.channels import paths
 from cnnpool.library import nnx_modules
 from cnnpool.library.activations import Layers, flattened
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import JaxModule, refuse_nothing
+from cnnpool.library.jax_modules import JaxModule, check_not_empty
 
 _INFERENCE = {
     "train": False,
@@ -136,7 +136,7 @@ def _recorded(
 
         with linen.intercept_methods(watch):
             module.apply(variables, images, **dict(arguments))
-        refuse_nothing(found, "Flax")
+        check_not_empty(found, "Flax")
         return found
 
     return apply

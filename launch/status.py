@@ -23,9 +23,9 @@ from cnnpool.figures.item_names import picture_path
 from cnnpool.files import parameter_words, storage
 from cnnpool.launch import engine_choice, job_parameters, job_states, sweep_file
 from cnnpool.launch.engines.engine import EngineError
-from cnnpool.launch.giving import giving
 from cnnpool.launch.job_states import FAILED, RUNNING, WAITING, JobState
 from cnnpool.launch.jobs import Job, SweepError
+from cnnpool.launch.submitting import submitting
 
 HEAD = ("state", "epoch", "left", "detail")
 
@@ -87,7 +87,7 @@ def _retry_failed(states: Sequence[JobState], args) -> None:
         record = job_states.read_submission(group[0].folder)
         name = record.get("engine", engine_choice.LOCAL)
         engine = engine_choice.make(name, record.get("options", {}))
-        with giving(args.root) as noted:
+        with submitting(args.root) as noted:
             now = engine_choice.states([one.job for one in group], args.root)
             if still := [one for one in now if one.state == FAILED]:
                 engine.start(still, args.root, noted)

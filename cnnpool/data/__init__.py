@@ -5,7 +5,7 @@ import dataclasses
 import importlib
 from typing import Any
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 
 def _in_module(name: str) -> Callable[[Any], Any]:
@@ -51,7 +51,7 @@ def build(config: Any) -> Any:
       ValueError: if no data set has that name, or its parameters are impossible.
       DataError: if its files are missing or damaged.
     """
-    refuse_unknown(config.name, _BUILDERS, "config.data.name")
+    check_known(config.name, _BUILDERS, "config.data.name")
     return _BUILDERS[config.name](config)
 
 

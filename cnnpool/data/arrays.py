@@ -73,11 +73,11 @@ def load_part(images_path: Path, labels_path: Path) -> Arrays:
     """
     images = check_images(read_npy(images_path), images_path)
     labels = check_labels(read_npy(labels_path), labels_path)
-    refuse_other_count(images, images_path, labels, labels_path)
+    check_same_count(images, images_path, labels, labels_path)
     return Arrays(images, labels)
 
 
-def refuse_other_count(
+def check_same_count(
     images: np.ndarray, images_path: Path, labels: np.ndarray, labels_path: Path
 ) -> None:
     """Raises DataError unless there is a label for each image."""

@@ -110,19 +110,19 @@ def _read(config: ConfigDict) -> _Read:
 def _once(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Read:
     """Reads a folder; reads it again only if a file has changed."""
     images = open_stored(folder / IMAGES)
-    _refuse_other_units(images, folder / IMAGES)
+    _check_units(images, folder / IMAGES)
     labels = np.full(len(images), -1, np.int32)
     if (folder / LABELS).exists():
         found = arrays.read_npy(folder / LABELS)
         labels = arrays.check_labels(found, folder / LABELS)
-        arrays.refuse_other_count(images, folder / IMAGES, labels, folder / LABELS)
+        arrays.check_same_count(images, folder / IMAGES, labels, folder / LABELS)
     digest = hashlib.sha256()
     for part in (*arrays.parts(images), labels):
         digest.update(np.ascontiguousarray(part).data)
     return _Read(images, labels, f"{IMAGES}, with labels sha256 {digest.hexdigest()[:12]}")
 
 
-def _refuse_other_units(images: np.ndarray, path: Path) -> None:
+def _check_units(images: np.ndarray, path: Path) -> None:
     """Raises DataError if floats are not pixels from 0 to 1."""
     if images.dtype == np.uint8:
         return

@@ -25,7 +25,7 @@ from cnnpool.data.arrays import Arrays
 from cnnpool.data.cifar10 import subset
 from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored, crop_and_flip
 from cnnpool.data.tfds_records import Records
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 _CHUNK = 500  # records read at once
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -64,7 +64,7 @@ def build(config: ConfigDict) -> StandardizedImages:
             f"{_size(test.images.shape[1:])}; set data.image_size"
         )
     classes = _classes(builder, features, train.labels)
-    _refuse_labels(test.labels, classes, test_split)
+    _check_labels(test.labels, classes, test_split)
     mean, std = arrays.channel_moments(train.images)
     padding = config.padding
     if padding < 0:
@@ -145,7 +145,7 @@ def _is_whole_number(feature: Any) -> bool:
 def _chosen(builder: Any, names: list[str], wanted: str | None, supervised: Any, kind: str) -> str:
     field = f"data.{kind}_feature"
     if wanted is not None:
-        refuse_unknown(wanted, names, field)
+        check_known(wanted, names, field)
         return wanted
     if supervised in names:
         return supervised
@@ -205,11 +205,11 @@ def _classes(builder: Any, features: _Features, labels: np.ndarray) -> int:
         classes = int(labels.max(initial=-1)) + 1
     if classes < 2:
         raise DataError(f"{builder.name} has one class by {features.label!r}; expected two or more")
-    _refuse_labels(labels, classes, "training")
+    _check_labels(labels, classes, "training")
     return classes
 
 
-def _refuse_labels(labels: np.ndarray, classes: int, split: str) -> None:
+def _check_labels(labels: np.ndarray, classes: int, split: str) -> None:
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         what = "have no label" if (labels[wrong] < 0).all() else "have a label of no class"
@@ -242,7 +242,7 @@ def _read(
             features = features._replace(channels=len(image.getbands()))
             pixels = _pixels(image, config.image_size)
             if images is None:
-                _refuse_not_square(builder, pixels)
+                _check_square(builder, pixels)
                 images = _empty(len(rows), pixels)
             if pixels.shape != images.shape[1:]:
                 raise DataError(_sizes_message(builder, split, records, rows, features.image))
@@ -279,7 +279,7 @@ def _pixels(image: Image.Image, size: int | None) -> UInt8[np.ndarray, "rows col
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _refuse_not_square(builder: Any, pixels: np.ndarray) -> None:
+def _check_square(builder: Any, pixels: np.ndarray) -> None:
     rows, columns, _ = pixels.shape
     if rows != columns:
         raise DataError(

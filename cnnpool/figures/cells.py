@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.figures import network_labels
 from cnnpool.figures.networks import Network
 from cnnpool.files import results
@@ -109,7 +109,7 @@ def cells(
     wanted = dict(select or {})
     known = names(networks)
     for name in (*asked, *wanted):
-        refuse_unknown(name, known, "what curves are told apart by")
+        check_known(name, known, "what curves are told apart by")
     used = {*asked, *wanted}
     found = [
         cell

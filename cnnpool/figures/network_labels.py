@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.figures import style
 from cnnpool.figures.networks import Network
 
@@ -89,7 +89,7 @@ def _own(networks: Sequence[Network], own: Mapping[str, str]) -> dict[int, str]:
             names.setdefault(name, set()).add(place)
     found = {}
     for name, label in own.items():
-        refuse_unknown(name, names, "what has a label")
+        check_known(name, names, "what has a label")
         if len(names[name]) > 1:
             shared = ", ".join(networks[place].source for place in sorted(names[name]))
             raise ValueError(

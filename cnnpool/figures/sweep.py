@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import numpy as np
 import xarray as xr
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.figures import cells, depth_panels, layers, networks, panels, seed_average, style
 from cnnpool.figures.cells import Cell
 from cnnpool.figures.networks import Network
@@ -114,7 +114,7 @@ def series(found: Sequence[Row], x: str) -> list[Series]:
     Raises:
       ValueError: if it is no parameter of these networks.
     """
-    refuse_unknown(x, found[0].place, "--x")
+    check_known(x, found[0].place, "--x")
     others: dict[str, list[Row]] = {}
     for row in found:
         words = [parameter_words.word(n, v) for n, v in row.place.items() if n != x]

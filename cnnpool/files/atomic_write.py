@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
         beside.unlink(missing_ok=True)
 
 
-def refuse_unwritable_beside(path: Path) -> None:
+def check_writable_beside(path: Path) -> None:
     """Raises OSError if no file can be made beside `path`: a name too long, a full disk."""
     beside = _beside(path)
     try:

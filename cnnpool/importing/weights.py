@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnpool.data import image_folder, preparation
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.models import torchvision
@@ -40,9 +40,9 @@ def import_weights(
       StateDictError: if the file is absent, damaged, or does not fit the network.
       FileExistsError: if the folder holds something else.
     """
-    refuse_unknown(model, torchvision.NAMES, "--model")
+    check_known(model, torchvision.NAMES, "--model")
     image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
-    folder.refuse_other(workdir, overwrite=overwrite)
+    folder.check_is_imported_or_empty(workdir, overwrite=overwrite)
     found = state_dict.find(path, key)
     try:
         imported = conversion.to_network(model, found.state)

@@ -77,8 +77,8 @@ def shuffle_channels(
 
     def permuted(path: str, kernel: Kernel) -> Array:
         axis = output_axis if path in by_channel else input_axis
-        _refuse_no_kernel(path, kernel, pattern)
-        _refuse_rows_and_columns(path, kernel.shape, input_axis, output_axis)
+        _check_has_kernel(path, kernel, pattern)
+        _check_kernel_axes(path, kernel.shape, input_axis, output_axis)
         if kernel.shape[axis] == 1:
             raise ValueError(
                 f"{path} has shape {kernel.shape}, one channel on axis {axis}: nothing to permute; "
@@ -120,8 +120,8 @@ def shuffle_both_axes(
     """
 
     def permuted(path: str, kernel: Kernel) -> Array:
-        _refuse_no_kernel(path, kernel, pattern)
-        _refuse_rows_and_columns(path, kernel.shape, input_axis, output_axis)
+        _check_has_kernel(path, kernel, pattern)
+        _check_kernel_axes(path, kernel.shape, input_axis, output_axis)
         inputs = _key_of(path, key)
         outputs = jax.random.fold_in(inputs, _OUTPUTS)
         return _permuted(_permuted(kernel, inputs, input_axis), outputs, output_axis)
@@ -138,14 +138,14 @@ def _permuted(kernel: Kernel, key: Key[Array, ""], axis: int) -> Array:
     return jnp.take(kernel, jax.random.permutation(key, kernel.shape[axis]), axis=axis)
 
 
-def _refuse_no_kernel(path: str, kernel: Kernel, pattern: str) -> None:
+def _check_has_kernel(path: str, kernel: Kernel, pattern: str) -> None:
     if jnp.ndim(kernel) < 2:
         raise ValueError(
             f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
         )
 
 
-def _refuse_rows_and_columns(
+def _check_kernel_axes(
     path: str, shape: tuple[int, ...], input_axis: int, output_axis: int
 ) -> None:
     """Raises ValueError if a kernel's given axes look like rows and columns and the others do not.
@@ -196,7 +196,7 @@ def mean_channel_filters(
     on_image = matching_paths(params, image_layer)
 
     def averaged(path: str, value: Kernel) -> Array:
-        _refuse_rows_and_columns(path, value.shape, input_axis, output_axis)
+        _check_kernel_axes(path, value.shape, input_axis, output_axis)
         only_output = value.ndim == 1 or path in on_image
         axes = (output_axis,) if only_output else (input_axis, output_axis)
         return jnp.broadcast_to(value.mean(axes, keepdims=True), value.shape)

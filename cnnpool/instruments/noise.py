@@ -29,7 +29,7 @@ def rectified_noise(
     return jax.nn.relu(sigma * jax.random.normal(key, shape))
 
 
-def refuse_impossible_kind(kind: str, channels: int) -> None:
+def check_kind(kind: str, channels: int) -> None:
     """Raises ValueError for an unknown kind of noise, or for chroma if images have no color.
 
     Args:
@@ -64,7 +64,7 @@ def matched_noise(
     Raises:
       ValueError: if there is no such kind of noise, or gray images are to get chroma.
     """
-    refuse_impossible_kind(kind, difference.shape[-1])
+    check_kind(kind, difference.shape[-1])
     direction = jax.random.normal(key, difference.shape, difference.dtype)
     if kind != WHITE:
         luma = jnp.broadcast_to(direction.mean(-1, keepdims=True), direction.shape)

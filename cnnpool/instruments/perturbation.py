@@ -66,8 +66,8 @@ def perturb(
         raise TypeError(f"expected images of floats, got {images.dtype}; normalize them first")
     if draws < 1:
         raise ValueError(f"expected 1 draw or more of each image, got {draws}")
-    _refuse_not_finite(images)
-    refuse_same(images)
+    _check_finite(images)
+    check_images_differ(images)
     keys = jax.random.split(deformation_key, (draws, len(images)))
     deformed = [
         deform(row, images, delta=delta, cutoff=cutoff, interpolation=interpolation) for row in keys
@@ -76,7 +76,7 @@ def perturb(
     return Inputs(images, stacked, noisy_images(noise_key, images, stacked, noise))
 
 
-def refuse_same(images: Array) -> None:
+def check_images_differ(images: Array) -> None:
     """Raises ValueError if all images are the same, so that there is nothing to compare."""
     if bool((images == images[:1]).all()):
         raise ValueError(
@@ -85,7 +85,7 @@ def refuse_same(images: Array) -> None:
         )
 
 
-def _refuse_not_finite(images: Array) -> None:
+def _check_finite(images: Array) -> None:
     bad = np.flatnonzero(~np.asarray(jnp.isfinite(images).all((1, 2, 3))))
     if bad.size:
         raise ValueError(

@@ -71,7 +71,7 @@ def streamed_moments(
     }
     for start in range(0, images, size):
         found = _arrays(features(batch(start, size)))
-        _refuse_changed(found, activations, copies, size * copies)
+        _check_unchanged(found, activations, copies, size * copies)
         weights = (start + np.arange(size) < images).astype(np.float32)
         # The function may reuse its output's memory as soon as it is called again.
         layers = jax.block_until_ready(
@@ -117,7 +117,7 @@ def _arrays(found: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _refuse_changed(
+def _check_unchanged(
     found: Mapping[str, np.ndarray], first: Mapping[str, Any], copies: int, images: int
 ) -> None:
     """Raises TypeError if a batch's layers or their shapes differ from those of the first call."""

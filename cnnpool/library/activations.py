@@ -73,7 +73,7 @@ def _listed(names: Collection[str], most: int = 8) -> str:
     return f"there are {shown}{', ...' if len(names) > most else ''}"
 
 
-def refuse_company(call: Callable[[np.ndarray], Mapping[str, Any]], images: Any) -> None:
+def check_independent(call: Callable[[np.ndarray], Mapping[str, Any]], images: Any) -> None:
     """Refuses a network whose output for an image depends on the other images, or on chance.
 
     Such a network is in training mode: batch normalization uses the statistics of the batch, or

@@ -108,14 +108,14 @@ class FunctionRun(Run):
         """
         inputs.check(self.data, self.settings)
         few = np.asarray(self.normalize(self.data.test.images[:_FEW]), np.float32)
-        _refuse_kind(self.found, self.reference)
+        _check_measurable(self.found, self.reference)
         given = (
             f". It was given images of shape {few.shape[1:]}, several at once, of float32: "
             "--image_size makes pictures of another size, --mean and --std normalize them"
         )
         with user_file.told(self.reference, f"{self.reference}:", given):
             network = measurable(self.found, few, variables=None, layers=None).prepared(few[:2])
-            activations.refuse_company(network, few)
+            activations.check_independent(network, few)
         return network
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class FunctionRun(Run):
     def parsed(self, names: Sequence[str], networks: Sequence[Network]) -> tuple[str, ...]:
         """Names of transforms; raises ValueError for one that the network does not have."""
         for name in names:
-            transforms.refuse_unknown(name)
+            transforms.check_known(name)
         return self.network.parsed(names)
 
     def moments(
@@ -179,7 +179,7 @@ class FunctionRun(Run):
         }
 
 
-def _refuse_kind(found: Any, reference: Reference) -> None:
+def _check_measurable(found: Any, reference: Reference) -> None:
     """Raises FunctionError for networks that another flag, or another name, is for."""
     if isinstance(found, RunNetwork):
         raise FunctionError(

@@ -14,7 +14,7 @@ import xarray as xr
 from cnnpool.devices import numerics, runtime
 from cnnpool.files import results, schema
 from cnnpool.instruments.moments import ImageMoments
-from cnnpool.instruments.noise import refuse_impossible_kind
+from cnnpool.instruments.noise import check_kind
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library import accessor, activations
 from cnnpool.library import images as image_arrays
@@ -120,11 +120,11 @@ def measure(
         batch_size=batch,
     )
     for one in settings.noise:
-        refuse_impossible_kind(one, clean.shape[-1])
+        check_kind(one, clean.shape[-1])
     network = measurable(model, clean, variables=variables, layers=layers)
     names = network.parsed([transforms] if isinstance(transforms, str) else list(transforms))
     network = network.prepared(clean[:2])
-    activations.refuse_company(network, clean)
+    activations.check_independent(network, clean)
     labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
     cells = []
     with _progress_bar(names, settings) as bar:

@@ -113,9 +113,9 @@ def find(reference: Reference, file: ModuleType) -> Any:
             raise FunctionError(f"{reference.path} has no {part!r}; {_nearest(part, found)}")
         found = getattr(found, part)
     if not reference.called:
-        _refuse_maker(found, reference)
+        _check_maker(found, reference)
         return found
-    _refuse_arguments(found, reference)
+    _check_arguments(found, reference)
     with told(reference, f"{reference} raised"):
         made = found()
     if made is None:
@@ -184,7 +184,7 @@ def _is_hidden(name: str, value: Any) -> bool:
     return name.startswith("_") or inspect.ismodule(value)
 
 
-def _refuse_maker(found: Any, reference: Reference) -> None:
+def _check_maker(found: Any, reference: Reference) -> None:
     """Raises FunctionError for a class, or a function that takes no images."""
     if isinstance(found, type):
         raise FunctionError(
@@ -197,7 +197,7 @@ def _refuse_maker(found: Any, reference: Reference) -> None:
         )
 
 
-def _refuse_arguments(found: Any, reference: Reference) -> None:
+def _check_arguments(found: Any, reference: Reference) -> None:
     """Raises FunctionError for what cannot be called without arguments."""
     name = str(reference).removesuffix(_CALL)
     if not callable(found):

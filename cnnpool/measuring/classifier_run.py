@@ -45,7 +45,7 @@ class ClassifierRun(TrainedRun):
           ConfigMismatchError, PackedError: if the networks were trained on other data.
         """
         data = self.training.data
-        self.stored.refuse_other_data(data.source)
+        self.stored.check_same_data(data.source)
         return data
 
     @cached_property

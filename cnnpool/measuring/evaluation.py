@@ -62,7 +62,7 @@ def evaluate_run(
     overwrite: bool = False,
 ) -> xr.Dataset:
     """`evaluate` of networks from anywhere, opened already."""
-    numerics.refuse_others()
+    numerics.check_settings()
     record = measuring.record(run, stages, transforms)
     if out.exists() and not (overwrite or out.is_dir()):
         try:
@@ -72,8 +72,8 @@ def evaluate_run(
             same = False
         if same:
             return there
-        command_line.refuse_existing(out, overwrite=False, because="with another measurement")
-    command_line.refuse_unwritable(out)
+        command_line.check_replaceable(out, overwrite=False, because="with another measurement")
+    command_line.check_writable(out)
     journal = Journal(out, of_parts(record))
     dataset = measuring.measure(run, stages, transforms, journal)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from cnnpool.devices import numerics
-from cnnpool.importing.folder import refuse_data_dir
+from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import runs
 
 
@@ -58,8 +58,8 @@ def parameter_arrays(
     Raises:
       ValueError: if there is no such stage, or JAX settings would change the numbers.
     """
-    numerics.refuse_others()
-    refuse_data_dir(workdir, data_dir)
+    numerics.check_settings()
+    check_data_dir(workdir, data_dir)
     networks = runs.open(workdir, data_dir=data_dir).networks(stage)
     return {
         f"seed{one.seed}/{path}": np.asarray(leaf)

@@ -10,8 +10,8 @@ import numpy as np
 
 from cnnpool.data.images import MeasurementData
 from cnnpool.instruments.diffeomorphisms import temperature
-from cnnpool.instruments.noise import WHITE, refuse_impossible_kind
-from cnnpool.instruments.perturbation import Inputs, perturb, refuse_same
+from cnnpool.instruments.noise import WHITE, check_kind
+from cnnpool.instruments.perturbation import Inputs, check_images_differ, perturb
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Float, Int
 
@@ -44,9 +44,9 @@ def check(data: MeasurementData, settings: Settings) -> None:
         diffeomorphism or kind of noise is impossible or does not apply to this data.
     """
     images = data.test.images[chosen_images(settings, len(data.test.labels))]
-    refuse_same(images)
+    check_images_differ(images)
     if data.own_perturbations is not None:
-        settings.refuse_unused()
+        settings.check_unused()
         return
     height, width = images.shape[1:3]
     if height != width:
@@ -54,7 +54,7 @@ def check(data: MeasurementData, settings: Settings) -> None:
             f"diffeomorphisms are of square images, got {height} x {width} pixels; crop the images"
         )
     for kind in settings.noise:
-        refuse_impossible_kind(kind, images.shape[-1])
+        check_kind(kind, images.shape[-1])
     for delta, cutoff in settings.fields:
         temperature(delta, size=height, cutoff=cutoff)
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from cnnpool.data import image_arrays, image_folder, imagenet
 from cnnpool.data.images import MeasuredImages
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 
 class Source(NamedTuple):
@@ -38,5 +38,5 @@ def source(name: str) -> Source:
     Raises:
       ValueError: if there is none of that name.
     """
-    refuse_unknown(name, SOURCES, "--data")
+    check_known(name, SOURCES, "--data")
     return SOURCES[name]

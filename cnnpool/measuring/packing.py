@@ -22,8 +22,8 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
       FileExistsError: if `out` holds something else.
       PackedError: if a value does not fit into float16.
     """
-    numerics.refuse_others()
-    packed.refuse_run(out)
+    numerics.check_settings()
+    packed.check_is_no_run(out)
     run = runs.open(workdir, data_dir=data_dir)
     if not isinstance(run, ClassifierRun):
         raise ValueError(

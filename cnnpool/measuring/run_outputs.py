@@ -15,7 +15,7 @@ from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
-from cnnpool.importing.folder import refuse_data_dir
+from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import network, runs
 from cnnpool.measuring.run import Network, Run
 from cnnpool.shapes import Float
@@ -44,17 +44,17 @@ def predict(
       DataError: if the images, or the data that normalizes them, are missing or damaged, or the
         images do not fit the network.
     """
-    numerics.refuse_others()
-    refuse_data_dir(workdir, data_dir)
+    numerics.check_settings()
+    check_data_dir(workdir, data_dir)
     run = runs.open_pictures(workdir, data_dir=data_dir)
     networks = run.networks(stage)
     given = image_arrays.open_stored(images, run.channels)
     stored = given.dtype == np.uint8
     if not stored:
-        _refuse_pixels(given, images, run.pixel_mean)
+        _check_normalized(given, images, run.pixel_mean)
         tqdm.write(f"{images} holds floats: taken as normalized already", file=sys.stderr)
     normalize = run.normalize if stored else functools.partial(jnp.asarray, dtype=jnp.float32)
-    _refuse_misfit(run, networks[0], given, images)
+    _check_image_size(run, networks[0], given, images)
     found = [
         network.outputs(run.model, one.variables, given, batch_size=batch_size, normalize=normalize)
         for one in networks
@@ -62,7 +62,7 @@ def predict(
     return found[0] if len(found) == 1 else np.stack(found)
 
 
-def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> None:
+def _check_normalized(images: np.ndarray, path: Path, mean: Sequence[float]) -> None:
     """Raises DataError if floats seem not normalized by `mean`: none negative, or grey."""
     if not mean:
         return
@@ -75,7 +75,7 @@ def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> Non
         )
 
 
-def _refuse_misfit(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
+def _check_image_size(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
     """Raises DataError if the network cannot take images of this size."""
     channels = run.channels[-1]
     shape = jax.ShapeDtypeStruct((1, *images.shape[1:3], channels), jnp.float32)

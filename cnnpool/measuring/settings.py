@@ -51,7 +51,7 @@ class Settings:
                 f"--cutoffs must be 2 or more, or there is no frequency; got {self.cutoffs}"
             )
 
-    def refuse_unused(self) -> None:
+    def check_unused(self) -> None:
         """Raises ValueError if diffeomorphisms are chosen for data that has its own."""
         default = Settings()
         for field in ("deltas", "cutoffs", "interpolation"):

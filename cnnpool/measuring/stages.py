@@ -40,7 +40,7 @@ def epoch_of(stage: str, store: CheckpointStore) -> int:
     return epoch
 
 
-def refuse_unfinished(progress: Sequence[Progress], epoch: int) -> None:
+def check_finished(progress: Sequence[Progress], epoch: int) -> None:
     """Raises CheckpointError if a network has not been trained to its end."""
     running = [seed.seed for seed in progress if seed.stopped_epoch is None]
     if running:

@@ -55,7 +55,7 @@ class Checkpoints:
             epoch = stage_names.epoch_of(stage, store)
             state = store.restore(epoch, self.shapes(), seeds=self.config.seeds)
         if stage in (TRAINED, LAST):
-            stage_names.refuse_unfinished(state.progress, state.epoch)
+            stage_names.check_finished(state.progress, state.epoch)
         return dataclasses.replace(state, networks=self.variables(state.networks, stage))
 
     def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
@@ -64,9 +64,9 @@ class Checkpoints:
             epochs = stage_names.epochs_of(stages, store)
             return {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
 
-    def refuse_other_data(self, source: str) -> None:
+    def check_same_data(self, source: str) -> None:
         """Raises ConfigMismatchError if the run was started on other data."""
-        run_config.refuse_other_data(self.folder, source)
+        run_config.check_same_data(self.folder, source)
 
     def _store(self) -> CheckpointStore:
         return CheckpointStore(
@@ -112,9 +112,9 @@ class Packed:
         """The checksum of the folder's networks; it identifies the initial ones, too."""
         return dict.fromkeys(self.stages(stages), packed.networks_checksum(self.folder))
 
-    def refuse_other_data(self, source: str) -> None:
+    def check_same_data(self, source: str) -> None:
         """Raises PackedError if the networks were trained on other data."""
-        packed.refuse_other_data(self.folder, source)
+        packed.check_same_data(self.folder, source)
 
 
 Stored = Checkpoints | Packed

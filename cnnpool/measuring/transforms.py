@@ -68,7 +68,7 @@ def parse(text: str, params: Params) -> tuple[str, ...]:
         if name in _EACH:
             names += _of_every_layer(_EACH[name], params)
             continue
-        refuse_unknown(name)
+        check_known(name)
         if name not in (NONE, OWN_STATISTICS, MEAN_ACTIVATIONS, MEAN_FILTERS):
             _pattern(name, params)
         elif name == MEAN_FILTERS:
@@ -77,11 +77,11 @@ def parse(text: str, params: Params) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def refuse_unknown(name: str) -> None:
+def check_known(name: str) -> None:
     """Raises ValueError for a name that is not a transform of any network."""
     kind, colon, layer = name.partition(":")
     if not (kind in SHUFFLES and colon and layer):
-        errors.refuse_unknown(name, NAMES, "a transform")
+        errors.check_known(name, NAMES, "a transform")
 
 
 def _of_every_layer(kind: str, params: Params) -> list[str]:
@@ -181,7 +181,7 @@ def _pattern(name: str, params: Params) -> str:
         return pattern
     convolutions = matching_paths(params, KERNELS)
     if f"{layer}/kernel" not in convolutions:
-        errors.refuse_unknown(layer, list(map(_layer, convolutions)), f"the convolution of {kind}")
+        errors.check_known(layer, list(map(_layer, convolutions)), f"the convolution of {kind}")
     return re.escape(f"{layer}/kernel")
 
 

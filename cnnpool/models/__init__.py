@@ -3,7 +3,7 @@
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.models import (
     alexnet,
     efficientnet,
@@ -45,5 +45,5 @@ def build(config: ConfigDict) -> nn.Module:
     Raises:
       ValueError: if no network has that name, or a field does not fit it.
     """
-    refuse_unknown(config.name, _BUILDERS, "config.model.name")
+    check_known(config.name, _BUILDERS, "config.model.name")
     return _BUILDERS[config.name](config)

@@ -154,7 +154,7 @@ def build(config: ConfigDict) -> EfficientNet:
     Raises:
       ValueError: if outputs or a rate is out of range, or width_factor is not 1.
     """
-    fields.refuse_width_factor(config)
+    fields.check_width_factor(config)
     return EfficientNet(
         outputs=fields.at_least_one(config, "outputs"),
         dropout=fields.rate(config, "efficientnet_dropout"),

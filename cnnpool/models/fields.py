@@ -26,7 +26,7 @@ def width_factor(config: ConfigDict) -> float:
     return config.width_factor
 
 
-def refuse_width_factor(config: ConfigDict) -> None:
+def check_width_factor(config: ConfigDict) -> None:
     """ValueError if a network whose channels do not scale is asked to scale them."""
     if config.width_factor != 1:
         raise ValueError(

@@ -83,7 +83,7 @@ def build(config: ConfigDict) -> FullyConnected:
     Raises:
       ValueError: if outputs or fully_connected_width is below 1, or width_factor is not 1.
     """
-    fields.refuse_width_factor(config)
+    fields.check_width_factor(config)
     return FullyConnected(
         outputs=fields.at_least_one(config, "outputs"),
         width=fields.at_least_one(config, "fully_connected_width"),

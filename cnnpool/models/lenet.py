@@ -46,5 +46,5 @@ def build(config: ConfigDict) -> LeNet:
     Raises:
       ValueError: if outputs is below 1 or width_factor is not 1.
     """
-    fields.refuse_width_factor(config)
+    fields.check_width_factor(config)
     return LeNet(fields.at_least_one(config, "outputs"))

@@ -108,7 +108,7 @@ class CheckpointStore:
           CheckpointError: if the directory cannot be created, or Orbax does not write there.
         """
         self.directory = directory.absolute()
-        _refuse_s3(self.directory)
+        _check_not_s3(self.directory)
         self._progress_type = progress_type
         self._unit = self._steps_per_epoch(steps_per_epoch)
         preserve = checkpoint_managers.AnyPreservationPolicy(
@@ -160,7 +160,7 @@ class CheckpointStore:
             )
             return given
 
-    def refuse_keyed_by_epoch(self) -> None:
+    def check_named_by_steps(self) -> None:
         """Raises CheckpointError if an earlier version named the checkpoints by epochs."""
         if self._names() and not (self.directory / STEPS_PER_EPOCH).is_file():
             raise CheckpointError(
@@ -357,7 +357,7 @@ class CheckpointStore:
             logging.error("%s", second)
 
 
-def _refuse_s3(directory: Path) -> None:
+def _check_not_s3(directory: Path) -> None:
     if str(directory).startswith("s3://"):
         raise CheckpointError(
             f"Orbax writes no checkpoints to {directory}, only to disks and gs://BUCKET/...; mount "

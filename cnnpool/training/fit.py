@@ -64,8 +64,8 @@ def train(
       WorkdirBusyError: if another process works there.
       PreemptedError: if a signal asked to stop; everything is saved.
     """
-    numerics.refuse_others()
-    packed.refuse_packed(workdir)
+    numerics.check_settings()
+    packed.check_not_packed(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
         config = data_sets.completed(config)
@@ -88,7 +88,7 @@ def train(
         _say_what_more_epochs_take(before, recipe, state)
         if state.finished:
             return state
-        store.refuse_keyed_by_epoch()
+        store.check_named_by_steps()
         if not store.holds(state):
             store.save(state)
         _say_where_it_goes_on(state)
@@ -144,7 +144,7 @@ def _claim(workdir: Path, recipe: Recipe) -> ConfigDict | None:
 
     distributed.on_first(claim)
     if source is not None:
-        run_config.refuse_other_data(workdir, source)
+        run_config.check_same_data(workdir, source)
     return before
 
 

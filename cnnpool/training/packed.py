@@ -39,13 +39,13 @@ def is_packed(folder: Path) -> bool:
     return (folder / SUMMARY).is_file() or (folder / NETWORKS).is_file()
 
 
-def refuse_run(folder: Path) -> None:
+def check_is_no_run(folder: Path) -> None:
     """Raises FileExistsError if a folder is a run, which packing would damage."""
     if run_config.config_path(folder).exists() and not is_packed(folder):
         raise FileExistsError(f"{folder} holds a run; pack its networks into another folder")
 
 
-def refuse_packed(folder: Path) -> None:
+def check_not_packed(folder: Path) -> None:
     """Raises FileExistsError if a folder holds packed networks, where nothing can be trained."""
     if is_packed(folder):
         raise FileExistsError(
@@ -176,7 +176,7 @@ def networks_checksum(folder: Path) -> str:
     return _summary(folder)["networks_sha256"]
 
 
-def refuse_other_data(folder: Path, source: str) -> None:
+def check_same_data(folder: Path, source: str) -> None:
     """Raises PackedError if the networks of a folder were trained on other data than `source`."""
     known = _summary(folder)["data_source"]
     if known != source:

@@ -68,7 +68,7 @@ class Equinox:
         return self.compiled.setdefault(every, functools.partial(self._found, every))
 
     def kernels(self, arrays: Any, images: np.ndarray) -> Sequence[Kernel]:
-        """Of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order in which they run."""
         module, state = self._whole(arrays)
         convolutions = {name: one for name, one in _modules(module) if _is_convolution(one)}
         found: dict[str, None] = {}

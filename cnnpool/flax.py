@@ -80,7 +80,7 @@ class Linen(NamedTuple):
         return _recorded(self.module, self.arguments, every)
 
     def kernels(self, variables: Any, images: np.ndarray) -> list[Kernel]:
-        """Of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order in which they run."""
         convolutions: list[linen.Module] = []
 
         def run(variables: Any, images: Array) -> None:

@@ -116,7 +116,7 @@ class Architecture:
             self.model(images, training=False)
 
     def kernels(self, variables: Any, images: np.ndarray) -> list[Kernel]:
-        """Of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order in which they run."""
         ran: dict[int, Any] = {}
 
         def watch(_name: str, layer: Any, output: Any) -> Any:
@@ -232,7 +232,7 @@ class Features(Measurable):
 
 
 def _kernels(layer: Any, paths: dict[int, str]) -> Iterator[Kernel]:
-    """Of a convolution; depthwise ones are (..., channels, filters a channel).
+    """The kernels of a convolution; depthwise ones are (..., channels, filters per channel).
 
     Raises:
       ValueError: if a kernel is no variable.
@@ -294,7 +294,7 @@ def _without_gradients(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _numpy(value: Any) -> np.ndarray:
-    """Of tensors of PyTorch itself: numpy 2 and Keras's way warn of one another."""
+    """A tensor as a NumPy array; PyTorch's by its own method, since Keras's makes numpy 2 warn."""
     if keras.backend.backend() == "torch":
         value = value.detach()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).cpu().numpy()

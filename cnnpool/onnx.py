@@ -223,7 +223,7 @@ def _joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
 
 
 def _kernels(model: onnx.ModelProto) -> list[Kernel]:
-    """Of convolutions, in the order in which they run, each once."""
+    """The kernels of convolutions, in the order in which they run, each once."""
     shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
     kernels = {}
     for node in model.graph.node:

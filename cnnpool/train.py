@@ -110,7 +110,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _cause(error: flags.Error) -> str:
-    """Of a config file that refuses its preset what it says, without the traceback in it."""
+    """The message of a config file that refuses its preset, without the traceback around it."""
     text = str(error).strip()
     first, last = text.splitlines()[0], text.splitlines()[-1]
     if not last.startswith("ValueError: "):

@@ -43,7 +43,7 @@ class Measurement:
 
     @property
     def digest(self) -> str:
-        """Of all but its name."""
+        """A digest of all fields but the name."""
         made_of = [self.stages, self.transforms, sorted(self.settings)]
         return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:8]
 
@@ -92,7 +92,7 @@ class Measurement:
 
 
 def _parameter_shapes(config: ConfigDict) -> dict:
-    """Of the network of a `model` section, by name; computes nothing."""
+    """The shapes of the parameters of a `model` section's network; computes nothing."""
     import jax
 
     from cnnpool import models

@@ -31,7 +31,7 @@ class Bound(NamedTuple):
 
 
 def bound(cost: Cost, chip: Chip) -> Bound:
-    """Of what one chip does."""
+    """The least time that one chip takes for its work."""
     return Bound(
         cost.passes / chip.peak,
         cost.moved / chip.bandwidth,

@@ -79,7 +79,7 @@ class Cost:
     loops: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Of both."""
+        """The cost of both."""
         return Cost(
             self.flops + other.flops,
             self.passes + other.passes,
@@ -104,7 +104,7 @@ class Cost:
         )
 
     def __mul__(self, times: int) -> "Cost":
-        """Of several runs."""
+        """The cost of several runs."""
         return Cost(
             times * self.flops,
             times * self.passes,
@@ -150,7 +150,7 @@ class _Counter:
         self.of = functools.cache(self._of)
 
     def open_loops(self, name: str) -> Cost:
-        """Of one iteration of every loop in a computation that an argument ends."""
+        """The cost of one iteration of every loop whose end is an argument of the program."""
         there, total = self._module.computations[name], Cost()
         for one in there.values():
             if one.opcode == "while":
@@ -258,7 +258,7 @@ class _Counter:
         return self._written_by_fusion(one, inside)
 
     def _written_by_fusion(self, one: Instruction, name: str) -> float:
-        """Of results that are an operand with a slice replaced, that slice."""
+        """Bytes written: where a result is an operand with a slice replaced, the slice alone."""
         computation = self._module.computations[name]
         root = next(i for i in computation.values() if i.root)
         parts = [computation[o] for o in root.operands] if root.opcode == "tuple" else [root]

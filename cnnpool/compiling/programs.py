@@ -47,7 +47,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Of all."""
+        """The sum of all, in bytes."""
         return self.arguments + self.outputs + self.temporaries + self.code
 
 

@@ -174,7 +174,7 @@ def compilation_cache() -> Iterator[None]:
 
 
 def _cache_folder() -> Path | None:
-    """Of this kind of processor, in the user's home; None where it cannot be written."""
+    """The cache for this kind of processor, in the user's home; None if it is not writable."""
     cpu = Path("/proc/cpuinfo")
     flags = re.search(r"^flags.*$", cpu.read_text("utf-8"), re.M) if cpu.exists() else None
     features = zlib.crc32(flags.group().encode()) if flags else 0
@@ -255,7 +255,7 @@ def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
 
 
 def platform_of(mesh: Mesh | None) -> str:
-    """Of the devices that a program is made for, which need not be this machine's.
+    """The platform of the devices that a program is compiled for, perhaps not this machine's.
 
     Args:
       mesh: of the program; None is the first device of this machine.

@@ -36,7 +36,7 @@ class ResultsFolder:
 
     @cached_property
     def records(self) -> list[Record]:
-        """Of all files."""
+        """The provenance records of all files."""
         return read_records(self.root / PROVENANCE)
 
     def commands(self, item: Item) -> tuple[str, ...]:

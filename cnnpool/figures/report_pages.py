@@ -38,7 +38,7 @@ def _paragraph(text: str) -> str:
 
 
 def page_of(item: Item) -> str:
-    """Of an item, relative to the folder of results."""
+    """The page of an item, relative to the folder of results."""
     return f"{item.folder}/README.md"
 
 
@@ -174,7 +174,7 @@ def _record_section(record: Record) -> str:
 
 
 def _anchor(record: Record) -> str:
-    """Of its section in provenance.md, the same when records are added."""
+    """The anchor of a record in provenance.md; it stays the same when records are added."""
     return re.sub(r"[^\w.]+", "-", record.files[0]).strip("-")
 
 

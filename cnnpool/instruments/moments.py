@@ -186,7 +186,7 @@ class Plan(NamedTuple):
 
     @property
     def batches(self) -> int:
-        """Of a device."""
+        """Number of batches per device."""
         return -(-self.share // self.size)
 
     @property

@@ -17,7 +17,7 @@ class Kernel(NamedTuple):
     """The kernel of a convolution.
 
     Attributes:
-      path: its path in a tree of parameters.
+      path: its path in a tree of parameters, or the names of the modules that hold it.
       input_axis: the axis of input channels; None where it is not known.
       output_axis: the axis of output channels; None where it is not known.
       depthwise: whether it has an input axis of length 1 and one filter per channel.

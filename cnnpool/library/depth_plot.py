@@ -53,7 +53,7 @@ def _draw(dataset: xr.Dataset, quantities: str) -> Figure:
 
 
 def _look(number: int) -> style.Look:
-    """Of the curve of a number: colours, lines and markers repeat at different lengths."""
+    """How curve `number` looks: colors, lines and markers repeat at different lengths."""
     colors = (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.ORANGE)
     return {
         "color": colors[number % len(colors)],

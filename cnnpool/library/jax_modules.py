@@ -31,7 +31,7 @@ class Architecture(Protocol):
         """
 
     def kernels(self, variables: Any, images: Any) -> Sequence[Kernel]:
-        """Of convolutions, in the order in which they run on images of a shape."""
+        """The kernels of convolutions, in the order in which they run on such images."""
 
 
 class JaxModule(JaxFunction):

@@ -37,7 +37,7 @@ class Nnx(NamedTuple):
         return _outputs(self.graph, self.arguments, every)
 
     def kernels(self, state: Any, images: np.ndarray) -> list[Kernel]:
-        """Of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order in which they run."""
         shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
         modules = {_path(path): one for path, one in nnx.iter_modules(nnx.merge(self.graph, state))}
         kernels: dict[str, Kernel] = {}

@@ -393,7 +393,7 @@ def _ids(submissions: Mapping[str, Mapping], rows: Sequence[_Row]) -> dict[str, 
 
 
 def _furthest(found: Sequence[Queued]) -> Queued:
-    """Of a job that the queue has twice: that one runs counts, then that one waits."""
+    """The entry to believe of a job that is queued twice: a running one, else a waiting one."""
     for state in (RUNNING, WAITING):
         if of_state := [one for one in found if one.state == state]:
             return of_state[0]

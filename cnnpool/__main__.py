@@ -7,7 +7,7 @@ import runpy
 import sys
 
 from cnnpool import extras
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 # The module of each command; what it does is the first line of its docstring.
 COMMANDS = {
@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(0)
     name = sys.argv.pop(1)
     try:
-        refuse_unknown(name, COMMANDS, "the command")
+        check_known(name, COMMANDS, "the command")
     except ValueError as error:
         sys.exit(f"error: {error}")
     sys.argv[0] = f"cnnpool {name}"
@@ -62,7 +62,7 @@ def _listed() -> str:
 
 
 def _first_line(module: str) -> str:
-    """Of a module's docstring, which is read and not run."""
+    """The first line of a module's docstring; the module is read, not run."""
     spec = importlib.util.find_spec(module)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         return ""

@@ -17,7 +17,7 @@ from typing import NoReturn
 from cnnpool import extras
 from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.files import storage
-from cnnpool.files.atomic_write import refuse_unwritable_beside
+from cnnpool.files.atomic_write import check_writable_beside
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
 NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, the usual one first
@@ -84,7 +84,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except KeyboardInterrupt:
         leave_interrupted()
     except Exception:
-        refuse_missing_devices()
+        report_missing_devices()
         raise
 
 
@@ -94,7 +94,7 @@ def leave_interrupted() -> NoReturn:
     sys.exit(EXIT_INTERRUPTED)
 
 
-def refuse_missing_devices() -> None:
+def report_missing_devices() -> None:
     """Ends this process with one line where an error is that JAX has no device."""
     if "jax" not in sys.modules:
         return
@@ -128,7 +128,7 @@ def numbers(kind: type) -> Callable[[str], tuple]:
     return parse
 
 
-def refuse_existing(path: Path, *, overwrite: bool, because: str) -> None:
+def check_replaceable(path: Path, *, overwrite: bool, because: str) -> None:
     """Raises FileExistsError if `path` is there and may not be overwritten."""
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists, {because}; give --overwrite to replace it")
@@ -149,7 +149,7 @@ def netcdf_path(text: str) -> Path:
     return path
 
 
-def refuse_unwritable(path: Path) -> None:
+def check_writable(path: Path) -> None:
     """Raises OSError if a file cannot be written at `path`, before anything is computed for it."""
     if storage.is_remote(path):
         return
@@ -161,4 +161,4 @@ def refuse_unwritable(path: Path) -> None:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{path} cannot be written: you may not write into {folder}")
     if folder == path.absolute().parent:
-        refuse_unwritable_beside(path)
+        check_writable_beside(path)

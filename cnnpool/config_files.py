@@ -3,13 +3,13 @@
 import os
 from pathlib import Path
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 FOLDER = Path(__file__).with_name("configs")
 
 
 def names() -> list[str]:
-    """Of the configs that came with the installation, `configs/NAME.py` of a checkout."""
+    """The names of the configs that came with the installation, `configs/NAME.py` in a checkout."""
     return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
@@ -33,5 +33,5 @@ def located(text: str) -> str:
     if path.suffix:
         ours = FOLDER / path.name
         return f"{ours if ours.is_file() else place}{colon}{preset}"
-    refuse_unknown(place, names(), "--config")
+    check_known(place, names(), "--config")
     return f"{FOLDER / place}.py{colon}{preset}"

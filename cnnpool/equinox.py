@@ -17,7 +17,7 @@ import numpy as np
 from cnnpool.library import tags
 from cnnpool.library.activations import Layers
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import JaxModule, refuse_nothing
+from cnnpool.library.jax_modules import JaxModule, check_not_empty
 
 _CONVOLUTIONS = (equinox.nn.Conv, equinox.nn.ConvTranspose)
 _WEIGHED = (*_CONVOLUTIONS, equinox.nn.Linear)
@@ -33,15 +33,15 @@ def features(
     channels last.
 
     Args:
-      module: any, that takes one image.
+      module: any module that takes one image.
       layers: paths of modules, or patterns, "layers/*"; None takes the outputs of all convolutions
         and linear layers, before what follows them. A module that runs several times has a name
         for every time: "act", "act:2".
       state: `equinox.nn.State` of a module with batch normalization, called as module(x, state).
-      **arguments: of its call; `key` is None where the call has to have one.
+      **arguments: arguments of its call; `key` is None where the call requires one.
 
     Raises:
-      TypeError: if it is no module.
+      TypeError: if it is not a module.
     """
     if not isinstance(module, equinox.Module):
         raise TypeError(f"expected an equinox.Module, got {type(module).__name__}")
@@ -97,7 +97,7 @@ class Equinox:
             jax.vmap(one, axis_name="batch")(images)
 
         found = tags.collected(run)(images.transpose(0, 3, 1, 2))
-        refuse_nothing(found, "Equinox")
+        check_not_empty(found, "Equinox")
         return {n: jax.numpy.moveaxis(f, 1, -1) if f.ndim > 3 else f for n, f in found.items()}
 
 

@@ -16,13 +16,13 @@ class PreemptedError(CnnpoolError):
     """A signal asks this process to stop; what was computed is saved."""
 
 
-def refuse_unknown(name: str, known: Collection[str], what: str) -> None:
+def check_known(name: str, known: Collection[str], what: str) -> None:
     """Raises ValueError, with the nearest ones, if `name` is not one of `known`.
 
     Args:
-      name: that was given.
-      known: names that there are.
-      what: is named, for the message: a field or a flag.
+      name: the given name.
+      known: the valid names.
+      what: what the name is for, such as a field or a flag, for the message.
     """
     if name not in known:
         near = difflib.get_close_matches(str(name), known)

@@ -5,6 +5,7 @@ r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pool
     python -m cnnpool.eval --workdir=runs/vgg --stage=all --out=dynamics.nc
     python -m cnnpool.eval --workdir=runs/vgg --deltas=0.1,0.3,1,3 --cutoffs=3,10 --out=deltas.nc
     python -m cnnpool.eval --workdir=runs/vgg16 --data=image_folder --data_dir=IMAGES --out=vgg16.nc
+    python -m cnnpool.eval --function=my_net.py:features --data_dir=IMAGES --out=mine.nc
     python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \
         --transforms=none,channel_shuffle,mean_channel_activations --out=a.nc
 
@@ -31,6 +32,15 @@ images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folde
 (n, height, width, channels) of uint8, or of floats from 0 to 1, pixels that are not normalized
 (of cnnpool.predict floats are): the network's mean and std are applied.
 
+--function measures your own network on such images. It names in a Python file, which is run:
+my_net.py:features  a function from images (n, rows, columns, channels) to {layer: activations}, or
+                    a network: of PyTorch, Keras, Flax, Equinox, a file NAME.onnx, what
+                    cnnpool.torch.features and its like return
+'my_net.py:make()'  what `make` returns when it is called without arguments: one of these
+Pixels from 0 to 1 are normalized: --mean, --std and --image_size, or MEAN, STD and IMAGE_SIZE in
+the file, or ImageNet's. Transforms are none and, where the framework tells the kernels,
+channel_shuffle, channel_shuffle_image and channel_shuffle_both. A changed file is measured anew.
+
 Interrupted, the same command goes on with what is not yet measured; so does one with other
 --transforms, --shuffles, --deltas, --cutoffs or --noise. With anything else changed it begins anew,
 and says so.
@@ -45,13 +55,17 @@ Imported networks have trained, and init: torchvision's initialization, drawn an
 
 import argparse
 from collections.abc import Sequence
+import sys
 from typing import Any
 
 from cnnpool import command_line
 from cnnpool.files import storage
+from cnnpool.library import user_file
 from cnnpool.measuring.names import INTERPOLATIONS, SOURCES, parse_stages
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
+
+_IMAGE_FLAGS = ("mean", "std", "image_size")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
@@ -97,14 +111,31 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
     return list(flags)
 
 
+def _add_image_flags(parser: argparse.ArgumentParser) -> None:
+    """What is done to the images of a user's own network."""
+    group = parser.add_argument_group("images of --function")
+    floats, integers = command_line.numbers(float), command_line.numbers(int)
+    group.add_argument("--mean", type=floats, help="of pixels from 0 to 1 (0.485,0.456,0.406)")
+    group.add_argument("--std", type=floats, help="of pixels from 0 to 1 (0.229,0.224,0.225)")
+    group.add_argument(
+        "--image_size",
+        type=integers,
+        metavar="SIZE",
+        help="pixels a side: 32, or of the central square and the shorter side before (224,256)",
+    )
+
+
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.eval")
-    parser.add_argument(
-        "--workdir",
-        type=storage.path,
-        required=True,
-        help="of cnnpool.train, or a folder of cnnpool.pack",
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
+        "--workdir", type=storage.path, help="of cnnpool.train, or a folder of cnnpool.pack"
+    )
+    network.add_argument(
+        "--function",
+        metavar="FILE.py:NAME",
+        help="your own network; FILE.py is your code, and is run",
     )
     parser.add_argument(
         "--stage",
@@ -122,7 +153,8 @@ def main(argv: Sequence[str]) -> None:
         "libtpu, no TPU), or a number of CPU devices; reads the folder's config alone",
     )
     parser.add_argument(
-        "--data", help=f"images of an imported network: {', '.join(SOURCES)} (image_folder)"
+        "--data",
+        help=f"images of an imported or own network: {', '.join(SOURCES)} (image_folder)",
     )
     parser.add_argument("--data_dir", help="of the images, instead of the run's own")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
@@ -130,11 +162,15 @@ def main(argv: Sequence[str]) -> None:
         "--all_units", action="store_true", help="print all units, not only the last of each layer"
     )
     names = _add_settings(parser)
+    _add_image_flags(parser)
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
     stages = parse_stages(args.stage)
     if args.out is None and args.compile_for is None:
         parser.error("the following arguments are required: --out")
+    if args.function is not None and args.compile_for is not None:
+        parser.error("--compile_for is for the networks of a folder, --workdir")
+    args.function = args.function and user_file.parse(args.function)
     # Slow to import, so only now.
     from cnnpool.devices import distributed, numerics
 
@@ -174,29 +210,19 @@ def _compile(args: argparse.Namespace, names: Sequence[str]) -> None:
 def _evaluate(
     args: argparse.Namespace, stages: Sequence[str], names: Sequence[str], processes: int
 ) -> None:
-    from cnnpool.devices import distributed, runtime
+    from cnnpool.devices import distributed
     from cnnpool.measuring import tables
-    from cnnpool.measuring.evaluation import evaluate
+    from cnnpool.measuring.evaluation import evaluate_run as evaluate
 
-    config = run_config.load(args.workdir)
-    if not run_config.is_on_ring(config):
-        runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
-        runtime.use_compilation_cache()
     given, transforms = _given(args, names), _transforms(args)
     if "shuffles" in given and not any(name.startswith("channel_shuffle") for name in transforms):
         raise ValueError(
             f"--shuffles={args.shuffles}, but --transforms={args.transforms} shuffles nothing; "
             "leave it out, or add a channel_shuffle"
         )
+    run = (_own_network if args.function else _stored_networks)(args, given, processes)
     dataset = evaluate(
-        args.workdir,
-        args.out,
-        stages=stages,
-        transforms=transforms,
-        overwrite=args.overwrite,
-        settings=given,
-        data=args.data,
-        data_dir=args.data_dir,
+        run, args.out, stages=stages, transforms=transforms, overwrite=args.overwrite
     )
     if not distributed.is_first():
         return
@@ -206,6 +232,42 @@ def _evaluate(
     if "spatial_share" in dataset:
         print(f"\n{tables.budget_table(dataset)}")
     print(f"\nin {args.out}")
+
+
+def _stored_networks(args: argparse.Namespace, settings: dict[str, Any], processes: int) -> Any:
+    """The networks of a folder, and as many devices as they use."""
+    from cnnpool.devices import runtime
+    from cnnpool.measuring import runs
+
+    for flag in _IMAGE_FLAGS:
+        if getattr(args, flag) is not None:
+            raise ValueError(f"--{flag} is of images of --function; those of a folder have theirs")
+    config = run_config.load(args.workdir)
+    if not run_config.is_on_ring(config):
+        runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
+        runtime.use_compilation_cache()
+    return runs.open(args.workdir, data=args.data, data_dir=args.data_dir, settings=settings)
+
+
+def _own_network(args: argparse.Namespace, settings: dict[str, Any], processes: int) -> Any:
+    """The network of a user's file, which is run here and nowhere else."""
+    from cnnpool.devices import runtime
+    from cnnpool.library import function_run
+
+    if processes > 1:
+        raise ValueError(
+            f"--function is measured by one process, got {processes}: give --num_processes=1"
+        )
+    runtime.use_compilation_cache()
+    run = function_run.open(
+        args.function,
+        data=args.data or SOURCES[0],
+        data_dir=args.data_dir,
+        images={flag: getattr(args, flag) for flag in _IMAGE_FLAGS},
+        settings=settings,
+    )
+    print(run.told, file=sys.stderr)
+    return run
 
 
 if __name__ == "__main__":

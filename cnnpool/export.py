@@ -5,12 +5,12 @@
     python -m cnnpool.export --workdir=runs/a --stage=trained --to=npz --out=a_params.npz
     python -m cnnpool.export --workdir=results/checkpoints/a --to=npz --out=a_params.npz
 
-Results: npz has one array a variable and coordinate; csv and parquet have a row a
-combination of coordinates. With --mean they have a row a layer: D, G, R averaged over the networks
-that live, with standard errors, and how many these are, "2 of 4". The format is that of --to, or
-else of --out's ending; they must not differ. Parameters: npz, keyed by seed and '/'-joined path,
-"seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D, of pictures
-(F, F, C_in, C_out); batch statistics are there too: "seed0/bn01/mean". "trained" is
+Results: npz has one array per variable and coordinate; csv and parquet have one row per
+combination of coordinates. With --mean they have one row per layer: D, G, R averaged over the
+networks that are not dead there, with standard errors, and how many these are, "2 of 4". The format
+is that of --to or of the suffix of --out, which must agree. Parameters: npz, keyed by seed and
+'/'-joined path, "seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D and
+(F, F, C_in, C_out) in 2-D; batch statistics are included: "seed0/bn01/mean". "trained" is
 the network with the smallest test error where the run kept it.
 """
 
@@ -83,8 +83,8 @@ def main(argv: Sequence[str]) -> None:
         if args.mean and kind == "npz":
             parser.error("--mean is a table: give --to=csv or parquet")
         out = args.out or args.results.with_suffix(f".{kind}")
-        command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
-        command_line.refuse_unwritable(out)
+        command_line.check_replaceable(out, overwrite=args.overwrite, because="not replaced")
+        command_line.check_writable(out)
         # Slow to import, so only now; so below.
         from cnnpool.files import results
         from cnnpool.measuring import exporting
@@ -101,8 +101,8 @@ def main(argv: Sequence[str]) -> None:
         if kind != "npz" or args.out is None or args.mean or args.all_units:
             parser.error("parameters need --to=npz and --out, and take no flags of tables")
         out = args.out
-        command_line.refuse_existing(out, overwrite=args.overwrite, because="not replaced")
-        command_line.refuse_unwritable(out)
+        command_line.check_replaceable(out, overwrite=args.overwrite, because="not replaced")
+        command_line.check_writable(out)
         stage = parse_stage(args.stage or "trained")
         from cnnpool.devices import numerics
         from cnnpool.measuring import exporting

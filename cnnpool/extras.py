@@ -43,10 +43,10 @@ def needed(extra: str | None = None) -> Iterator[None]:
     """Imports that may fail: the error says which extra has what is missing.
 
     Args:
-      extra: of cnnpool; None finds it by the name of the library.
+      extra: the extra of cnnpool; None finds it by the name of the library.
 
     Raises:
-      MissingExtraError: where a library is not installed that an extra has.
+      MissingExtraError: if a library that belongs to an extra is not installed.
     """
     try:
         yield

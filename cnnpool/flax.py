@@ -14,7 +14,7 @@ from cnnpool.instruments.channels import paths
 from cnnpool.library import nnx_modules
 from cnnpool.library.activations import Layers, flattened
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import JaxModule, refuse_nothing
+from cnnpool.library.jax_modules import JaxModule, check_not_empty
 
 _INFERENCE = {
     "train": False,
@@ -36,13 +36,13 @@ def features(
     """A module as a function from images to named activations.
 
     Args:
-      module: linen or NNX, that takes images (n, rows, columns, channels).
-      variables: of a linen module, its parameters and what else it has, such as batch_stats; an NNX
-        module has its own.
+      module: a linen or NNX module that takes images (n, rows, columns, channels).
+      variables: the parameters of a linen module and its other collections, such as batch_stats; an
+        NNX module holds its own.
       layers: paths of modules, or patterns, "block1/*"; None takes the outputs of all convolutions
         and dense layers, before what follows them. A module that runs several times has a name for
         every time: "act", "act:2".
-      **arguments: of its call. `train`, `training`, `is_training`, `deterministic` and
+      **arguments: arguments of its call. `train`, `training`, `is_training`, `deterministic` and
         `use_running_average` are set to inference where the call has them; an NNX module is
         measured as after `eval()`, a copy of it.
 
@@ -136,7 +136,7 @@ def _recorded(
 
         with linen.intercept_methods(watch):
             module.apply(variables, images, **dict(arguments))
-        refuse_nothing(found, "Flax")
+        check_not_empty(found, "Flax")
         return found
 
     return apply

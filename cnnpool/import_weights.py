@@ -15,7 +15,7 @@ torchvision's for this file: 0.485,0.456,0.406 and 0.229,0.224,0.225, but for vg
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.files import storage
 from cnnpool.importing.torchvision_networks import NETWORKS
 
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--std", type=numbers, help="of the images (torchvision's)")
     parser.add_argument("--overwrite", action="store_true", help="replace an imported network")
     args = parser.parse_args(argv)
-    refuse_unknown(args.model, NETWORKS, "--model")
+    check_known(args.model, NETWORKS, "--model")
     options = {"mean": args.mean, "std": args.std, "overwrite": args.overwrite, "key": args.key}
     # Slow to import, so only now.
     from cnnpool.devices import numerics

@@ -25,7 +25,7 @@ from cnnpool.instruments.streamed_moments import streamed_moments
 from cnnpool.library import tags
 from cnnpool.library.activations import Layers, chosen, flattened
 from cnnpool.library.channel_shuffles import BOTH, SHUFFLE, WITH_IMAGE, Kernel, shuffled
-from cnnpool.library.jax_modules import JaxModule, refuse_nothing
+from cnnpool.library.jax_modules import JaxModule, check_not_empty
 from cnnpool.library.measurable import NONE, Measurable, weights_checksum
 from cnnpool.shapes import Key
 
@@ -103,14 +103,14 @@ class Architecture:
             return jax.tree.map(_channels_first, named)
 
         found = tags.collected(functools.partial(self.run, watch))(variables, images)
-        refuse_nothing(found, "Keras")
+        check_not_empty(found, "Keras")
         return found
 
     def run(self, watch: Watch, variables: dict[str, Any], images: Any) -> None:
         """Runs the model on images (n, rows, columns, channels), some variables in other values."""
         if self._data_format == "channels_first":
             images = _channels_first(images)
-        self._refuse_other_size(tuple(images.shape[1:]))
+        self._check_size(tuple(images.shape[1:]))
         mapping = [(self.variables[path], value) for path, value in variables.items()]
         with keras.StatelessScope(state_mapping=mapping), _watched(self.model, watch):
             self.model(images, training=False)
@@ -142,7 +142,7 @@ class Architecture:
         formats = (getattr(one, "data_format", None) for one in self.model._flatten_layers())
         return next((one for one in formats if one), keras.config.image_data_format())
 
-    def _refuse_other_size(self, shape: tuple[int, ...]) -> None:
+    def _check_size(self, shape: tuple[int, ...]) -> None:
         """Raises ValueError where images are not of the size that the model was made for."""
         expected = getattr(self.model, "input_shape", None)
         if not isinstance(expected, tuple) or len(expected) != 4:
@@ -195,7 +195,7 @@ class Features(Measurable):
 
         run = functools.partial(self.architecture.run, watch)
         _without_gradients(run)(self.changed, keras.ops.convert_to_tensor(np.asarray(images)))
-        refuse_nothing(found, "Keras")
+        check_not_empty(found, "Keras")
         return {name: found[name] for name in chosen(found, self.layers)}
 
     def moments(

@@ -43,7 +43,7 @@ def features(
         its outputs, which are its layers then, and its kernels are not known.
       layers: names of the outputs of nodes, or patterns, "*"; None takes those of all convolutions
         and matrix products with weights.
-      providers: of ONNX Runtime.
+      providers: the execution providers of ONNX Runtime.
 
     Raises:
       ValueError: if a name matches nothing, with the nearest; if there are no such layers, or the

@@ -36,8 +36,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data_dir", help="of the training data, instead of the run's")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     args = parser.parse_args(argv)
-    command_line.refuse_existing(args.out, overwrite=args.overwrite, because="not replaced")
-    command_line.refuse_unwritable(args.out)
+    command_line.check_replaceable(args.out, overwrite=args.overwrite, because="not replaced")
+    command_line.check_writable(args.out)
     stage = parse_stage(args.stage)
     if args.batch_size < 1:
         raise ValueError(f"--batch_size must be at least 1, got {args.batch_size}")

@@ -40,20 +40,20 @@ def features(module: nn.Module, layers: Layers = None) -> "Features":
     does not matter.
 
     Args:
-      module: any, that takes one batch of images.
+      module: any module that takes one batch of images.
       layers: names of `module.named_modules()`, or patterns such as "layer1.*" or "*", which
         stands for all modules without children; None takes the outputs of all convolutions and
         linear layers, before what follows them. A module that runs several times has a name for
         every time: "act", "act:2"; outputs that are tuples or dicts one for every part: "lstm/0".
 
     Raises:
-      ValueError: if a name matches nothing, with the nearest; if there are no such layers, or if
-        parameters have no numbers.
-      TypeError: if it is no module.
+      ValueError: if a name matches nothing, suggesting the nearest; if there are no such layers, or
+        if parameters have no values.
+      TypeError: if it is not a module.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
-    _refuse_without_numbers(module)
+    _check_has_numbers(module)
     return _features(module, layers)
 
 
@@ -91,7 +91,7 @@ def _chosen_modules(module: nn.Module, layers: Layers) -> list[str]:
     return [name for name in named if name in layers or name in matching]
 
 
-def _refuse_without_numbers(module: nn.Module) -> None:
+def _check_has_numbers(module: nn.Module) -> None:
     """Raises ValueError where parameters lie on the device "meta", or on several devices."""
     places = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     if any(place.type == "meta" for place in places):
@@ -114,9 +114,9 @@ class Features(Measurable):
 
     Attributes:
       module: the network.
-      names: of the modules whose outputs are wanted.
+      names: the names of the modules whose outputs are wanted.
       required: those of them that have to run.
-      state: parameters in the place of the module's own, by their names.
+      state: parameters that replace the module's own, by name.
       overwritten: layers whose outputs are changed in place by what follows, and copied.
       kernels: of convolutions, in the order in which they run; known once `prepared`.
     """
@@ -172,7 +172,7 @@ class Features(Measurable):
             path: w.detach().cpu().float().numpy() for path, w in weights.items() if w is not None
         }
         for kernel in chosen_kernels(kernels, name, self.label):
-            _refuse_parametrized(kernel.path, values)
+            _check_not_parametrized(kernel.path, values)
         found = shuffled(values, kernels, name, key, label=self.label)
         state = {
             path: torch.from_numpy(np.array(array)).to(weights[path])
@@ -204,7 +204,7 @@ class Features(Measurable):
                 if not changed:
                     break
                 copied = copied | changed
-        self._refuse_idle(found)
+        self._check_used(found)
         return {name: f for name, (f, _) in found.items()}, copied
 
     def _tensor(self, images: Any) -> torch.Tensor:
@@ -223,7 +223,7 @@ class Features(Measurable):
             )
             raise
 
-    def _refuse_idle(self, found: dict[str, Any]) -> None:
+    def _check_used(self, found: dict[str, Any]) -> None:
         ran = {re.split("[:/]", name)[0] for name in found}
         idle = [name for name in self.names if (name or self.label) not in ran]
         if not found or self.required.intersection(idle):
@@ -242,7 +242,7 @@ def _kernel(layer: str, convolution: Any) -> Kernel:
     return Kernel(path, 1, 0, depthwise=convolution.groups > 1 and one_input)
 
 
-def _refuse_parametrized(path: str, parameters: Collection[str]) -> None:
+def _check_not_parametrized(path: str, parameters: Collection[str]) -> None:
     if path not in parameters:
         raise ValueError(
             f"{path} is no parameter: it is computed from others; give it its value first, "

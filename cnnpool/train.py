@@ -149,7 +149,7 @@ def main(argv: Sequence[str]) -> None:
         if not flag.value:
             sys.exit(f"error: --{flag.name} is needed; {_called()} --help says more")
     command_line.prepare()
-    _refuse_unread(_CONFIG.value)
+    _check_readable(_CONFIG.value)
     try:
         # Slow to import, so only now; so below.
         from cnnpool.devices import distributed, numerics
@@ -167,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     except KeyboardInterrupt:
         command_line.leave_interrupted()
     except Exception:
-        command_line.refuse_missing_devices()
+        command_line.report_missing_devices()
         raise
 
 
@@ -178,10 +178,10 @@ def _compile(config: ConfigDict, name: str) -> None:
     command.run(name, lambda devices: training_programs.programs(config, devices))
 
 
-def _refuse_unread(config: ConfigDict) -> None:
+def _check_readable(config: ConfigDict) -> None:
     given = config_flags.get_override_values(flags.FLAGS[_CONFIG.name])
     try:
-        unread_fields.refuse(config, given)
+        unread_fields.check(config, given)
     except ValueError as error:
         sys.exit(f"error: --config.{error}")
 

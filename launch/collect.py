@@ -3,8 +3,8 @@
     python -m launch.collect --sweep=fig5 --preset=cpu --out=fig5.nc
     python -m cnnpool.figures fig5 --results fig5.nc --out fig5.png
 
-The file holds a netCDF group a network and measurement; seeds that were trained by several jobs
-are put together. What is whole is written, with exit status 1 if a result file is damaged.
+The file holds one netCDF group per network and measurement; seeds that were trained by several jobs
+are combined. All undamaged results are written, with exit status 1 if a result file is damaged.
 """
 
 from collections.abc import Sequence

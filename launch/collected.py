@@ -66,7 +66,7 @@ def collected(jobs: Sequence[Job], root: Path) -> Collected:
 
 
 def _group_names(jobs: Sequence[Job], varied: Varied) -> dict[tuple[str, Measurement], str]:
-    """Of a netCDF group: what the sweep varies, or a digest where that is not enough."""
+    """The name of a netCDF group: what the sweep varies, or a digest where that is not enough."""
     said = {job.group: job_parameters.beside_network(varied.places[job.name]) for job in jobs}
     readable = {
         job.group: f"{job.network}-{said[job.group].replace('/', '_')}"

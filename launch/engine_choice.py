@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.launch import job_states
 from cnnpool.launch.engines import local, skypilot, slurm
 from cnnpool.launch.engines.engine import AbsentError, Engine, EngineError
@@ -28,7 +28,7 @@ def make(name: str, options: Mapping[str, Any]) -> Engine:
     Raises:
       EngineError: if an option is another engine's, or its value impossible.
     """
-    refuse_unknown(name, ENGINES, "engine")
+    check_known(name, ENGINES, "engine")
     engine, kind = ENGINES[name]
     given = {key: value for key, value in options.items() if value is not None}
     for option in sorted(given.keys() - _options(name)):

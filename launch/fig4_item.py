@@ -35,7 +35,7 @@ def reproduce(
     """
     ((run, measurement),) = ITEMS["fig4"].chosen(preset)
     job = trained_items.job_of(run, preset, measurement, places)
-    trained_items.refuse_old_folder(run, preset, job, places)
+    trained_items.check_old_folder(run, preset, job, places)
     state = trained_items.run_here([job], places.jobs, engine)[job.name]
     if not job.is_finished(state.folder):
         raise EngineError(f"{job.name} is {state.state}: {state.detail}")
@@ -53,7 +53,7 @@ def _write(file: Path, dataset: xr.Dataset, *, overwrite: bool) -> None:
     if file.exists() and not overwrite:
         if results.read(file).attrs["measurement"] == dataset.attrs["measurement"]:
             return
-        command_line.refuse_existing(file, overwrite=False, because="with another measurement")
+        command_line.check_replaceable(file, overwrite=False, because="with another measurement")
     results.write(file, dataset)
 
 

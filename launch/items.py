@@ -43,9 +43,9 @@ class Run:
 
     Attributes:
       data: "cifar10", "scale1d" or "scale2d".
-      model: name of the network.
-      width_factor: on its channels, where they scale.
-      image_noise: s, of the training set of CIFAR-10.
+      model: the name of the network.
+      width_factor: the factor on its numbers of channels, where they scale.
+      image_noise: s, the norm of the noise on every training image of CIFAR-10.
     """
 
     data: str
@@ -136,7 +136,7 @@ class Item:
         return unique(Job(run.config(preset), (measurement,)) for run, measurement in pairs)
 
     def presets(self, preset: str) -> list[str]:
-        """Whose networks serve a preset, the best first."""
+        """The presets whose networks may serve a preset, the best first."""
         return list(dict.fromkeys(["paper", preset] if self.any_protocol else [preset]))
 
 

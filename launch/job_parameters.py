@@ -81,11 +81,11 @@ def beside_network(place: Mapping[str, Any]) -> str:
 
 
 def table(shown: Sequence[Job], jobs: Sequence[Job]) -> str:
-    """A line a job, with the parameters that the sweep varies; nothing where it varies none.
+    """One line per job, with the parameters that the sweep varies; nothing where it varies none.
 
     Args:
-      shown: of the sweep.
-      jobs: all of the sweep.
+      shown: the parameters of the sweep.
+      jobs: all jobs of the sweep.
     """
     found = varied(jobs)
     if not found.fields or not shown:

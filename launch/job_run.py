@@ -33,7 +33,7 @@ def run(spec: Path, *, accelerator: bool = False) -> None:
     )
     with running(folder) as process, distributed.ending_together(process.record):
         if accelerator:
-            runtime.refuse_cpu()
+            runtime.check_accelerator()
         train(job.config, folder, process=process)
         for one in job.measurements:
             process.report("measuring")

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from cnnpool import extras
-from cnnpool.errors import CnnpoolError, refuse_unknown
+from cnnpool.errors import CnnpoolError, check_known
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
 from cnnpool.launch.measurement import BOTH, Measurement
@@ -54,12 +54,12 @@ class Job:
                 f"cnnpool.launch.measurement.Measurement, (BOTH,), got {self.measurements!r}"
             )
         for one in measurements:
-            self._checked(one, one.refuse_impossible_settings)
+            self._checked(one, one.check_settings)
 
-    def refuse_unknown_names(self) -> None:
+    def check_names(self) -> None:
         """Raises SweepError if a stage, transform or layer to measure is unknown."""
         for one in self.measurements:
-            self._checked(one, one.refuse_unknown_names)
+            self._checked(one, one.check_names)
 
     def _checked(self, one: Measurement, check: Callable[[ConfigDict], None]) -> None:
         try:
@@ -70,7 +70,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of its folder: readable, and a digest of all that defines the trained networks."""
+        """Name of its folder: readable, with a digest of all that defines the trained networks."""
         return f"{self.network}-{_range(self.config.seeds)}-{_digest(self._defining())}"
 
     @property
@@ -152,7 +152,7 @@ def read_spec(path: Path) -> Job:
     """
     try:
         spec = json.loads(path.read_text("utf-8"))
-        refuse_unknown(str(spec["version"]), [str(SPEC_VERSION)], f"{path}: version")
+        check_known(str(spec["version"]), [str(SPEC_VERSION)], f"{path}: version")
         measurements = tuple(
             Measurement(
                 one["name"],

@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.measuring import names
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
@@ -25,9 +25,9 @@ class Measurement:
     """What an item needs to know of its networks.
 
     Attributes:
-      name: behind the run's name, in that of the result file.
-      stages: of training.
-      transforms: of the networks.
+      name: the suffix after the run's name in the name of the result file.
+      stages: the stages of training.
+      transforms: the transforms of the networks.
       settings: fields of `Settings` that differ from its defaults.
     """
 
@@ -52,7 +52,7 @@ class Measurement:
         """Its result file in a job's folder; another measurement has another name."""
         return "-".join(part for part in ("measurement", self.name, self.digest) if part) + ".nc"
 
-    def refuse_impossible_settings(self, config: ConfigDict) -> None:
+    def check_settings(self, config: ConfigDict) -> None:
         """Raises ValueError or TypeError if networks of a config cannot be measured with these."""
         try:
             hash(self)
@@ -65,15 +65,15 @@ class Measurement:
         ring = run_config.is_on_ring(config)
         known = ["draws"] if ring else [field.name for field in dataclasses.fields(Settings)]
         for name in given:
-            refuse_unknown(name, known, "a setting")
+            check_known(name, known, "a setting")
         settings = Settings(**given)
         if config.data.name == "scale2d":
-            settings.refuse_unused()
+            settings.check_unused()
         there = None if ring else config.data.get("test_size")
         if there and settings.images > there:
             raise ValueError(f"images={settings.images} are more than the {there} test images")
 
-    def refuse_unknown_names(self, config: ConfigDict) -> None:
+    def check_names(self, config: ConfigDict) -> None:
         """Raises ValueError if networks of a config have no such stage, transform or layer."""
         # They import JAX, which takes a second: only where jobs are given, never for their states.
         from cnnpool.instruments.diffeomorphisms import INTERPOLATIONS
@@ -84,11 +84,11 @@ class Measurement:
         if any(":" in name for name in self.transforms) and not run_config.is_on_ring(config):
             transforms.parse(",".join(self.transforms), _parameter_shapes(config.model))
         for name in self.transforms:
-            transforms.refuse_unknown(name)
+            transforms.check_known(name)
         settings = Settings(**dict(self.settings))
         for kind in settings.noise:
-            refuse_unknown(kind, KINDS, "a kind of noise")
-        refuse_unknown(settings.interpolation, INTERPOLATIONS, "interpolation")
+            check_known(kind, KINDS, "a kind of noise")
+        check_known(settings.interpolation, INTERPOLATIONS, "interpolation")
 
 
 def _parameter_shapes(config: ConfigDict) -> dict:

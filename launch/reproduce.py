@@ -3,7 +3,7 @@
     python -m launch.reproduce fig4 --preset=quick     # 2 CPU cores, 4 minutes
     python -m launch.reproduce fig4 --preset=cpu       # H = 256, about an hour
     python -m launch.reproduce fig4 --preset=paper     # H = 1000, for an accelerator
-    python -m launch.reproduce fig6 --preset=cpu       # deep networks, shortened training
+    python -m launch.reproduce fig6 --preset=cpu       # image classifiers, shortened training
     python -m launch.reproduce all --preset=cpu
     python -m launch.reproduce fig2 --preset=imagenet --weights=DIR --images=PICTURES
 
@@ -108,7 +108,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _settle_imagenet(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Fills in what imported networks are measured with; of others refuses it."""
+    """Fills in the options of imported networks; refuses them for other networks."""
     for name, default in {"images": None, "data": "image_folder", **COUNTS}.items():
         if getattr(args, name) is None:
             setattr(args, name, default)

@@ -6,8 +6,8 @@
     python -m launch.status --sweep=fig5 --preset=cpu --cancel
     python -m launch.status --sweep=launch/sweeps/grid.py --preset=tiny --plot=grid.png
 
-Of running jobs the epoch and the time left, of failed ones the error. What is stopped (preempted,
-killed, cancelled) or was never started goes on with the command of launch.sweep. --retry_failed
+Shows the epoch and the time left of running jobs, and the error of failed ones. Jobs that stopped
+(preempted, killed, cancelled) or never started go on with launch.sweep's command. --retry_failed
 gives failed jobs to the engine that had them, as they were given before; --cancel stops jobs, and
 those that run save first; exit status 1 if some could not be told. --plot draws the test error, D,
 G, R of what is finished against the parameters that the sweep varies, and prints them as a table.
@@ -23,15 +23,15 @@ from cnnpool.figures.item_names import picture_path
 from cnnpool.files import parameter_words, storage
 from cnnpool.launch import engine_choice, job_parameters, job_states, sweep_file
 from cnnpool.launch.engines.engine import EngineError
-from cnnpool.launch.giving import giving
 from cnnpool.launch.job_states import FAILED, RUNNING, WAITING, JobState
 from cnnpool.launch.jobs import Job, SweepError
+from cnnpool.launch.submitting import submitting
 
 HEAD = ("state", "epoch", "left", "detail")
 
 
 def table(states: Sequence[JobState]) -> str:
-    """One line a job, with the parameters that the sweep varies, and how many of each state."""
+    """One line per job, with the parameters that vary, and the number of jobs in each state."""
     varied = job_parameters.varied([one.job for one in states])
     parameters = [
         tuple("" if value is None else parameter_words.shown(value) for value in place.values())
@@ -87,7 +87,7 @@ def _retry_failed(states: Sequence[JobState], args) -> None:
         record = job_states.read_submission(group[0].folder)
         name = record.get("engine", engine_choice.LOCAL)
         engine = engine_choice.make(name, record.get("options", {}))
-        with giving(args.root) as noted:
+        with submitting(args.root) as noted:
             now = engine_choice.states([one.job for one in group], args.root)
             if still := [one for one in now if one.state == FAILED]:
                 engine.start(still, args.root, noted)

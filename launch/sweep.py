@@ -18,10 +18,10 @@ from collections.abc import Sequence
 
 from cnnpool import command_line
 from cnnpool.launch import compile_check, engine_choice, job_parameters, sweep_file
-from cnnpool.launch.engines.engine import refuse_less
-from cnnpool.launch.giving import giving
+from cnnpool.launch.engines.engine import check_at_least
 from cnnpool.launch.job_states import FAILED, JobState
 from cnnpool.launch.jobs import Job
+from cnnpool.launch.submitting import submitting
 
 
 def _to_give(jobs: Sequence[Job], args: argparse.Namespace) -> list[JobState]:
@@ -61,11 +61,11 @@ def main(argv: Sequence[str]) -> None:
     )
     engine_choice.add_arguments(parser)
     args = parser.parse_args(argv)
-    refuse_less(args, give=1)
+    check_at_least(args, give=1)
     engine = engine_choice.of_arguments(args)
     jobs = sweep_file.of_arguments(args)
     for job in jobs:
-        job.refuse_unknown_names()
+        job.check_names()
     compiles = args.engine == "skypilot" and not args.no_compile_check
     if args.dry_run:
         given = _to_give(jobs, args)
@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> None:
         if given and compiles:
             print(f"# {compile_check.plan(given, args.accelerators, args.nodes)}")
         return
-    with giving(args.root) as noted:
+    with submitting(args.root) as noted:
         given = _to_give(jobs, args)
         if given and compiles:
             print(compile_check.check(given, args.accelerators, args.nodes), flush=True)

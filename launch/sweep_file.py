@@ -95,7 +95,7 @@ def _root(text: str) -> Path:
 
 
 def user_name() -> str:
-    """Of whoever runs this; the number of a user without a name, as in a container."""
+    """The user's name, or the number of a user without a name, as in a container."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the latter since Python 3.13

@@ -20,11 +20,11 @@ from cnnpool.files.atomic_write import write_text
 from cnnpool.launch import engine_choice
 from cnnpool.launch.collected import collected
 from cnnpool.launch.engines.engine import Engine, JobsFailedError
-from cnnpool.launch.giving import giving
 from cnnpool.launch.items import CIFAR10, ITEMS, SCALE1D, Run
 from cnnpool.launch.job_states import FINISHED, JobState
 from cnnpool.launch.jobs import Job, SweepError, unique
 from cnnpool.launch.measurement import Measurement
+from cnnpool.launch.submitting import submitting
 from cnnpool.measuring.evaluation import evaluate
 from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.runs import run_config
@@ -89,7 +89,7 @@ def source_of(
         name, config = run.name(preset), run.config(preset)
         file = _file(name, measurement, places)
         if file.is_file() and not overwrite:
-            _refuse_other_measurement(file, config, measurement, exact=exact)
+            _check_measurement(file, config, measurement, exact=exact)
             return partial(Path, file)
         job = job_of(run, preset, measurement, places)
         if job.is_finished(places.jobs / job.name):
@@ -97,9 +97,9 @@ def source_of(
         folder = places.checkpoints / name
         if packed.is_packed(folder) and {INIT, TRAINED}.issuperset(measurement.stages):
             there = run_config.load(folder).to_dict()
-            _refuse_other_config(folder, there, config, exact=exact)
+            _check_config(folder, there, config, exact=exact)
             return partial(_measure, folder, file, run, measurement, places)
-        refuse_old_folder(run, preset, job, places)
+        check_old_folder(run, preset, job, places)
     return None
 
 
@@ -140,7 +140,7 @@ def _measure(folder: Path, file: Path, run: Run, measurement: Measurement, place
     return file
 
 
-def refuse_old_folder(run: Run, preset: str, job: Job, places: Places) -> None:
+def check_old_folder(run: Run, preset: str, job: Job, places: Places) -> None:
     """Raises ConfigMismatchError for a working directory by its earlier name, with the cure."""
     name = f"fig4-{preset}" if run.data == SCALE1D else run.name(preset)
     folder = places.jobs / job.name
@@ -152,7 +152,7 @@ def refuse_old_folder(run: Run, preset: str, job: Job, places: Places) -> None:
             )
 
 
-def _refuse_other_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) -> None:
+def _check_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) -> None:
     """Raises ConfigMismatchError if networks are not those of a run.
 
     Any number of initializations will do, unless `exact`.
@@ -170,11 +170,11 @@ def _refuse_other_config(where: Path, found: dict, wanted: ConfigDict, *, exact:
         )
 
 
-def _refuse_other_measurement(
+def _check_measurement(
     file: Path, wanted: ConfigDict, measurement: Measurement, *, exact: bool
 ) -> None:
     attributes = results.read(file).attrs
-    _refuse_other_config(file, json.loads(attributes["config"]), wanted, exact=exact)
+    _check_config(file, json.loads(attributes["config"]), wanted, exact=exact)
     record = json.loads(attributes["measurement"])
     asked = json.loads(json.dumps(measurement.record()))
     changed = run_config.differences({key: record.get(key) for key in asked}, asked)
@@ -197,8 +197,8 @@ def run_here(jobs: Sequence[Job], root: Path, engine: Engine) -> dict[str, JobSt
       What became of each, by name.
     """
     for job in jobs:
-        job.refuse_unknown_names()
-    with giving(root) as noted:
+        job.check_names()
+    with submitting(root) as noted:
         states = engine_choice.states(jobs, root)
         given = [one for one in states if one.state != FINISHED and not one.queued]
         try:

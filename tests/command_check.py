@@ -29,9 +29,9 @@ def check(command):
         words = words[1:]
     try:
         if words[:2] != ["python", "-m"]:
-            _refuse_absent(words[0])
+            _check_present(words[0])
         elif words[2] == "pytest":
-            _refuse_absent(*words[3:])
+            _check_present(*words[3:])
         elif words[2] == "cnnpool.train":
             _train(words[3:])
         else:
@@ -40,7 +40,7 @@ def check(command):
         raise ValueError(f"{command}\n{error}") from error
 
 
-def _refuse_absent(*paths):
+def _check_present(*paths):
     for path in paths:
         if not (ROOT / path).is_file():
             raise ValueError(f"no file {path}")

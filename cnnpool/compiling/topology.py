@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from cnnpool.compiling.chips import CHIPS, Chip
-from cnnpool.errors import CnnpoolError, refuse_unknown
+from cnnpool.errors import CnnpoolError, check_known
 
 _TPU = re.compile(r"(?P<chip>\w+):(?P<shape>\d+(?:x\d+)*)(?:,slices=(?P<slices>\d+))?")
 EXPECTED = "expected a TPU and its shape, such as v5e:2x4 or v5p:2x2x1, or a number of CPU devices"
@@ -90,7 +90,7 @@ def _parsed(name: str) -> tuple[str, str]:
     found = _TPU.fullmatch(name)
     if not found:
         raise ValueError(f"--compile_for={name}: {EXPECTED}")
-    refuse_unknown(found["chip"], CHIPS, "the TPU of --compile_for")
+    check_known(found["chip"], CHIPS, "the TPU of --compile_for")
     if int(found["slices"] or 1) != 1:
         one = f"{found['chip']}:{found['shape']}"
         raise ValueError(

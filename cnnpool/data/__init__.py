@@ -1,15 +1,15 @@
-"""Data sets, one a file; `build` picks one by the name in a config."""
+"""Data sets, one per file; `build` picks one by the name in a config."""
 
 from collections.abc import Callable
 import dataclasses
 import importlib
 from typing import Any
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 
 def _in_module(name: str) -> Callable[[Any], Any]:
-    """`build` of a data set's file, which is imported when the data set is wanted."""
+    """The `build` function of a data set's file, which is imported only when it is used."""
     return lambda config: importlib.import_module(f"cnnpool.data.{name}").build(config)
 
 
@@ -49,17 +49,17 @@ def build(config: Any) -> Any:
 
     Raises:
       ValueError: if no data set has that name, or its parameters are impossible.
-      DataError: if its files are not there or damaged.
+      DataError: if its files are missing or damaged.
     """
-    refuse_unknown(config.name, _BUILDERS, "config.data.name")
+    check_known(config.name, _BUILDERS, "config.data.name")
     return _BUILDERS[config.name](config)
 
 
 def completed(config: Any) -> Any:
-    """A config whose model.outputs is a number: as many as the data has classes, where it is None.
+    """The config with model.outputs filled in: if it is None, the number of classes of the data.
 
     Args:
-      config: complete, of a run.
+      config: the complete config of a run.
 
     Raises:
       ValueError, DataError: as `build` does.

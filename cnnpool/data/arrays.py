@@ -1,9 +1,8 @@
 """A user's own images: `images.npy` and `labels.npy` in a folder.
 
-The test images are `test_images.npy` and `test_labels.npy` where they are there, else a
-random part of the others. Images are normalized with the mean and standard deviation of
-each channel over the training images, as CIFAR-10 is (protocol, section 7), and not
-augmented.
+The test images are `test_images.npy` and `test_labels.npy` if they exist, else a random part
+of the others. Images are normalized with the mean and standard deviation of each channel over
+the training images, like CIFAR-10 (docs/protocol.md, "CIFAR-10"), and not augmented.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,12 +37,12 @@ def build(config: ConfigDict) -> StandardizedImages:
     """The data set of a config's `data` section.
 
     Args:
-      config: fields `data_dir`, `test_fraction` (of the images; None or 0 where there
-        are test files), `seed` (of the draw of the test images), `mean` and `std` (of
-        each channel, uint8 counting from 0 to 1; None is computed), `image_noise`.
+      config: fields `data_dir`, `test_fraction` (fraction of test images; None or 0 if
+        there are test files), `seed` (for drawing the test images), `mean` and `std` (per
+        channel, uint8 scaled to 0..1; None: computed), `image_noise`.
 
     Raises:
-      DataError: if a file is missing, damaged or holds what is no image or label.
+      DataError: if a file is missing or damaged, or its contents are not images or labels.
       ValueError: if a field is impossible.
     """
     if not config.data_dir:
@@ -70,15 +69,15 @@ def load_part(images_path: Path, labels_path: Path) -> Arrays:
     """Images and their labels, checked.
 
     Raises:
-      DataError: if one is missing or damaged, or they do not belong together.
+      DataError: if one is missing or damaged, or they do not match.
     """
     images = check_images(read_npy(images_path), images_path)
     labels = check_labels(read_npy(labels_path), labels_path)
-    refuse_other_count(images, images_path, labels, labels_path)
+    check_same_count(images, images_path, labels, labels_path)
     return Arrays(images, labels)
 
 
-def refuse_other_count(
+def check_same_count(
     images: np.ndarray, images_path: Path, labels: np.ndarray, labels_path: Path
 ) -> None:
     """Raises DataError unless there is a label for each image."""
@@ -90,18 +89,20 @@ def refuse_other_count(
 
 
 def read_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
-    """The array of one .npy file; pickled objects are refused, as they can run any code.
+    """The array in an .npy file; pickled objects are refused, as they can run arbitrary code.
 
     Args:
-      path: of the file.
-      mapped: leaves the numbers on the disk until they are used; what is in a bucket is read.
+      path: path of the file.
+      mapped: whether to memory-map the file; a file in a bucket is read all the same.
 
     Raises:
       DataError: if the file is missing, damaged or holds pickled objects.
     """
     try:
         if mapped and not storage.is_remote(path):
-            with contextlib.suppress(OSError):  # some network file systems map nothing
+            with contextlib.suppress(
+                OSError
+            ):  # some network file systems do not support memory mapping
                 return np.lib.format.open_memmap(path, mode="r")
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
@@ -119,17 +120,18 @@ def check_images(images: np.ndarray, path: Path) -> Images:
     """Images as (n, h, w, c), uint8 or float32.
 
     Raises:
-      DataError: if shape or type is another, there is none, or a value is not finite.
+      DataError: if shape or type is unexpected, there are no images, or a value is not finite.
     """
     checked = check_stored(images, path)
     return checked if checked.dtype == np.uint8 else checked.astype(np.float32, copy=False)
 
 
 def check_stored(images: np.ndarray, path: Path) -> Images:
-    """Images as (n, h, w, c), of uint8 or of the floats they are; nothing is copied.
+    """Images as (n, h, w, c), uint8 or floats of their own type; nothing is copied.
 
     Raises:
-      DataError: if shape or type is another, there is none, or a value is not finite in float32.
+      DataError: if shape or type is unexpected, there are no images, or a value is not finite
+        in float32.
     """
     if images.ndim not in (3, 4) or 0 in images.shape:
         raise DataError(
@@ -151,10 +153,10 @@ def check_stored(images: np.ndarray, path: Path) -> Images:
 
 
 def parts(images: Images) -> Iterator[Images]:
-    """The images, a thousand at a time, floats in float32."""
+    """The images, a thousand at a time, floats converted to float32."""
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK]
-        with np.errstate(over="ignore"):  # what overflows is not finite, and refused
+        with np.errstate(over="ignore"):  # values that overflow become infinite and are refused
             yield part if part.dtype == np.uint8 else part.astype(np.float32, copy=False)
 
 
@@ -162,14 +164,14 @@ def check_labels(labels: np.ndarray, path: Path) -> Labels:
     """Labels as (n,), int32.
 
     Raises:
-      DataError: if the shape is another or a label is not a whole number.
+      DataError: if the shape is unexpected or a label is not a whole number.
     """
     if labels.ndim != 1:
         raise DataError(f"{path} has shape {labels.shape}; expected (images,)")
     if not (np.issubdtype(labels.dtype, np.integer) or np.issubdtype(labels.dtype, np.floating)):
         raise DataError(f"{path} has type {labels.dtype}; expected whole numbers")
     bounds = np.iinfo(np.int32)
-    if labels.dtype == np.float16:  # which cannot hold the bounds
+    if labels.dtype == np.float16:  # a type that cannot hold the bounds
         labels = labels.astype(np.float32)
     whole = (labels == np.floor(labels)) & (labels >= bounds.min) & (labels <= bounds.max)
     if not whole.all():
@@ -182,7 +184,7 @@ def check_labels(labels: np.ndarray, path: Path) -> Labels:
 
 
 def number_of_classes(labels: Labels, path: Path) -> int | None:
-    """C where the labels are 0..C-1, None where they are +1 and -1.
+    """C if the labels are 0..C-1, None if they are +1 and -1.
 
     Raises:
       DataError: if they are neither, or all the same.
@@ -200,9 +202,9 @@ def number_of_classes(labels: Labels, path: Path) -> int | None:
 
 
 def channel_moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, uint8 counting from 0 to 1.
+    """Mean and standard deviation of each channel, uint8 scaled to 0..1.
 
-    Two passes in float64, a part of the images at a time.
+    Computed in two passes in float64, a chunk of images at a time.
     """
     unit = 255.0 if images.dtype == np.uint8 else 1.0
     count = images[..., 0].size
@@ -229,7 +231,7 @@ def _train_and_test(
 
 
 def _check_test(train: Arrays, test: Arrays, paths: Sequence[Path], classes: int | None) -> None:
-    """Raises DataError unless the test images are of the training images' kind."""
+    """Raises DataError unless the test images have the same kind as the training images."""
     kinds = [(part.images.shape[1:], part.images.dtype.name) for part in (train, test)]
     if kinds[0] != kinds[1]:
         raise DataError(
@@ -249,8 +251,8 @@ def draw_test(
 
     Args:
       everything: images and labels.
-      fraction: of them that are test images, rounded to whole images.
-      seed: of the draw.
+      fraction: fraction of test images, rounded to whole images.
+      seed: seed of the random split.
 
     Raises:
       ValueError: if no image would be left on one side.
@@ -275,5 +277,5 @@ def _on_device(part: Arrays) -> Split:
 
 
 def _digest(part: Arrays) -> str:
-    """The beginning of a checksum of the images, which tells two data sets apart."""
+    """The beginning of a checksum of the images, which distinguishes data sets."""
     return hashlib.sha256(np.ascontiguousarray(part.images).data).hexdigest()[:12]

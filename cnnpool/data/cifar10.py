@@ -1,13 +1,13 @@
-"""CIFAR-10, read with TensorFlow Datasets (TFDS) and without TensorFlow.
+"""CIFAR-10, read with TensorFlow Datasets (TFDS) but without TensorFlow.
 
-Protocol, section 7. TFDS prepares the data once, as array_record files (TFDS 4.9 needs
-TensorFlow for that; any environment that has both will do):
+See docs/protocol.md, "CIFAR-10". TFDS prepares the data once, as array_record files (TFDS 4.9 needs
+TensorFlow for that; any environment with both will do):
 
     python -c "import tensorflow_datasets as tfds; tfds.builder('cifar10',
         file_format='array_record').download_and_prepare()"
 
 Reading never downloads. All 60,000 images take about 8 s on one core; threads make it
-slower, as images this small spend their time in Python.
+slower, as decoding such small images is dominated by Python.
 """
 
 import functools
@@ -35,7 +35,7 @@ PADDING = 4
 SHAPE = (32, 32, 3)
 IMAGES = {"train": 50_000, "test": 10_000}
 
-_CHUNK = 1000  # records read at once: fewer calls, and a bar that moves
+_CHUNK = 1000  # records read at once: few calls, and a progress bar that moves
 JPEG_MAGIC = b"\xff\xd8"
 
 
@@ -43,12 +43,12 @@ def build(config: ConfigDict) -> StandardizedImages:
     """The data set of a config's `data` section.
 
     Args:
-      config: fields `data_dir` (TFDS's folder; None is the environment variable
-        TFDS_DATA_DIR, then ~/tensorflow_datasets), `image_noise`, `augmentation`,
-        `train_size` and `test_size` (images; None or 0 is all).
+      config: fields `data_dir` (TFDS's folder; None: the environment variable
+        TFDS_DATA_DIR, else ~/tensorflow_datasets), `image_noise`, `augmentation`,
+        `train_size` and `test_size` (numbers of images; None or 0: all).
 
     Raises:
-      DataError: if the data is not there, damaged or in another file format.
+      DataError: if the data is missing, damaged or in another file format.
       ValueError: if a size or the noise is impossible.
     """
     root = tfds_files.data_root(config.data_dir)
@@ -94,12 +94,12 @@ def subset(count: int, size: int | None, field: str) -> Int[np.ndarray, " size"]
     A smaller subset is the beginning of a larger one.
 
     Args:
-      count: images there are.
-      size: images wanted; None or 0 is all.
-      field: what the size is called in the config, for the error.
+      count: number of available images.
+      size: number of images to take; None or 0: all.
+      field: the size's name in the config, for the error.
 
     Raises:
-      ValueError: if `size` is negative or more than there are.
+      ValueError: if `size` is negative or larger than `count`.
     """
     if not size:
         return np.arange(count)
@@ -109,7 +109,7 @@ def subset(count: int, size: int | None, field: str) -> Int[np.ndarray, " size"]
 
 
 def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool]:
-    """Images and labels of one split, and whether they were compressed with loss."""
+    """Images and labels of one split, and whether their compression is lossy."""
     with tfds_files.reading(builder, split):
         records = Records(builder, split, ["image", "label"])
     chosen = subset(len(records), size, f"data.{split}_size")
@@ -133,7 +133,7 @@ def _quiet() -> bool:
 
 
 def _decode(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
-    """Pixels of one PNG or JPEG."""
+    """Pixels of one PNG or JPEG image."""
     pixels = np.asarray(Image.open(io.BytesIO(encoded)))
     if pixels.shape != SHAPE:
         raise ValueError(f"an image has shape {pixels.shape}, expected {SHAPE}")
@@ -141,7 +141,7 @@ def _decode(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:
 
 
 def _source(builder: Any, *, jpeg: bool) -> str:
-    """Data set and version, and that the images are JPEG copies where they are."""
+    """Data set and version, with a note if the images are JPEG copies."""
     lossy = jpeg or "jpeg" in builder.info.description.lower()
     note = "; JPEG copies of the images, not the originals" if lossy else ""
     return f"{NAME} {builder.info.version} (TFDS{note})"

@@ -1,8 +1,9 @@
-"""Images of a user, prepared already: `images.npy` in a folder, to measure a network on.
+"""A user's preprocessed images, `images.npy` in a folder, on which to measure a network.
 
-(n, h, w, c), channels last, pixels: uint8, or floating point from 0 to 1. They are normalized with
-the network's mean and standard deviation. `labels.npy` beside it, class numbers of the network,
-gives a test error if it holds the network's last class; with fewer classes it may be of other ones.
+Shape (n, h, w, c), channels last; pixels are uint8, or floating point from 0 to 1. They are
+normalized with the network's mean and standard deviation. With `labels.npy` in the same folder,
+the network's class numbers, there is a test error, provided that the network's last class occurs:
+labels with fewer classes may belong to other classes.
 """
 
 import functools
@@ -21,19 +22,19 @@ from cnnpool.files import storage
 
 IMAGES, LABELS = "images.npy", "labels.npy"
 RGB = 3
-_ROUNDING = 1e-3  # of pixels from 0 to 1
+_ROUNDING = 1e-3  # of pixel values from 0 to 1
 
 
 def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
-    """Images of a folder to measure on.
+    """The images of a folder on which to measure a network.
 
     Args:
       config: fields `data_dir`, `mean`, `std`.
-      count: images wanted.
-      seed: of the choice; a smaller count takes the first of a larger one.
+      count: number of images.
+      seed: seed of the choice; a smaller count takes the first images of a larger one.
 
     Raises:
-      DataError: if a file is absent or damaged, has too few images, or holds no pixels.
+      DataError: if a file is missing or damaged, has too few images, or does not hold pixels.
     """
     images, labels, digest = _read(config)
     if count > len(images):
@@ -55,20 +56,20 @@ def fingerprint(config: ConfigDict) -> str:
     """A checksum of images and labels.
 
     Raises:
-      DataError: if a file is absent or damaged, or holds no pixels.
+      DataError: if a file is missing or damaged, or does not hold pixels.
     """
     return _read(config).digest
 
 
 def open_stored(path: Path, channels: tuple[int, ...] = (1, RGB)) -> arrays.Images:
-    """Images of an .npy file, which stay on the disk until they are used.
+    """The images of an .npy file, which stay on disk until they are used.
 
     Args:
-      path: of the file.
-      channels: how many there may be.
+      path: path of the file.
+      channels: allowed numbers of channels.
 
     Raises:
-      DataError: if the file is absent or damaged, or holds something else.
+      DataError: if the file is missing or damaged, or holds something else.
     """
     images = arrays.read_npy(path, mapped=True)
     expected = f"(images, height, width, channels), channels last, {_either(channels)} of them"
@@ -87,7 +88,7 @@ def open_stored(path: Path, channels: tuple[int, ...] = (1, RGB)) -> arrays.Imag
 
 
 def as_rgb(images: np.ndarray) -> np.ndarray:
-    """Grey images with three equal channels; others as they are."""
+    """Grey images repeated to three equal channels; other images unchanged."""
     return np.repeat(images, RGB, axis=-1) if images.shape[-1] == 1 else images
 
 
@@ -107,22 +108,22 @@ def _read(config: ConfigDict) -> _Read:
 
 @functools.lru_cache(maxsize=1)
 def _once(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Read:
-    """Reads a folder; again only when a file is changed."""
+    """Reads a folder; reads it again only if a file has changed."""
     images = open_stored(folder / IMAGES)
-    _refuse_other_units(images, folder / IMAGES)
+    _check_units(images, folder / IMAGES)
     labels = np.full(len(images), -1, np.int32)
     if (folder / LABELS).exists():
         found = arrays.read_npy(folder / LABELS)
         labels = arrays.check_labels(found, folder / LABELS)
-        arrays.refuse_other_count(images, folder / IMAGES, labels, folder / LABELS)
+        arrays.check_same_count(images, folder / IMAGES, labels, folder / LABELS)
     digest = hashlib.sha256()
     for part in (*arrays.parts(images), labels):
         digest.update(np.ascontiguousarray(part).data)
     return _Read(images, labels, f"{IMAGES}, with labels sha256 {digest.hexdigest()[:12]}")
 
 
-def _refuse_other_units(images: np.ndarray, path: Path) -> None:
-    """Raises DataError where floats are no pixels from 0 to 1."""
+def _check_units(images: np.ndarray, path: Path) -> None:
+    """Raises DataError if floats are not pixels from 0 to 1."""
     if images.dtype == np.uint8:
         return
     bounds = [(float(part.min()), float(part.max())) for part in arrays.parts(images)]

@@ -1,10 +1,10 @@
 """Pictures in a folder: class folders, or all in one.
 
-Folders that are all called by numbers are the classes of these numbers, as ImageNet-V2 has them;
-other names are numbered in the order of their text, as torchvision does.
+If all folders have numbers as names, these are their classes, as in ImageNet-V2; other names are
+numbered in alphabetical order, as in torchvision.
 
-Only as many pictures as are measured are read, chosen at random among all; what cannot be read is
-counted, named and passed over.
+Only the pictures that are measured are read, chosen at random among all; unreadable ones are
+counted, named and skipped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,21 +27,21 @@ from cnnpool.files import storage
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".heic")
-# What systems put beside a user's folders and files.
+# Files and folders that operating systems add to a user's own.
 _HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
-_SHOWN = 3  # classes in a note
+_SHOWN = 3  # most classes in a note
 
 
 def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
-    """Images of a folder to measure on.
+    """The pictures of a folder on which to measure a network.
 
     Args:
       config: fields `data_dir`, `resize`, `crop`, `mean`, `std`.
-      count: images wanted.
-      seed: of the choice; a smaller count takes the first of a larger one.
+      count: number of images.
+      seed: seed of the choice; a smaller count takes the first images of a larger one.
 
     Raises:
-      DataError: if there are too few pictures that can be read.
+      DataError: if there are too few readable pictures.
       ValueError: if a field is impossible.
     """
     root = _root(config)
@@ -81,11 +81,11 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """A checksum of the names and sizes of all pictures, and whether numbers are their classes.
+    """A checksum of the names and sizes of all pictures, and whether folder names are classes.
 
     Raises:
       DataError: if there is no such folder, or no picture in it.
-      ValueError: if none is named.
+      ValueError: if no folder is given.
     """
     root = _root(config)
     found = find(root)
@@ -102,7 +102,7 @@ def _root(config: ConfigDict) -> Path:
 
 
 def _shown(path: Path, root: Path) -> str:
-    """A name that can be printed, whatever its bytes are."""
+    """A printable form of a name, whatever its bytes are."""
     return os.fsencode(path.relative_to(root)).decode(errors="backslashreplace")
 
 
@@ -114,13 +114,13 @@ class Pictures(NamedTuple):
     """Pictures of a folder.
 
     Attributes:
-      files: sorted.
-      labels: the classes of their folders; -1 without.
-      classes: how many there are; None without.
-      strays: pictures that are left out: beside class folders, in folders in them, and of formats
-        that are not read.
-      by_number: whether the folders' names are other classes than their places in sorted order.
-      note: which folder is which class, where another order could be meant; else empty.
+      files: paths of the pictures, sorted.
+      labels: the classes of their folders; -1 if there are no class folders.
+      classes: number of classes; None if there are no class folders.
+      strays: pictures that are left out: outside class folders, in folders inside them, or in
+        formats that are not read.
+      by_number: whether the classes by the folders' names differ from their sorted order.
+      note: which folder is which class if another order could be meant; else empty.
     """
 
     files: list[Path]
@@ -132,9 +132,9 @@ class Pictures(NamedTuple):
 
 
 def find(root: Path) -> Pictures:
-    """All pictures of a folder: those of its class folders, or without any, those in it.
+    """All pictures of a folder: those in its class folders, or in the folder if it has none.
 
-    Hidden folders are no classes, hidden files no pictures.
+    Hidden folders are not classes, and hidden files are not pictures.
 
     Raises:
       DataError: if there is no such folder, or no picture in it.
@@ -163,10 +163,10 @@ def find(root: Path) -> Pictures:
 
 
 def _by_number(by_class: Mapping[str, Sequence[Path]]) -> dict[str, int] | None:
-    """The class of each folder where all that hold pictures are called by different numbers.
+    """The class of each folder if all folders with pictures have different numbers as names.
 
-    Counted from 0, or from 1 where they are 1..C. Folders without pictures only say which classes
-    there are besides.
+    Numbers count from 0, or from 1 if they are 1..C. Folders without pictures only add to the
+    classes.
     """
     numbers = {name: int(name) for name in by_class if re.fullmatch("[0-9]+", name)}
     if any(pictures and name not in numbers for name, pictures in by_class.items()):
@@ -179,7 +179,7 @@ def _by_number(by_class: Mapping[str, Sequence[Path]]) -> dict[str, int] | None:
 
 
 def _note(classes: Mapping[str, int]) -> str:
-    """Which folder is which class, where their numbers in the names give another order."""
+    """Which folder is which class, if the numbers in the names imply another order."""
     names = sorted(classes, key=classes.__getitem__)
     shifted = any(name.isdecimal() and int(name) != classes[name] for name in names)
     if sorted(names) == sorted(names, key=_numbers_in) == names and not shifted:
@@ -197,7 +197,7 @@ def _note_of_empty(names: Sequence[str]) -> str:
 
 
 def _left_out(folder: Path) -> list[Path]:
-    """Pictures of a class folder that are not measured, but another program would read."""
+    """Pictures of a class folder that are not measured but that another program would read."""
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not _is_hidden(p))
     deeper = [path for one in inner for path in _pictures(one, (*SUFFIXES, *_OTHERS))]
     return [*_pictures(folder, _OTHERS), *deeper]
@@ -236,7 +236,7 @@ def measured(
     classes: int | None,
     unreadable: Sequence[str] = (),
 ) -> MeasuredImages:
-    """Prepared images as a measurement takes them; a digest of them goes into the source."""
+    """Prepared images for a measurement; a digest of them becomes part of the source."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()[:12]
     return MeasuredImages(
         test=Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32)),
@@ -254,11 +254,11 @@ def default_config(
     """The `data` section of an imported network: torchvision's preparation.
 
     Args:
-      mean: of each channel, pixels counting from 0 to 1.
-      std: of each channel.
+      mean: mean of each channel, pixels scaled to 0..1.
+      std: standard deviation of each channel, likewise.
 
     Raises:
-      ValueError: if they are not three numbers each that pixels from 0 to 1 can have.
+      ValueError: unless both are three numbers that are possible for pixels from 0 to 1.
     """
     known = len(mean) == len(std) == 3
     if not (known and all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)):

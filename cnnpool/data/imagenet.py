@@ -1,7 +1,7 @@
-"""ImageNet's validation images, read with TensorFlow Datasets (TFDS) and without TensorFlow.
+"""ImageNet's validation images, read with TensorFlow Datasets (TFDS) but without TensorFlow.
 
-TFDS calls them imagenet2012 and prepares them from the archives that image-net.org hands out; it
-has to be told to write array_record files. They are prepared as torchvision does for testing.
+TFDS calls them imagenet2012 and prepares them from the archives that image-net.org distributes; it
+must be told to write array_record files. Images are preprocessed as in torchvision's testing.
 """
 
 import functools
@@ -20,16 +20,16 @@ NAME, SPLIT, CLASSES = "imagenet2012", "validation", 1000
 
 
 def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
-    """Validation images to measure on.
+    """Validation images on which to measure a network.
 
     Args:
-      config: fields `data_dir` (TFDS's folder; None is TFDS_DATA_DIR, then TFDS's default),
+      config: fields `data_dir` (TFDS's folder; None: TFDS_DATA_DIR, else TFDS's default),
         `resize`, `crop`, `mean`, `std`.
-      count: images wanted.
-      seed: of the choice; a smaller count takes the first of a larger one.
+      count: number of images.
+      seed: seed of the choice; a smaller count takes the first images of a larger one.
 
     Raises:
-      DataError: if the data is not there, damaged, in another file format or too small.
+      DataError: if the data is missing, damaged, in another file format or too small.
     """
     builder = _open(config)
     with tfds_files.reading(builder, SPLIT):

@@ -1,7 +1,8 @@
-"""What training needs of a data set of images, and the views of images it trains on.
+"""The interface of image data sets for training, and the random views of images to train on.
 
-Protocol, sections 5 and 7. Images lie in device memory as they are stored; a view
-(crop, flip, normalization, noise) is computed inside the compiled training step.
+See docs/protocol.md, "Scale detection in two dimensions" and "CIFAR-10". Images are kept in device
+memory as stored; a view (crop, flip, normalization, noise) is computed inside the compiled training
+step.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ Normalized = Float[Array, "batch height width channels"]
 
 
 class DataError(CnnpoolError):
-    """Data is not there, damaged, or not what it should be."""
+    """Data is missing, damaged, or not what it should be."""
 
 
 class Split(NamedTuple):
@@ -30,7 +31,7 @@ class Split(NamedTuple):
 
     Attributes:
       images: (n, height, width, channels), uint8 or float32, as stored.
-      labels: (n,), int32: a class 0..C-1, or +1 and -1.
+      labels: (n,), int32: a class 0..C-1, or +1 or -1.
     """
 
     images: Array
@@ -42,30 +43,30 @@ Perturbations = Callable[[Array, int, np.ndarray], tuple[Array, Array]]
 
 @runtime_checkable
 class MeasurementData(Protocol):
-    """What a measurement needs of images."""
+    """The interface of images for measurements."""
 
     @property
     def test(self) -> Split:
-        """The images that are measured on, all or a choice of them, and their labels."""
+        """The images to measure on, all or some of them, and their labels."""
 
     @property
     def source(self) -> str:
-        """Where the images come from, for the record: no path of a machine in it."""
+        """The origin of the images, for the record, without paths of a machine."""
 
     @property
     def own_perturbations(self) -> "Perturbations | None":
         """(key, draws, indices of test images) -> deformed and noisy images, (draws, images, ...).
 
-        For data with a diffeomorphism of its own; None where max-entropy ones are taken.
+        For data with its own diffeomorphism; None if max-entropy diffeomorphisms are used.
         """
 
     def normalize(self, key: Key[Array, ""], images: Stored) -> Normalized:
-        """Stored images as a network is tested on them; the key is for image noise only."""
+        """Stored images, preprocessed for testing a network; the key is for image noise only."""
 
 
 @runtime_checkable
 class ImageData(MeasurementData, Protocol):
-    """What training needs of a data set of images, besides."""
+    """The interface of image data sets for training."""
 
     @property
     def train(self) -> Split:
@@ -73,23 +74,23 @@ class ImageData(MeasurementData, Protocol):
 
     @property
     def classes(self) -> int | None:
-        """C, the number of classes; None where labels are +1 and -1 (one output)."""
+        """C, the number of classes; None if labels are +1 and -1 (one output)."""
 
     def augment(self, key: Key[Array, ""], images: Stored) -> Normalized:
-        """A random view of stored training images, normalized: what a network trains on."""
+        """A random view of stored training images, normalized, on which a network trains."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MeasuredImages:
-    """Images to measure a network on that somebody else trained. Satisfies `MeasurementData`.
+    """Images on which to measure an imported network. Satisfies `MeasurementData`.
 
     Attributes:
-      test: the images, and their classes, -1 where unknown.
-      classes: how many there are; None where unknown.
-      mean: of each channel; uint8 images count from 0 to 1.
-      std: of each channel, in the same unit.
-      source: where the images come from.
-      unreadable: files that were passed over.
+      test: the images, and their classes, -1 if unknown.
+      classes: number of classes; None if unknown.
+      mean: mean of each channel; uint8 images are scaled to 0..1.
+      std: standard deviation of each channel, in the same unit.
+      source: origin of the images.
+      unreadable: files that were skipped because they cannot be read.
     """
 
     test: Split
@@ -111,19 +112,19 @@ class MeasuredImages:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StandardizedImages:
-    """Images of which each channel is shifted and scaled, with image noise where asked for.
+    """Images normalized per channel, with image noise if the config asks for it.
 
     Satisfies `ImageData`.
 
     Attributes:
       train: the training images.
       test: the test images.
-      classes: C, or None where labels are +1 and -1.
-      source: where the images come from.
-      mean: of each channel; uint8 images count from 0 to 1.
-      std: of each channel, in the same unit.
-      image_noise: s, the norm of the noise that every normalized image gets; 0 is none.
-      random_view: (key, stored images) -> stored images, drawn for training only.
+      classes: C, or None if labels are +1 and -1.
+      source: origin of the images.
+      mean: mean of each channel; uint8 images are scaled to 0..1.
+      std: standard deviation of each channel, in the same unit.
+      image_noise: s, the norm of the noise added to every normalized image; 0: no noise.
+      random_view: (key, stored images) -> stored images; augmentation, for training only.
     """
 
     train: Split
@@ -141,7 +142,7 @@ class StandardizedImages:
         return None
 
     def __post_init__(self):
-        """Raises ValueError where a number is impossible."""
+        """Raises ValueError if a number is impossible."""
         channels = self.train.images.shape[-1]
         if not (math.isfinite(self.image_noise) and self.image_noise >= 0):
             raise ValueError(f"data.image_noise must be 0 or positive, got {self.image_noise}")
@@ -171,9 +172,9 @@ def standardize(images: Stored, mean: tuple[float, ...], std: tuple[float, ...])
     """(x - mean) / std for each channel, in float32.
 
     Args:
-      images: uint8, which are divided by 255 first, or floating point.
-      mean: of each channel.
-      std: of each channel.
+      images: floating point, or uint8, which is divided by 255 first.
+      mean: mean of each channel.
+      std: standard deviation of each channel.
     """
     scaled = images.astype(jnp.float32)
     if images.dtype == jnp.uint8:
@@ -185,12 +186,12 @@ def standardize(images: Stored, mean: tuple[float, ...], std: tuple[float, ...])
 def with_image_noise(key: Key[Array, ""], images: Normalized, size: float) -> Normalized:
     """x + s N(0, 1) / sqrt(h w c): white noise of norm about s on every image.
 
-    Protocol, section 7; abstract of the paper.
+    See docs/protocol.md, "CIFAR-10", and the abstract of the paper.
 
     Args:
       key: randomness.
-      images: normalized.
-      size: s, the root mean square of an image's noise norm.
+      images: normalized images.
+      size: s, the root mean square of the norm of an image's noise.
     """
     per_pixel = size / math.sqrt(math.prod(images.shape[1:]))
     return images + per_pixel * jax.random.normal(key, images.shape, images.dtype)
@@ -202,14 +203,14 @@ def as_stored(key: Key[Array, ""], images: Stored) -> Stored:
 
 
 def crop_and_flip(key: Key[Array, ""], images: Stored, *, padding: int) -> Stored:
-    """Random crops of the padded images at their own size, half of them mirrored.
+    """Random crops of the padded images at the original size, half of them mirrored.
 
-    Protocol, section 7. Each of the (2 padding + 1)^2 crops is equally likely. One gather
-    does both: mirroring on its own takes ten times longer on a CPU, three channels a pixel.
+    See docs/protocol.md, "CIFAR-10". Each of the (2 padding + 1)^2 crops is equally likely. One
+    gather does both: mirroring separately takes ten times longer on a CPU with three channels.
 
     Args:
       key: randomness.
-      images: as stored; outside them is 0, black before normalization.
+      images: stored images; the padding is 0, black before normalization.
       padding: pixels on each side.
     """
     count, height, width, _ = images.shape
@@ -221,5 +222,5 @@ def crop_and_flip(key: Key[Array, ""], images: Stored, *, padding: int) -> Store
     columns = (
         jnp.where(mirrored, jnp.arange(width)[None, ::-1], jnp.arange(width)[None]) + corners[:, 1:]
     )
-    # By vmap the compiler sees that no image reads another one, which may be on another device.
+    # vmap shows the compiler that no image reads another, which may be on another device.
     return jax.vmap(lambda image, r, c: image[r[:, None], c[None]])(padded, rows, columns)

@@ -1,8 +1,8 @@
-"""From picture files to the images that ImageNet networks are tested on, as torchvision does it.
+"""Picture files to the images on which ImageNet networks are tested, as torchvision does it.
 
 The shorter side is resized to 256 pixels, bilinear with antialias, and the central 224 x 224 are
-cut out. Pixels are what the file holds: rotations noted in EXIF are not carried out, transparency
-is dropped, grey and CMYK become RGB.
+cut out. Pixels are used as stored in the file: EXIF rotations are not applied, transparency is
+dropped, grey and CMYK become RGB.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,16 +21,16 @@ from tqdm import tqdm
 RESIZE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-_DEEP_MODES = ("I", "F")  # more than eight bits a channel; converted, they would be clipped
-_MOST_PIXELS = 2**27  # of the resized image, half a gigabyte
+_DEEP_MODES = ("I", "F")  # more than eight bits per channel; conversion would clip them
+_MOST_PIXELS = 2**27  # pixels of the resized image, half a gigabyte
 
 
 class UnreadableError(Exception):
-    """A file is no picture that can be used; the message says why."""
+    """A file is not a usable picture; the message says why."""
 
 
 class Sizes(NamedTuple):
-    """Pixels: of the shorter side after resizing, and of a side of what is cut out."""
+    """The shorter side after resizing, and the side of the crop, in pixels."""
 
     resize: int
     crop: int
@@ -41,8 +41,8 @@ class Prepared(NamedTuple):
 
     Attributes:
       images: in the order of `places`.
-      places: of them, among what was asked for.
-      unreadable: why the others could not be read, by place.
+      places: their positions among the files that were tried.
+      unreadable: why other files could not be read, by position.
     """
 
     images: UInt8[np.ndarray, "images crop crop 3"]
@@ -54,12 +54,12 @@ def prepare(image: Image.Image, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"
     """Converts, resizes and crops one picture, as torchvision does with PIL images.
 
     Args:
-      image: of any mode and size.
-      sizes: `crop` at most `resize`.
+      image: a picture of any mode and size.
+      sizes: `crop` is at most `resize`.
 
     Raises:
-      UnreadableError: if it has more than eight bits a channel, or a side is too much longer than
-        the other.
+      UnreadableError: if it has more than eight bits per channel, or one side is too much longer
+        than the other.
     """
     if image.mode.startswith(_DEEP_MODES):
         raise UnreadableError(f"mode {image.mode}, more than eight bits a channel")
@@ -75,19 +75,19 @@ def prepare(image: Image.Image, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"
 
 
 def read(content: bytes, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:
-    """Prepares the picture that the bytes of a file are.
+    """Prepares the picture in the bytes of a file.
 
     Raises:
-      UnreadableError: if it is damaged, truncated or no picture.
+      UnreadableError: if it is damaged, truncated or not a picture.
     """
     try:
         with Image.open(io.BytesIO(content)) as image:
             return prepare(image, sizes)
     except UnreadableError:
         raise
-    except UnidentifiedImageError as error:  # its message is an address in memory
+    except UnidentifiedImageError as error:  # Pillow's message contains an address in memory
         raise UnreadableError("cannot identify image file: damaged, or no picture") from error
-    except Exception as error:  # Pillow's decoders raise anything on damaged files
+    except Exception as error:  # Pillow's decoders raise all kinds of exceptions on damaged files
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
 
 
@@ -97,10 +97,10 @@ def read_many(
     """The first `count` pictures that can be read, several at once, with a progress bar.
 
     Args:
-      openers: what gives the bytes of each file, in the order in which they are tried.
-      count: pictures wanted; fewer are returned where there are not enough.
-      sizes: of all.
-      what: for the bar.
+      openers: functions that return the bytes of each file, in the order in which to try them.
+      count: number of pictures; fewer are returned if there are not enough.
+      sizes: sizes for all pictures.
+      what: label of the progress bar.
     """
     images = np.empty((min(count, len(openers)), sizes.crop, sizes.crop, 3), np.uint8)
     places: list[int] = []
@@ -108,7 +108,7 @@ def read_many(
     workers = min(8, os.cpu_count() or 1)
     bar = tqdm(total=len(images), desc=what, unit="image", disable=not sys.stderr.isatty())
     with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
-        warnings.simplefilter("ignore")  # of Pillow, on odd metadata and large pictures
+        warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata and large pictures
         for start in range(0, len(openers), 4 * workers):
             tries = pool.map(lambda one: _try(one, sizes), openers[start : start + 4 * workers])
             for place, found in enumerate(tries, start):
@@ -124,7 +124,7 @@ def read_many(
 
 
 def _try(opener: Callable[[], bytes], sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"] | str:
-    """A picture, or why it cannot be read."""
+    """A picture, or the reason why it cannot be read."""
     try:
         return read(opener(), sizes)
     except (UnreadableError, OSError) as error:
@@ -132,7 +132,7 @@ def _try(opener: Callable[[], bytes], sizes: Sizes) -> UInt8[np.ndarray, "crop c
 
 
 def named(reasons: Iterable[tuple[str, str]], *, most: int = 5) -> str:
-    """A list of unreadable files for a message, `most` of them by name."""
+    """A list of unreadable files for a message, at most `most` of them by name."""
     known = list(reasons)
     lines = [f"  {name}: {reason}" for name, reason in known[:most]]
     return "\n".join(lines + ([f"  and {len(known) - most} more"] if len(known) > most else []))

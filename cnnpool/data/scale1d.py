@@ -1,7 +1,8 @@
 """Scale detection on a ring of pixels: two active pixels, and how far apart they are.
 
-Protocol, section 6; paper, section 3 and appendix B.2. The set of images is
-finite, so it is enumerated; a diffeomorphism moves each active pixel by one.
+See docs/protocol.md, "Scale detection in one dimension", and section 3 and appendix B.2 of the
+paper. The set of images is finite, so it is enumerated; a diffeomorphism moves each active pixel by
+one.
 """
 
 from collections.abc import Callable
@@ -50,7 +51,7 @@ def distance_labels(pairs: Positions, *, length: int, scale: int, gap: int) -> L
 
 
 def sector_labels(pairs: Positions, *, length: int, scale: int, gap: int) -> Labels:
-    """Task 2: +1 where both pixels lie in the same of the L/xi sectors, else -1.
+    """Task 2: +1 where both pixels are in the same one of the L/xi sectors, else -1.
 
     Raises:
       ValueError: if xi does not divide L, or the gap is not 0 (a sector has none).
@@ -85,7 +86,7 @@ class Scale1D:
       length: L, pixels.
       scale: xi, pixels.
       task: "distance" (task 1) or "sector" (task 2).
-      boundary: "wrap" or "clip", what a pixel does that is moved over the end.
+      boundary: what happens to a pixel that moves off an end: "wrap" or "clip".
       pairs: positions of the active pixels of every labelled image.
       labels: +1 or -1 for each.
     """
@@ -104,12 +105,12 @@ class Scale1D:
 
     @property
     def test(self) -> Split:
-        """All images: networks are measured on those that they were trained on, too."""
+        """All images: networks are measured on their training images, too."""
         return Split(self.images, jnp.asarray(self.labels, jnp.int32))
 
     @property
     def source(self) -> str:
-        """The task in words; the images are determined by it."""
+        """The task in words, which determines the images."""
         return (
             f"all {len(self.labels)} images of the task {self.task!r} on a ring of {self.length} "
             f"pixels, scale {self.scale}"
@@ -139,7 +140,7 @@ class Scale1D:
         return self.displace(pair, step)
 
     def displace(self, pair: Pair, step: Int[Array, "2"]) -> Pair:
-        """The pair after given steps of its two pixels, boundary and sectors obeyed."""
+        """The pair after the given steps of its two pixels, respecting boundary and sectors."""
         moved = _BOUNDARIES[self.boundary](pair + step, length=self.length)
         if self.task == "sector":
             moved = jnp.where(moved // self.scale == pair // self.scale, moved, pair)
@@ -154,14 +155,14 @@ class Scale1D:
     def perturb(
         self, key: Key[Array, ""], draws: int
     ) -> tuple[Float[Array, "draws images length 1"], Float[Array, "draws images length 1"]]:
-        """Deformed and noisy copies of all images (protocol, section 2).
+        """Deformed and noisy copies of all images (docs/protocol.md, "Noise").
 
         eta = ReLU(N(0, sigma^2)), sigma^2 the mean over draws, images and pixels
         of (tau(x) - x)^2.
 
         Args:
           key: randomness of moves and noise.
-          draws: how many independent moves and noises an image gets.
+          draws: number of independent moves and noises per image.
 
         Returns:
           tau(x) and x + eta.
@@ -178,7 +179,7 @@ class Scale1D:
 
 
 def render(pairs: Int[Array, "*batch 2"], *, length: int) -> Images:
-    """Images with the value sqrt(L/2) at each position; pixels that coincide add up."""
+    """Images with the value sqrt(L/2) at each position; coinciding pixels add up."""
     active = jax.nn.one_hot(pairs, length).sum(-2)
     return (math.sqrt(length / 2) * active)[..., None]
 
@@ -186,7 +187,7 @@ def render(pairs: Int[Array, "*batch 2"], *, length: int) -> Images:
 def balanced_split(
     key: Key[Array, ""], labels: Labels, size: int
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " validation"]]:
-    """Draws `size` training images, half of each class; all others validate.
+    """Draws `size` training images, half of each class; all others are for validation.
 
     Args:
       key: randomness of the draw.
@@ -218,7 +219,7 @@ def enumerate_task(*, length: int, scale: int, gap: int, task: str, boundary: st
     """All images of one task; L = 32, xi = 11, g = 4 gives 256 positive and 112 negative.
 
     Raises:
-      ValueError: if a name is unknown or a class would be empty, with the reason.
+      ValueError: if a name is unknown or a class would be empty; the message gives the reason.
     """
     for field, value, known in (("task", task, _LABELS), ("boundary", boundary, _BOUNDARIES)):
         if value not in known:

@@ -1,7 +1,8 @@
 """Scale detection in two dimensions: two active pixels, and how far apart they are.
 
-Protocol, section 5; paper, section 3. The set of images is finite, so all pairs of
-pixels are enumerated and training and test images are drawn from them.
+See docs/protocol.md, "Scale detection in two dimensions", and section 3 of the paper. The set of
+images is finite, so all pairs of pixels are enumerated; training and test images are drawn from
+them.
 """
 
 from collections.abc import Callable
@@ -28,7 +29,7 @@ def all_pairs(size: int) -> Positions:
     """(row, column) of both pixels, for all unordered pairs of distinct pixels.
 
     Args:
-      size: d, pixels of one side; there are d^2 (d^2 - 1) / 2 pairs.
+      size: d, pixels per side; there are d^2 (d^2 - 1) / 2 pairs.
     """
     pairs = np.stack(np.triu_indices(size * size, k=1), axis=-1)
     return np.stack(np.divmod(pairs, size), axis=-1)
@@ -48,7 +49,7 @@ _DISTANCES: dict[str, Callable[..., Distances]] = {"euclidean": euclidean, "linf
 
 
 def pair_distances(pairs: Positions, *, size: int, distance: str, periodic: bool) -> Distances:
-    """Distance of the two pixels of each pair, in pixels; the shorter way round if periodic."""
+    """Distance of the two pixels of each pair, in pixels; the shorter way around if periodic."""
     offsets = np.abs(pairs[:, 0] - pairs[:, 1])
     if periodic:
         offsets = np.minimum(offsets, size - offsets)
@@ -66,13 +67,13 @@ class Scale2D:
     """Training and test images of two active pixels; satisfies `cnnpool.data.images.ImageData`.
 
     Attributes:
-      size: d, pixels of one side.
-      periodic: whether what leaves at one border comes back at the other.
+      size: d, pixels per side.
+      periodic: whether a pixel that leaves at one border comes back at the opposite one.
       train_pairs: (row, column) of the active pixels of every training image.
-      test_pairs: the same of every test image.
-      train: the training images, labels +1 and -1 in turn.
+      test_pairs: the same for every test image.
+      train: the training images, labels alternating between +1 and -1.
       test: the test images, likewise.
-      source: the parameters.
+      source: the parameters, as text.
     """
 
     size: int
@@ -105,8 +106,8 @@ class Scale2D:
         """The diffeomorphism of one image: each active pixel moves on its own by one step.
 
         The step is a unit vector of uniform angle rounded to the grid: each of the four
-        neighbours has probability 1/6, each of the four diagonal ones 1/12. Pixels are
-        stopped at the border, or come back at the other side if periodic.
+        neighbours has probability 1/6, each of the four diagonal ones 1/12. Pixels stop
+        at the border, or come back at the opposite side if periodic.
         """
         angle = jax.random.uniform(key, (2,), maxval=2 * jnp.pi)
         steps = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
@@ -122,15 +123,16 @@ class Scale2D:
     def perturb_some(
         self, key: Key[Array, ""], draws: int, chosen: Indices
     ) -> tuple[Float[Array, "draws chosen d d 1"], Float[Array, "draws chosen d d 1"]]:
-        """Deformed and noisy copies of some test images (protocol, sections 2 and 5).
+        """Deformed and noisy copies of some test images.
 
         eta is white Gaussian noise with ||eta||_2 = ||tau(x) - x||_2 on every image. An
-        image's moves and noise depend on the key and its index alone, so that chunks
-        together are what `perturb` returns, up to the rounding of the noise's norm.
+        image's moves and noise depend only on the key and its index, so that chunks together
+        equal what `perturb` returns, up to the rounding of the noise's norm. See
+        docs/protocol.md, "Noise" and "Scale detection in two dimensions".
 
         Args:
           key: randomness of moves and noise.
-          draws: how many independent moves and noises an image gets.
+          draws: number of independent moves and noises per image.
           chosen: indices of test images.
 
         Returns:
@@ -150,7 +152,7 @@ class Scale2D:
 
 
 def render(pairs: Int[Array, "*batch 2 2"], *, size: int) -> Images:
-    """Images with the value d^2/2 at both (row, column); where they coincide, d^2."""
+    """Images with the value d^2/2 at both (row, column), or d^2 if they coincide."""
     flat = pairs[..., 0] * size + pairs[..., 1]
     active = jax.nn.one_hot(flat, size * size).sum(-2)
     return (size**2 / 2 * active).reshape(*pairs.shape[:-2], size, size, 1)
@@ -165,12 +167,12 @@ def balanced_split(
 
     Args:
       key: randomness of the draw.
-      labels: +1, -1, or 0 for what is not drawn.
+      labels: +1, -1, or 0 for images that are never drawn.
       train_size: even.
       test_size: even.
 
     Returns:
-      Indices of training and test images, positive and negative in turn.
+      Indices of training and test images, alternating between positive and negative.
 
     Raises:
       ValueError: if a size is not even and positive, or a class has too few images.
@@ -202,7 +204,7 @@ def labelled_pairs(
     d = 28, xi = 14, g = 2 gives 130,206 positive and 145,202 negative ones.
 
     Raises:
-      ValueError: if the distance is unknown, a number impossible or a class empty.
+      ValueError: if the distance is unknown, a number is impossible or a class is empty.
     """
     if distance not in _DISTANCES:
         raise ValueError(f"data.distance is {distance!r}; expected one of {sorted(_DISTANCES)}")
@@ -228,8 +230,8 @@ def build(config: ConfigDict) -> Scale2D:
 
     Args:
       config: fields `size` (d), `scale` (xi) and `gap` (g) in pixels, `distance`
-        ("euclidean" or "linf"), `periodic`, `train_size`, `test_size`, `seed` (of the
-        draw of the images).
+        ("euclidean" or "linf"), `periodic`, `train_size`, `test_size`, `seed` (for
+        drawing the images).
 
     Raises:
       ValueError: if the parameters are impossible, with the reason.

@@ -8,27 +8,27 @@ from typing import Any
 from cnnpool import extras
 from cnnpool.data.images import DataError
 
-FORMATS = ("array_record", "tfrecord")  # the one that is taken where there are both comes first
+FORMATS = ("array_record", "tfrecord")  # if both are there, the first one is used
 
 
 def data_root(data_dir: str | None) -> str:
-    """TFDS's folder: the one given, else of TFDS_DATA_DIR, else TFDS's default."""
+    """TFDS's folder: the one given, else TFDS_DATA_DIR, else TFDS's default."""
     return data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
 
 
 def open_builder(root: str, name: str, *, about: str = "") -> Any:
-    """TFDS's builder of the newest version under `root`, from its files alone.
+    """TFDS's builder for the newest version under `root`, made from its files alone.
 
     Args:
       root: TFDS's folder.
-      name: what TFDS calls the data set: NAME, NAME/CONFIG, either with :VERSION behind it.
-      about: its preparation, for the message, such as how much is downloaded.
+      name: TFDS's name of the data set: NAME or NAME/CONFIG, optionally followed by :VERSION.
+      about: a note on its preparation for the message, such as the size of the download.
 
     Raises:
-      DataError: if it is not there, damaged, or neither array_record nor tfrecord.
+      DataError: if it is missing, damaged, or neither array_record nor tfrecord.
     """
     with extras.needed("tfds"):
-        import tensorflow_datasets as tfds  # here: 0.3 s that other data sets need not spend
+        import tensorflow_datasets as tfds  # here: takes 0.3 s, not needed for other data
 
     name, _, wanted = name.partition(":")
     folder = tfds.core.Path(root).expanduser() / name
@@ -54,7 +54,7 @@ def open_builder(root: str, name: str, *, about: str = "") -> Any:
     try:
         builder = tfds.builder_from_directory(newest)
         formats = {fmt.value for fmt in builder.info.available_file_formats()}
-    except Exception as error:  # TFDS lets protobuf's, json's and its own errors through
+    except Exception as error:  # TFDS passes on errors of protobuf and json besides its own
         raise DataError(
             f"TFDS cannot read the description of the data in {newest}: {error}. Delete the "
             f"folder and prepare it again:\n  {_prepare(name, root)}"
@@ -71,7 +71,7 @@ def open_builder(root: str, name: str, *, about: str = "") -> Any:
 
 
 def _configs_below(folder: Any) -> list[str]:
-    """Names of a data set's configs, each with versions of its own."""
+    """Names of a data set's configs; each has its own versions."""
     found = folder.glob("*/*/dataset_info.json")
     return sorted({path.parent.parent.name for path in found})
 
@@ -87,14 +87,14 @@ def _prepare(name: str, root: str) -> str:
 
 @contextlib.contextmanager
 def reading(builder: Any, split: str) -> Iterator[None]:
-    """Turns what the readers raise into an error that names the split and its files.
+    """Turns the readers' exceptions into an error that names the split and its files.
 
     Args:
-      builder: of TFDS.
-      split: its name.
+      builder: TFDS's builder of the data set.
+      split: name of the split.
 
     Raises:
-      DataError: instead of what the readers raise.
+      DataError: instead of the readers' exceptions.
     """
     try:
         yield

@@ -1,8 +1,8 @@
 """Any image classification set of TensorFlow Datasets (TFDS), read without TensorFlow.
 
 Sizes, channels, classes, mean and standard deviation come from the data. TFDS prepares a set once,
-in any environment that has tensorflow_datasets and TensorFlow; array_record and tfrecord files are
-read. Reading never downloads.
+as array_record or tfrecord files, in any environment that has tensorflow_datasets and TensorFlow.
+Reading never downloads.
 """
 
 from collections import Counter
@@ -25,18 +25,18 @@ from cnnpool.data.arrays import Arrays
 from cnnpool.data.cifar10 import subset
 from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored, crop_and_flip
 from cnnpool.data.tfds_records import Records
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 _CHUNK = 500  # records read at once
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_DEEP_MODES = ("I", "F")  # more than eight bits a channel
+_DEEP_MODES = ("I", "F")  # more than eight bits per channel
 
 
 class _Features(NamedTuple):
     image: str
     label: str
-    channels: int | None  # None: of the first image
-    classes: int | None  # None: of the labels
+    channels: int | None  # None: that of the first image
+    classes: int | None  # None: determined from the labels
 
 
 def build(config: ConfigDict) -> StandardizedImages:
@@ -48,8 +48,8 @@ def build(config: ConfigDict) -> StandardizedImages:
         `mean`, `std`, `image_noise`, as configs/tfds.py describes them.
 
     Raises:
-      DataError: if the data is not there, damaged, or no images of one size with labels.
-      ValueError: if a field is impossible, or has to be given.
+      DataError: if the data is missing, damaged, or not labelled images of one size.
+      ValueError: if a field is impossible, or must be given and is not.
     """
     builder = _open(config)
     features = _features(builder, config)
@@ -64,7 +64,7 @@ def build(config: ConfigDict) -> StandardizedImages:
             f"{_size(test.images.shape[1:])}; set data.image_size"
         )
     classes = _classes(builder, features, train.labels)
-    _refuse_labels(test.labels, classes, test_split)
+    _check_labels(test.labels, classes, test_split)
     mean, std = arrays.channel_moments(train.images)
     padding = config.padding
     if padding < 0:
@@ -83,7 +83,7 @@ def build(config: ConfigDict) -> StandardizedImages:
 
 
 def number_of_classes(config: ConfigDict) -> int:
-    """Of the data set of a config's `data` section; its images are not read.
+    """The number of classes of a config's data set; its images are not read.
 
     Raises:
       DataError, ValueError: as `build` does.
@@ -109,11 +109,11 @@ def _open(config: ConfigDict) -> Any:
 
 
 def _features(builder: Any, config: ConfigDict) -> _Features:
-    """Which features are the image and its class.
+    """The features that hold the image and its class.
 
     Raises:
       DataError: if there is none.
-      ValueError: if there are several, and the config does not say which.
+      ValueError: if there are several and the config does not choose one.
     """
     import tensorflow_datasets as tfds
 
@@ -145,7 +145,7 @@ def _is_whole_number(feature: Any) -> bool:
 def _chosen(builder: Any, names: list[str], wanted: str | None, supervised: Any, kind: str) -> str:
     field = f"data.{kind}_feature"
     if wanted is not None:
-        refuse_unknown(wanted, names, field)
+        check_known(wanted, names, field)
         return wanted
     if supervised in names:
         return supervised
@@ -165,10 +165,10 @@ def _chosen(builder: Any, names: list[str], wanted: str | None, supervised: Any,
 
 
 def _splits(builder: Any, config: ConfigDict) -> tuple[str, str]:
-    """The parts to train and to test on.
+    """The splits, or parts of splits, to train and to test on.
 
     Raises:
-      ValueError: if one is not there or empty, or both are the same.
+      ValueError: if one is missing or empty, or both are the same.
     """
     known = list(builder.info.splits)
     test = config.test_split or next((one for one in ("test", "validation") if one in known), None)
@@ -195,21 +195,21 @@ def _splits(builder: Any, config: ConfigDict) -> tuple[str, str]:
 
 
 def _classes(builder: Any, features: _Features, labels: np.ndarray) -> int:
-    """How many there are; the labels are checked.
+    """The number of classes; checks the labels.
 
     Raises:
-      DataError: if there is one alone, or a label is none of them.
+      DataError: if there is only one class, or a label is not a class.
     """
     classes = features.classes
     if classes is None:
         classes = int(labels.max(initial=-1)) + 1
     if classes < 2:
         raise DataError(f"{builder.name} has one class by {features.label!r}; expected two or more")
-    _refuse_labels(labels, classes, "training")
+    _check_labels(labels, classes, "training")
     return classes
 
 
-def _refuse_labels(labels: np.ndarray, classes: int, split: str) -> None:
+def _check_labels(labels: np.ndarray, classes: int, split: str) -> None:
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
         what = "have no label" if (labels[wrong] < 0).all() else "have a label of no class"
@@ -225,7 +225,7 @@ def _read(
     """Images of one size and their labels.
 
     Raises:
-      DataError: if an image cannot be read, or they are of several sizes or not square.
+      DataError: if an image cannot be read, or images differ in size or are not square.
     """
     with tfds_files.reading(builder, split):
         records = Records(builder, split, [features.image, features.label])
@@ -242,7 +242,7 @@ def _read(
             features = features._replace(channels=len(image.getbands()))
             pixels = _pixels(image, config.image_size)
             if images is None:
-                _refuse_not_square(builder, pixels)
+                _check_square(builder, pixels)
                 images = _empty(len(rows), pixels)
             if pixels.shape != images.shape[1:]:
                 raise DataError(_sizes_message(builder, split, records, rows, features.image))
@@ -258,7 +258,7 @@ def _in_chunks(records: Records, rows: np.ndarray) -> Iterator[dict[str, Any]]:
 
 
 def _decoded(content: bytes, channels: int | None) -> Image.Image:
-    """One PNG or JPEG with the channels that are wanted: 1 (gray), 3 or 4."""
+    """A PNG or JPEG image with the requested number of channels: 1 (gray), 3 or 4."""
     image = Image.open(io.BytesIO(content))
     if image.mode.startswith(_DEEP_MODES):
         raise ValueError(f"an image of mode {image.mode}, more than eight bits a channel")
@@ -267,7 +267,7 @@ def _decoded(content: bytes, channels: int | None) -> Image.Image:
 
 
 def _pixels(image: Image.Image, size: int | None) -> UInt8[np.ndarray, "rows columns channels"]:
-    """As it is, or its shorter side resized (bilinear, antialias) and the middle cut out."""
+    """The image unchanged, or resized (shorter side; bilinear, antialias) and center-cropped."""
     if size is not None:
         short = min(image.size)
         width, height = (max(size, round(side * size / short)) for side in image.size)
@@ -279,7 +279,7 @@ def _pixels(image: Image.Image, size: int | None) -> UInt8[np.ndarray, "rows col
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def _refuse_not_square(builder: Any, pixels: np.ndarray) -> None:
+def _check_square(builder: Any, pixels: np.ndarray) -> None:
     rows, columns, _ = pixels.shape
     if rows != columns:
         raise DataError(
@@ -289,10 +289,10 @@ def _refuse_not_square(builder: Any, pixels: np.ndarray) -> None:
 
 
 def _empty(count: int, pixels: np.ndarray) -> np.ndarray:
-    """Room for all images.
+    """An empty array for all images.
 
     Raises:
-      DataError: if this machine has less memory.
+      DataError: if this machine does not have the memory.
     """
     needed = count * pixels.nbytes
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

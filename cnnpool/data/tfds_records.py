@@ -15,14 +15,14 @@ import numpy as np
 
 from cnnpool.data.tfds_files import FORMATS
 
-_POLYNOMIAL = 0x82F63B78  # of CRC-32C, reversed
+_POLYNOMIAL = 0x82F63B78  # polynomial of CRC-32C, bits reversed
 _MASK = 0xA282EAD8
 _HEADER = struct.Struct("<QI")
-_CHECKED_BYTES = 2**27  # records whose checksums are computed together, padded
+_CHECKED_BYTES = 2**27  # records whose checksums are computed together, after padding
 
 
 class Records:
-    """The records of a split, some features of each."""
+    """The records of a split, restricted to some features."""
 
     def __init__(self, builder: Any, split: str, names: Sequence[str]):
         import tensorflow_datasets as tfds
@@ -42,7 +42,7 @@ class Records:
         return len(self._source)
 
     def read(self, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Records by number; images are the bytes of their files."""
+        """Records by number; images are returned as the bytes of their files."""
         for content in self._source.__getitems__(list(rows)):
             yield self._features.deserialize_example_np(content, decoders=self._undecoded)
 
@@ -54,7 +54,7 @@ class _Place(NamedTuple):
 
 
 class _TfRecords:
-    """Records of tfrecord files by number."""
+    """Records in tfrecord files, by number."""
 
     def __init__(self, instructions: Sequence[Any]):
         self._places = [
@@ -83,10 +83,10 @@ class _TfRecords:
 
 
 def _places(path: str, count: int) -> list[_Place]:
-    """Where the records of a file are.
+    """The positions of a file's records.
 
     Raises:
-      ValueError: if the file is truncated or damaged, or has another number of records.
+      ValueError: if the file is truncated or damaged, or has a different number of records.
     """
     places, heads, size, at = [], [], os.path.getsize(path), 0
     with open(path, "rb") as file:
@@ -107,7 +107,7 @@ def _places(path: str, count: int) -> list[_Place]:
 
 
 def _framed(place: _Place) -> tuple[bytes, int]:
-    """The bytes of a record, and the checksum behind them."""
+    """The bytes of a record, and the checksum that follows them."""
     with open(place.path, "rb") as file:
         file.seek(place.start)
         content = file.read(place.length + 4)
@@ -125,12 +125,14 @@ _TABLE = _table()
 
 
 def masked_crc32c(contents: Sequence[bytes]) -> UInt32[np.ndarray, " contents"]:
-    """Checksums as tfrecord files have them: CRC-32C, rotated by 15 bits, plus a constant.
+    """Checksums as in tfrecord files: CRC-32C, rotated by 15 bits, plus a constant.
 
-    Byte by byte, of all contents together.
+    Computed byte by byte, for all contents at once.
     """
     lengths = np.array([len(content) for content in contents], np.int64)
-    order = np.argsort(-lengths, kind="stable")  # those that go on are the first ones
+    order = np.argsort(
+        -lengths, kind="stable"
+    )  # the contents that still have bytes are the first ones
     padded = np.zeros((int(lengths.max(initial=0)), len(contents)), np.uint8)
     for column, row in enumerate(order):
         padded[: lengths[row], column] = np.frombuffer(contents[row], np.uint8)

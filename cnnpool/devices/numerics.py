@@ -52,7 +52,7 @@ def settle() -> None:
         config.update(name, ours)
 
 
-def refuse_others() -> None:
+def check_settings() -> None:
     """Raises ValueError if a setting is another than the program's own; for a library."""
     if others := _others():
         found = ", ".join(f"{name} is {theirs}, not {ours}" for _, name, ours, theirs in others)

@@ -45,7 +45,7 @@ def device_error() -> DeviceError | None:
     return None
 
 
-def refuse_cpu() -> None:
+def check_accelerator() -> None:
     """Raises DeviceError where JAX computes on CPUs alone."""
     if jax.default_backend() == "cpu":
         raise DeviceError(

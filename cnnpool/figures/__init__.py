@@ -1,1 +1,1 @@
-"""Figures and tables, one a file: they read results and draw, and train nothing."""
+"""Figures and tables, one per file: they read results and plot them, and train nothing."""

@@ -1,6 +1,6 @@
 r"""Draws figures and prints tables of any networks, and those of the paper, from result files.
 
-Any networks, one's own among them; each of these has flags of its own, `figures depth --help`:
+For any networks, including your own; each of these has its own flags, see `figures depth --help`:
 
     python -m cnnpool.figures depth mine.nc other.nc --color=network --style=transform
     python -m cnnpool.figures report mine.nc other.nc
@@ -10,8 +10,8 @@ Any networks, one's own among them; each of these has flags of its own, `figures
 | item | shows |
 |---|---|
 | depth | D, G, R against depth; any dimension, coordinate or file by colour, line or panel |
-| report | one HTML page of networks; of items.toml the pages of this project's results |
-| perturbations | x, tau(x) and x + eta of a run's images, a config's or one's own |
+| report | one HTML page about networks; from items.toml, the pages of this project's results |
+| perturbations | x, tau(x) and x + eta for the images of a run, of a config or your own |
 | sweep | error, D, G, R against the parameters that a sweep varies |
 
 Items of the paper:
@@ -20,7 +20,7 @@ Items of the paper:
     python -m cnnpool.figures table1 --results a.nc b.nc --out table1.md
     python -m cnnpool.figures fig2 --results vgg11.nc vgg11_bn.nc --out fig2 --format=svg
 
-| item | shows | of |
+| item | shows | for |
 |---|---|---|
 | fig2, fig7 | R_k against depth, channels shuffled or not | VGGs; others; natural images |
 | fig3, fig9, fig10 | filter spectra | VGG11, VGG11-bn; imported deeper VGGs; AlexNet, LeNet |
@@ -31,14 +31,14 @@ Items of the paper:
 | noise | test error against D, G, R | CIFAR-10 with and without noise in training |
 | delta_cutoff | R against displacement and cut-off | natural images |
 | dynamics | D, G, R against the epoch | networks measured at several epochs |
-| shuffles | what each kind of shuffle does to D, G, R | deep networks |
+| shuffles | what each kind of shuffle does to D, G, R | image classifiers |
 | paired | what differs between networks of the same seeds | two files |
 | claims | each claim as a statistic with a verdict | convolutional networks |
 
-fig4 and table1 take the files of one run, at stages init and trained. The others take one file a
-run and choose from all that are given those that they show; what was not used is said. Beside a
-picture lies its data, `NAME.csv`, one line per point: figure, panel, curve, network, data, epochs,
-point, x, y, standard errors, and how many networks were averaged.
+fig4 and table1 take the files of one run, at stages init and trained. The others take one file per
+run, select those that they show, and list the files that were not used. The data is written next to
+the picture, as `NAME.csv`, one line per point: figure, panel, curve, network, data, epochs, point,
+x, y, standard errors, and how many networks were averaged.
 """
 
 from collections.abc import Sequence

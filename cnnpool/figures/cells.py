@@ -1,9 +1,9 @@
-"""What any result files hold, curve by curve: one for each network, stage, transform and so on.
+"""The contents of any result files, curve by curve: one per network, stage, transform and so on.
 
-A cell is a part of a dataset over seeds and layers. What tells it from others has names: `network`,
-`file`, `model`, `data`; the dimensions of the file but `layer`; and its other coordinates, those
-that `launch.collect` gave it as well. Networks of several seeds, and random shuffles, are averaged
-unless `seed` or `shuffle` is asked for.
+A cell is the part of a dataset over seeds and layers that makes one curve. It is identified by
+named properties: `network`, `file`, `model`, `data`; the dimensions of the file except `layer`; and
+its other coordinates, including those added by `launch.collect`. Networks of several seeds, and
+random shuffles, are averaged unless `seed` or `shuffle` is asked for.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.figures import network_labels
 from cnnpool.figures.networks import Network
 from cnnpool.files import results
@@ -37,9 +37,9 @@ class Cell:
     """One curve's numbers.
 
     Attributes:
-      network: that they are of.
-      data: over `seed` and `layer`, and what belongs to them.
-      place: {name: value} of all that tells it from others.
+      network: the network that they belong to.
+      data: the dataset over `seed` and `layer`, with its coordinates.
+      place: {name: value} of everything that identifies it.
     """
 
     network: Network
@@ -47,12 +47,12 @@ class Cell:
     place: Mapping[str, Any]
 
     def words(self, names: Iterable[str]) -> str:
-        """Its values of some names, as a legend says them."""
+        """Its values for the given names, as text for a legend."""
         return ", ".join(word(name, self.place.get(name)) for name in names)
 
 
 def word(name: str, value: Any) -> str:
-    """A value as a legend says it."""
+    """A value as text for a legend."""
     if value is None or value != value:  # NaN: a data set's own perturbations
         return f"no {name}"
     text = f"{value:g}" if isinstance(value, float) else str(value)
@@ -69,7 +69,7 @@ def _is_number(value: Any) -> bool:
 
 
 def names(networks: Sequence[Network]) -> list[str]:
-    """All names by which cells of some networks can be told apart."""
+    """All names by which the cells of the given networks can be distinguished."""
     found = list(_OF_FILES)
     for network in networks:
         data = network.measured
@@ -84,7 +84,7 @@ def _axes(data: xr.Dataset) -> list[str]:
 
 
 def _tells(variable: xr.Variable, axes: Sequence[Hashable]) -> bool:
-    """Whether a coordinate or variable is one value a cell."""
+    """Whether a coordinate or variable has one value per cell."""
     return variable.ndim == 0 or (variable.ndim == 1 and variable.dims[0] in axes)
 
 
@@ -95,12 +95,12 @@ def cells(
     labels: Mapping[str, str] | None = None,
     select: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Cell]:
-    """The curves of some networks, those without a number left out.
+    """The curves of the given networks; those without any finite number are left out.
 
     Args:
-      networks: whose numbers are shown.
-      asked: names that a figure tells cells apart by.
-      labels: own labels of networks, see `network_labels.labels`.
+      networks: the networks to show.
+      asked: the names by which a figure distinguishes cells.
+      labels: the user's labels of networks, see `network_labels.labels`.
       select: {name: values} of the cells that are wanted.
 
     Raises:
@@ -109,7 +109,7 @@ def cells(
     wanted = dict(select or {})
     known = names(networks)
     for name in (*asked, *wanted):
-        refuse_unknown(name, known, "what curves are told apart by")
+        check_known(name, known, "what curves are told apart by")
     used = {*asked, *wanted}
     found = [
         cell
@@ -180,11 +180,11 @@ def _plain(value: Any) -> Any:
 
 
 def telling(found: Sequence[Cell], given: Sequence[str]) -> list[str]:
-    """Names to add to some, so that no two cells have the same values.
+    """Names to add to the given ones, so that no two cells have the same values.
 
     Args:
-      found: cells of a figure.
-      given: names that they are told apart by already.
+      found: the cells of a figure.
+      given: the names that already distinguish them.
     """
     added: list[str] = []
     axes = dict.fromkeys(n for cell in found for n in cell.place if n not in _OF_FILES)

@@ -1,4 +1,4 @@
-"""What the paper claims of pooling, as one statistic a claim and network, with a verdict.
+"""What the paper claims about pooling: one statistic per claim and network, with a verdict.
 
 Ratios are in decades: log10(R_1 / R_K) = 1 is a fall by a factor of ten from the first layer to the
 output. Every statistic has its 95 % interval, over networks or, where there is one, over its
@@ -11,11 +11,11 @@ networks before training for both kinds of batch statistics: `own`, those of x, 
 each for its own, as the paper's authors measure, and `frozen`, those of x for all three. Both are
 the same without batch normalization.
 
-That G_k grows with depth is claimed of scale detection alone (section 3, Figure 6). Of images the
+That G_k grows with depth is claimed for scale detection only (section 3, Figure 6). For images, the
 abstract speaks of "a gain of sensitivity to white noise acquired over training" and does not say in
-which layer; here are both ends of the network, and the noise's luma and chroma where they were
-measured. "Almost unaltered" is a statement on every layer: its ratio of shuffled to original is
-within `NEARLY` decades for sure.
+which layer; both ends of the network are tested here, and the luma and chroma parts of the noise
+where they were measured. "Almost unaltered" is a statement about every layer: the interval of its
+ratio of shuffled to original lies within `NEARLY` decades.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,7 +47,7 @@ class Claim(NamedTuple):
     """One claim.
 
     Attributes:
-      words: the paper's, in short.
+      words: the paper's words, in short.
       formula: the statistic.
       judge: statistic and verdict by variant of the claim, "" where it has one alone.
       data: the data set that it is about; None if any.
@@ -60,21 +60,21 @@ class Claim(NamedTuple):
 
 
 def is_positive(found: Interval) -> str:
-    """Of a claim that a statistic is above zero."""
+    """The verdict on a claim that a statistic is above zero."""
     if found.low > 0:
         return HOLDS
     return FAILS if found.high < 0 else UNDECIDED
 
 
 def is_not_positive(found: Interval) -> str:
-    """Of a claim that a statistic is not above zero, which no measurement can prove."""
+    """The verdict on a claim that a statistic is not above zero, which no measurement can prove."""
     if not np.isfinite(found[:3]).all():
         return UNDECIDED
     return FAILS if found.low > 0 else NOT_REFUTED
 
 
 def is_nearly_zero(found: Sequence[Interval]) -> str:
-    """Of a claim that the ratios of all layers are one, to within `NEARLY` decades."""
+    """The verdict on a claim that the ratios of all layers are one, to within `NEARLY` decades."""
     if all(one.low > -NEARLY and one.high < NEARLY for one in found):
         return HOLDS
     outside = any(one.low > NEARLY or one.high < -NEARLY for one in found)
@@ -103,9 +103,9 @@ def gain(
     Args:
       network: measured at both stages.
       quantity: "D", "G" or "R".
-      layer: place among those that figures plot: 0 the first, -1 the output.
-      before: the transform that says which batch statistics it has at initialization.
-      noise: its kind.
+      layer: index among the layers that figures plot: 0 is the first, -1 the output.
+      before: the transform that determines its batch statistics at initialization.
+      noise: the kind of noise.
     """
     trained = intervals.curve(network, quantity, stage="trained", noise=noise)
     start = intervals.curve(network, quantity, stage="init", transform=before, noise=noise)
@@ -114,7 +114,7 @@ def gain(
 
 
 def spatial_share(network: Network, shuffle: str) -> Interval:
-    """What is left of the fall of log R with shuffled channels.
+    """The share of the fall of log R that remains when channels are shuffled.
 
     See `cnnpool.instruments.pooling_budget`. Of the networks whose R falls by more than half a
     decade; NaN where there is none.
@@ -162,7 +162,7 @@ def _falls(network: Network, units: Sequence[str]) -> np.ndarray:
 def _once(
     statistic: Callable[[Network], Interval], verdict: Callable[[Interval], str]
 ) -> Callable[[Network], dict[str, Judged]]:
-    """Of a claim that has no variants."""
+    """The statistic and verdict of a claim that has no variants."""
 
     def judge(network: Network) -> dict[str, Judged]:
         found = statistic(network)
@@ -172,7 +172,7 @@ def _once(
 
 
 def _before_training(network: Network) -> dict[str, str]:
-    """The transforms that say which batch statistics a network has at initialization."""
+    """The transforms that determine a network's batch statistics at initialization."""
     if not network.has_batch_norm:
         return {"": "none"}
     own = {"own statistics": "own_statistics"} if network.has("init", "own_statistics") else {}
@@ -212,7 +212,7 @@ def _still_falls(network: Network) -> dict[str, Judged]:
 
 
 def _unaltered(network: Network) -> dict[str, Judged]:
-    """By quantity and shuffle, the layer that is altered most, and the verdict on all."""
+    """By quantity and shuffle: the layer that is altered most, and the verdict on all layers."""
     judged = {}
     for shuffle in shuffles.there(network):
         for quantity in shuffles.QUANTITIES:
@@ -284,10 +284,10 @@ CLAIMS = (
 
 
 def markdown(networks: Sequence[Network]) -> str:
-    """A line for every claim, variant and network.
+    """One row per claim, variant and network.
 
     Args:
-      networks: deep ones, with convolutions, without noise in the training set.
+      networks: image classifiers with convolutions, trained without noise in the training set.
 
     Raises:
       ValueError: if there is none, or one lacks a stage, a transform or its spectra.
@@ -301,7 +301,7 @@ def markdown(networks: Sequence[Network]) -> str:
 
 
 def of_network(network: Network) -> Iterator[tuple[Claim, str, Interval, str]]:
-    """(claim, variant, statistic, verdict) of all that is claimed of a network's data."""
+    """(claim, variant, statistic, verdict) of all claims about a network's data set."""
     kind = network.data if network.data == measured.SCALE_DETECTION else NATURAL
     for claim in CLAIMS:
         if claim.data in (None, kind):

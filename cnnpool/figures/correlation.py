@@ -57,7 +57,7 @@ def log_pearson(
       x: positive.
       y: positive.
       seed: of the resamples.
-      units: which independent unit each point belongs to; None where each is one.
+      units: the independent unit that each point belongs to; None where each point is its own.
 
     Raises:
       ValueError: if a value is not positive, or the numbers of points and units differ.
@@ -117,7 +117,7 @@ def _resampled_weights(
 
 
 def _weighted_pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Pearson's r in every resample; NaN where all x or all y that are drawn are equal."""
+    """Pearson's r in every resample; NaN where all resampled x or all resampled y are equal."""
     x, y = (_standardized(values, weights) for values in (x, y))
     return np.clip((weights * x * y).sum(-1), -1, 1)
 

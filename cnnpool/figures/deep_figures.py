@@ -1,4 +1,4 @@
-"""The figures of deep networks: from result files to a picture, its data as CSV, and text."""
+"""The figures of image classifiers: from result files to a picture, its data as CSV, and text."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,11 +53,11 @@ FIGURES = {
 
 
 def make(item: str, files: Sequence[Path], out: Path) -> str:
-    """Draws a figure and writes its curves beside it, `out` with the ending .csv.
+    """Draws a figure and writes its curves next to it, as `out` with the suffix .csv.
 
     Args:
       item: a key of `FIGURES`.
-      files: result files, one a run; the figure chooses from their networks.
+      files: result files, one per run; the figure selects from their networks.
       out: the picture.
 
     Returns:

@@ -1,11 +1,11 @@
 """R_k against the displacement of the diffeomorphisms, for several cut-offs.
 
 The paper measures at a displacement of one pixel and cut-off 3 and does not show others. R_k is
-meaningful where it does not depend on them: where its curves are flat and lie on one another.
+meaningful where it does not depend on them: where its curves are flat and coincide.
 
 Ours: trained networks on natural images, one row per network, the output in the last column and
-some layers in front of it; one colour per cut-off. Hollow markers: diffeomorphisms that are not
-natural, by the temperatures of the protocol (displacements below half a pixel, or overhangs).
+some layers before it; one colour per cut-off. Hollow markers: diffeomorphisms that are not
+natural, by the temperatures of docs/protocol.md (displacements below half a pixel, or overhangs).
 """
 
 from collections.abc import Sequence

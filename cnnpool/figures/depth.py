@@ -1,8 +1,8 @@
-"""D, G and R against depth of any networks: `figures depth`, `data.cnnpool.plot()`, reports.
+"""D, G and R against depth for any networks: `figures depth`, `data.cnnpool.plot()`, reports.
 
 One curve for each network, stage, transform and whatever else was measured (`cells`). Colours,
-lines and panels follow the names that are asked for; what else tells curves apart goes into the
-colour.
+lines and panels follow the names that are asked for; any other difference between curves is shown
+by colour.
 Several networks of one run are averaged; error bars are one standard error (`seed_average`).
 """
 
@@ -36,15 +36,15 @@ _FEW = 2  # numbers, from which on their order is shown by colours from dark to 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How curves are told apart, and what is shown of them.
+    """How curves are distinguished, and which of their values are shown.
 
     Attributes:
-      color: name by which colours differ; "" for whatever style and facet do not tell.
-      style: name by which lines differ; "" for none.
-      facet: name by which panels differ, in rows; "" for one row.
+      color: name that colours stand for; "" for every difference that style and facet do not show.
+      style: name that line styles stand for; "" for none.
+      facet: name that rows of panels stand for; "" for one row.
       select: {name: values} of the curves that are wanted.
       labels: {file or group: label} of networks.
-      quantities: of D, G and R.
+      quantities: the quantities to plot, some of D, G and R.
       relative: whether the depth is k/K.
       all_units: whether all units are shown, not only the last one of every layer.
     """
@@ -66,7 +66,7 @@ class Options:
 
 
 class Curve(NamedTuple):
-    """A curve, and the words by which its colour and its line are chosen."""
+    """A curve, and the words that determine its colour and its line style."""
 
     series: Series
     color: str
@@ -79,9 +79,9 @@ class Drawn(NamedTuple):
     Attributes:
       curves: in the order of their panels.
       colors: {words: colour}.
-      styles: {words: line}; empty where lines follow the colours.
+      styles: {words: line style}; empty where line styles follow the colours.
       counts: {words of a colour: "n = 3"}, how many networks were averaged.
-      title: what colours and lines tell.
+      title: what colours and line styles stand for.
     """
 
     curves: list[Curve]
@@ -92,7 +92,7 @@ class Drawn(NamedTuple):
 
 
 def of_networks(given: Sequence[Network], options: Options) -> Drawn:
-    """The curves of some networks.
+    """The curves of the given networks.
 
     Raises:
       ValueError: if a name is unknown, or there is nothing to draw.
@@ -126,7 +126,7 @@ def of_networks(given: Sequence[Network], options: Options) -> Drawn:
 
 
 def _with_usual_names(found: Sequence[Cell], options: Options) -> Options:
-    """Networks by colour and transforms by line, where there are several and nothing is asked."""
+    """By default, colours show networks and line styles transforms, where there are several."""
     if options.color or options.style:
         return options
     several = [
@@ -165,7 +165,7 @@ def _epochs(network: Network) -> int | None:
 
 
 def _shown(data: xr.Dataset, *, all_units: bool) -> xr.Dataset:
-    """The units that are drawn; all where none is said to have a depth."""
+    """The units to plot; all of them where none has a depth."""
     if "depth" not in data.variables or data["depth"].isnull().all():
         return data.assign_coords(depth=("layer", np.arange(1.0, data.sizes["layer"] + 1)))
     return data if all_units else layers.with_depth(data)
@@ -197,7 +197,7 @@ def _cycled(choices: Sequence[Any], place: int) -> Any:
 
 
 def _count(words: str, names: Sequence[str], found: Sequence[Cell]) -> str:
-    """How many networks are averaged in the curves of a colour, and how many of them live."""
+    """How many networks are averaged in the curves of a colour, and how many are alive."""
     counts = set()
     for cell in found:
         if cell.words(names) == words:
@@ -217,8 +217,8 @@ def draw(
     """Draws the curves, facets in rows and D, G, R in columns.
 
     Args:
-      drawn: of `of_networks`.
-      options: that it was made with.
+      drawn: the curves, from `of_networks`.
+      options: the options that they were made with.
       new: makes the figure, see `panels.grid`.
       with_legend: whether it has one beside the panels.
     """
@@ -244,7 +244,7 @@ def draw(
 
 
 def legend(drawn: Drawn) -> Figure:
-    """The legend of some curves alone, of several figures without one."""
+    """The legend alone, for several figures that have none."""
     figure = Figure(figsize=(0.1, 0.1))
     figure.legend(
         handles=_handles(drawn),
@@ -313,10 +313,10 @@ def _handles(drawn: Drawn) -> list[Line2D]:
 
 
 def make(files: Sequence[Path], out: Path, options: Options) -> str:
-    """Draws result files, and writes the curves beside the picture, `out` with the ending .csv.
+    """Draws result files and writes the curves next to the picture, as `out` with the suffix .csv.
 
     Returns:
-      What was drawn, a line a network.
+      What was drawn, one line per network.
 
     Raises:
       ValueError: if a name is unknown, or there is nothing to draw.

@@ -1,4 +1,4 @@
-r"""Draws D, G and R against depth of any networks, from any result files.
+r"""Draws D, G and R against depth for any networks, from any result files.
 
     python -m cnnpool.figures depth *.nc
     python -m cnnpool.figures depth *.nc --color=network --style=transform --facet=cutoff
@@ -6,14 +6,14 @@ r"""Draws D, G and R against depth of any networks, from any result files.
     python -m cnnpool.figures depth *.nc --select stage=trained --select transform=none --relative
 
 There is a curve for every network, stage, transform, delta, cutoff and kind of noise that a file
-holds. --color, --style and --facet name what tells curves apart by colour, line and panel: network,
-file, model, data, any dimension of the files (seed and shuffle too, over which it is averaged
-otherwise), and any coordinate, such as the parameters of a sweep. What is not named goes into the
-colour. Networks that have the same name are told apart by their files'.
+holds. --color, --style and --facet name what colours, line styles and panels stand for: network,
+file, model, data, any dimension of the files (including seed and shuffle, which are averaged over
+otherwise), and any coordinate, such as the parameters of a sweep. Differences that are not named
+are shown by colour. Networks that have the same name are distinguished by their file names.
 
-Error bars are one standard error: over networks (seeds) of a run, or over images of one alone; the
-spread over random shuffles is in it. Networks that are dead in a layer are left out there, and the
-legend says so: n = 2 of 4. Beside the picture lies its data, NAME.csv.
+Error bars are one standard error: over the networks (seeds) of a run, or over images where there is
+only one; they include the spread over random shuffles. Networks that are dead in a layer are left
+out there, and the legend says so: n = 2 of 4. The data is written next to the picture, NAME.csv.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from cnnpool.files import storage
 
 
 def pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE of a flag, the name up to the last sign."""
+    """NAME=VALUE of a flag, split at the last "="."""
     name, sign, value = text.rpartition("=")
     if not (sign and name and value):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")

@@ -3,8 +3,9 @@
 Full lines are the original networks, dashed ones those with shuffled input channels, dotted ones
 those with both axes of every kernel shuffled, dash-dotted ones those with batch statistics taken
 again after the shuffle, and thin gray ones the networks at initialization, where these were
-measured; with batch normalization by the own statistics of x, tau(x) and x + eta, as the authors
-measure, and dashed by the frozen ones of x. Of several shuffles it is the mean of the logarithms.
+measured. With batch normalization, the full gray lines use the separate statistics of x, tau(x) and
+x + eta, as the authors measure, and the dashed ones the frozen statistics of x. Several shuffles
+are averaged as logarithms.
 Bands are one standard error (`seed_average`). The input itself, k = 0, has R = 1 by construction
 and is not drawn.
 """

@@ -1,4 +1,4 @@
-"""Panels of D, G or R against depth, of the paper's figures and of anyone's networks."""
+"""Panels of D, G or R against depth, for the paper's figures and for anyone's networks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,11 +40,11 @@ def draw(
       handles: entries of the legend.
       legend_title: what curves and their errors are.
       sharey: whether all panels have one y axis, or those of a column.
-      size: of one panel, inches.
-      margin: for the legend.
+      size: the size of one panel, inches.
+      margin: the width of the legend's margin.
       new: makes the figure, see `panels.grid`.
-      order: of drawing; later curves lie on earlier ones.
-      finish: what is done to the panels when the curves are drawn.
+      order: the order of drawing; later curves lie on top of earlier ones.
+      finish: function that completes the panels once the curves are drawn.
     """
     figure, axes_of = panels.grid(
         curves, size=size, margin=margin, new=new, sharex=True, sharey=sharey

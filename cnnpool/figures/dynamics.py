@@ -5,7 +5,7 @@ shows no dynamics.
 
 Ours: networks that were measured at several epochs, one row per network, D, G and R in columns,
 one colour per layer, the output darkest. Epoch 0 is the initialization, `last` the last epoch. The
-best network, stage `trained`, has another epoch in every seed and is not drawn.
+best network, stage `trained`, is from a different epoch in every seed and is not drawn.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ BEST, TRANSFORM = "trained", "none"
 
 
 def epochs(dataset: xr.Dataset) -> dict[int, str]:
-    """{epoch: stage} of the stages that are one epoch in every seed, ascending."""
+    """{epoch: stage} for the stages that are the same epoch in every seed, ascending."""
     stages = [str(stage) for stage in dataset["stage"].values]
     known = zip(dataset["epoch"].values, stages, strict=True)
     return dict(sorted((int(epoch), stage) for epoch, stage in known if stage != BEST))

@@ -1,9 +1,10 @@
 """Test error against D_f, G_f, R_f of the output, on log-log axes: Figure 5 and noise.
 
-One point a network: means over the seeds in which D, G, R and the error are finite, error bars of
-one standard error. Networks without any test error, and those whose output is dead in every seed,
-have no place on these axes: they are left out of the picture and the correlations, and listed by
-name. The intervals of the correlations come from resampling networks, or whole architectures.
+One point per network: means over the seeds in which D, G, R and the error are finite, with error
+bars of one standard error. Networks whose test error is zero, and those whose output is dead in
+every seed, cannot be plotted on these axes: they are left out of the picture and the correlations,
+and listed by name. The intervals of the correlations come from resampling networks, or whole
+architectures.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -35,11 +36,11 @@ TABLE_HEAD = (
 
 
 class Unit(NamedTuple):
-    """What the bootstrap draws.
+    """The unit that the bootstrap resamples.
 
     Attributes:
-      plural: its name: "networks".
-      of: which one a point belongs to.
+      plural: its name in the plural: "networks".
+      of: function that returns the unit that a point belongs to.
     """
 
     plural: str
@@ -53,15 +54,15 @@ ARCHITECTURES = Unit("architectures", lambda one: one.model)
 def series(
     networks: Sequence[Network], *, item: str, curve_of: Callable[[Network], str], row: str = ""
 ) -> list[Series]:
-    """The points of all networks: for each of D, G, R a series of one point a network.
+    """The points of all networks: for each of D, G, R, one series with one point per network.
 
-    What a point is says why it is not drawn: `DEAD`, `NO_ERROR` or `NO_LOGARITHM`; None if it is.
+    A point's name says why it is not drawn: `DEAD`, `NO_ERROR` or `NO_LOGARITHM`; None if it is.
 
     Args:
       networks: of one figure.
       item: "Figure 5".
-      curve_of: what a network's points are called.
-      row: of panels, where a figure has several.
+      curve_of: function that returns the name of a network's points.
+      row: the row of panels, where a figure has several.
 
     Raises:
       ValueError: if a network was not measured after training.
@@ -130,9 +131,9 @@ def table_rows(points: Sequence[Series], kind: str, *, unit: Unit) -> list[str]:
     """Correlations with D, G and R as rows below `TABLE_HEAD`.
 
     Args:
-      points: of several networks.
+      points: the points of several networks.
       kind: which networks these are, in words.
-      unit: what the bootstrap draws.
+      unit: the unit that the bootstrap resamples.
     """
     drawable = {unit.of(one) for one in drawn(points)}
     rows = []
@@ -146,7 +147,7 @@ def table_rows(points: Sequence[Series], kind: str, *, unit: Unit) -> list[str]:
 
 
 def remarks(points: Sequence[Series]) -> list[str]:
-    """A line for every reason to leave networks out, naming them."""
+    """One line per reason for leaving networks out, with their names."""
     names: dict[str, dict[str, None]] = {}  # by reason, without repetition and in order
     rows = {one.panel[0] for one in points}
     for one in points:
@@ -161,8 +162,8 @@ def markdown(rows: Sequence[str], points: Sequence[Series]) -> str:
     """The table of correlations, how their intervals were made, and what is left out.
 
     Args:
-      rows: of `table_rows`.
-      points: of all networks.
+      rows: the rows, from `table_rows`.
+      points: the points of all networks.
     """
     intervals = (
         f"95 % intervals: percentiles of {correlation.RESAMPLES} bootstrap resamples of the units "
@@ -183,9 +184,9 @@ def draw(
 
     Args:
       points: of `series`.
-      color_of: the colour of a point.
-      handles: of the legend.
-      unit: what the bootstrap draws.
+      color_of: function that returns the colour of a point.
+      handles: entries of the legend.
+      unit: the unit that the bootstrap resamples.
     """
     figure, axes_of = panels.grid(points, size=(2.5, 2.9), margin=1.6, sharey=True)
     for one in drawn(points):

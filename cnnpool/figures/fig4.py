@@ -1,7 +1,7 @@
 """Figure 4: D_k and G_k of the simple CNNs against the receptive field size A_k.
 
 Points are the ReLU layers k = 1..K. The x axis is the theory's A_k for every curve;
-the measured one is a panel beside (protocol, section 6).
+the measured A_k is shown in a separate panel (docs/protocol.md, Scale detection in one dimension).
 """
 
 from collections.abc import Iterator

@@ -36,7 +36,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
 
 
 def draw(points: Sequence[Series]) -> Figure:
-    """Draws the figure, a colour and marker a network."""
+    """Draws the figure, one colour and marker per network."""
     handles = panels.network_handles(error_scatter.drawn(points))
     for handle in handles:
         handle.set_linestyle("none")

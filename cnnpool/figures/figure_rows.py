@@ -1,7 +1,7 @@
-"""Figures 2, 3, 7, 9 and 10: which networks each shows, of two kinds of picture.
+"""Figures 2, 3, 7, 9 and 10: two kinds of picture, and which networks each figure shows.
 
 Figures 2 and 7 are curves of R_k against depth (`depth_curves`), Figures 3, 9 and 10 spectra of
-filters (`spectra`). A figure is a row of `ROWS`; `prose` says what the paper shows and what we do.
+filters (`spectra`). A figure is a row of `ROWS`; `prose` describes the paper's figure and ours.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +17,7 @@ from cnnpool.figures.series import Series
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A figure that chooses from the networks it is given.
+    """A figure that selects from the networks it is given.
 
     Attributes:
       item: "Figure 2".

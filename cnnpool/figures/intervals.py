@@ -1,6 +1,6 @@
 """Differences of log10 D, G, R between two measurements, with 95 % intervals.
 
-Several networks: Student's t interval of their mean, one value a network. One network alone:
+Several networks: Student's t interval of their mean, one value per network. One network alone:
 Student's t interval over its random shuffles and the normal one over its images, added in
 quadrature; both sides of a ratio are measured on the same images, whose errors are taken as
 independent, which makes the interval wider rather than narrower. A network's value is the mean of
@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """log10 of D, G or R of every layer that figures plot, by network; errors in decades.
+    """log10 of D, G or R for every layer that figures plot, by network; errors in decades.
 
     Attributes:
       values: mean over shuffles.
@@ -63,7 +63,7 @@ class Curve(NamedTuple):
     shuffles: int
 
     def at(self, layer: int) -> "Curve":
-        """One layer alone, by its place: 0 the first, -1 the output."""
+        """A single layer, by its index: 0 is the first, -1 the output."""
         values, images, spread = (field[:, [layer]] for field in self[:3])
         return Curve(values, images, spread, self.shuffles)
 
@@ -71,14 +71,14 @@ class Curve(NamedTuple):
 def curve(
     network: Network, quantity: str, *, stage: str, transform: str = "none", noise: str = WHITE
 ) -> Curve:
-    """What was measured of one quantity, at the nominal displacement and cut-off.
+    """The measured values of one quantity, at the nominal displacement and cut-off.
 
     Args:
       network: measured so.
       quantity: "D", "G" or "R".
       stage: of training.
       transform: of the network.
-      noise: its kind.
+      noise: the kind of noise.
     """
     shown = layers.with_depth(network.at_nominal(noise)).sel(stage=stage, transform=transform)
     names = (quantity, f"{quantity}_se", f"{quantity}_shuffle_sd")
@@ -97,7 +97,7 @@ def difference(top: Curve, bottom: Curve) -> list[Interval]:
 
     Args:
       top: log10 of the numerator.
-      bottom: of the denominator, in as many layers.
+      bottom: log10 of the denominator, for the same number of layers.
     """
     images = np.hypot(top.images, bottom.images)
     over_shuffles = np.hypot(_half_width(top), _half_width(bottom))
@@ -113,8 +113,8 @@ def of_networks(
     """The mean over networks, and its interval.
 
     Args:
-      values: of every network; those that are not finite are left out.
-      within: half widths of the interval of each, for the case that there is one alone.
+      values: one per network; those that are not finite are left out.
+      within: half width of each network's own interval, used where there is only one network.
     """
     there = np.isfinite(values)
     count = int(there.sum())
@@ -134,12 +134,12 @@ def normal(error: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 
 
 def _half_width(one: Curve) -> Float[np.ndarray, "networks layers"]:
-    """Of the interval over shuffles; 0 where there is nothing random."""
+    """Half width of the interval over shuffles; 0 where nothing is random."""
     if one.shuffles < 2:
         return np.zeros_like(one.spread)
     return _quantile(one.shuffles - 1) * np.nan_to_num(one.spread) / math.sqrt(one.shuffles)
 
 
 def _quantile(freedom: int | float) -> float:
-    """Of Student's t distribution, at the upper end of the interval."""
+    """The quantile of Student's t distribution at the upper end of the interval."""
     return float(stdtrit(min(freedom, 1e9), _TAIL))

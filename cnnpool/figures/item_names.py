@@ -19,7 +19,7 @@ TEXT_ENDINGS = (".md", ".txt")
 
 
 def picture_path(item: str, out: Path | None, picture_format: str | None) -> Path:
-    """Where a picture goes, its ending completed.
+    """The path of a picture, with its suffix completed.
 
     Raises:
       ValueError: if `out` is None, or has another ending than the format.

@@ -65,7 +65,7 @@ def make(item: str, files: Sequence[Path], out: Path | None) -> str:
     Args:
       item: a key of `PICTURES` or `TEXTS`.
       files: result files.
-      out: where to, a picture's with its ending; a table may be printed only.
+      out: the path to write, with its suffix for a picture; None only prints a table.
 
     Returns:
       Text to print: which networks were drawn, slopes, correlations, the table.

@@ -21,13 +21,13 @@ def output(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def relative_depth(dataset: xr.Dataset) -> Float[np.ndarray, " units"]:
-    """k/K of every unit; one between two points belongs to the next: conv03 to pool03."""
+    """k/K of every unit; a unit between two depths belongs to the next one: conv03 to pool03."""
     depth = schema.layer_depth(dataset["depth"].values)
     return depth / depth.max()
 
 
 def some(dataset: xr.Dataset) -> dict[str, xr.Dataset]:
-    """{title: layer}: those nearest to a quarter, half and three quarters of the depth, the output.
+    """{title: layer}: the layers nearest to 1/4, 1/2 and 3/4 of the depth, and the output.
 
     A shallow network has fewer.
     """

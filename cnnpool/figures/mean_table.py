@@ -1,4 +1,4 @@
-"""D, G and R of every layer as a table, averaged over the networks that live."""
+"""D, G and R of every layer as a table, averaged over the networks that are not dead."""
 
 from collections.abc import Mapping
 
@@ -21,8 +21,8 @@ def table(dataset: xr.Dataset, *, all_units: bool = False) -> pd.DataFrame:
 
     Returns:
       Columns D, D_se, G, G_se, R, R_se, `depth` where the dataset has it, and `networks`: "4", or
-      "2 of 4" where a layer of the others is dead, "0 of 4" where it is of all, whose numbers are
-      NaN. The index is stage, transform and whatever else was measured, `layer` last.
+      "2 of 4" where the layer is dead in the others, "0 of 4" where it is dead in all, so that the
+      numbers are NaN. The index is stage, transform and whatever else was measured, `layer` last.
     """
     shown = results.over_shuffles(dataset)
     if not all_units and "depth" in shown.variables and shown["depth"].notnull().any():
@@ -48,7 +48,7 @@ def table(dataset: xr.Dataset, *, all_units: bool = False) -> pd.DataFrame:
 
 
 def of_networks(networks: Mapping[str, xr.Dataset], *, all_units: bool = False) -> pd.DataFrame:
-    """`table` of all networks of a file, what tells rows apart in columns; `network` by group."""
+    """`table` for all networks of a file, with the index as columns; `network` is the group."""
     frames = []
     for group, dataset in networks.items():
         frame = table(dataset, all_units=all_units).reset_index()

@@ -1,10 +1,10 @@
-"""What one network's numbers say, layer by layer: what pools, what is dead, what to be careful of.
+"""What one network's numbers say, layer by layer: what pools, what is dead, and any warnings.
 
 Read from D, G and R at one stage, displacement and cut-off:
 
 - a layer pools where it lowers R: log10 R_{k-1} - log10 R_k, in decades, is its fall;
-- what is left of the fall when channels are shuffled is spatial, the rest is pooled by channels
-  (the pooling budget, `cnnpool.instruments.pooling_budget`);
+- the part of the fall that remains when channels are shuffled is spatial, the rest is channel
+  pooling (the pooling budget, `cnnpool.instruments.pooling_budget`);
 - a layer is dead in a network where its activations are the same for all images: D, G, R are NaN.
 """
 
@@ -28,11 +28,11 @@ class Layer(NamedTuple):
     """One layer.
 
     Attributes:
-      name: of its last unit.
+      name: the name of its last unit.
       depth: k.
       values: {D, G, R: (mean, standard error)}.
       alive: networks in which R is a number.
-      fall: decades that R falls by from the layer before; NaN for the first one.
+      fall: decades by which R falls from the layer before; NaN for the first one.
       spatial: the part of the fall that is left under shuffled channels, decades; NaN where no
         shuffle was measured.
       spread: standard error of `fall`.
@@ -69,7 +69,7 @@ def of_layers(cell: xr.Dataset, shuffled: xr.Dataset | None) -> list[Layer]:
     """The layers of one network at one stage.
 
     Args:
-      cell: over `seed` and `layer`, of the network as it is.
+      cell: the untransformed network's dataset over `seed` and `layer`.
       shuffled: the same with shuffled channels, where that was measured.
     """
     shown = _with_depth(cell)
@@ -101,9 +101,9 @@ def _with_depth(cell: xr.Dataset) -> xr.Dataset:
 
 
 def _falls(shown: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Decades that R falls by from layer to layer, mean over networks, and its standard error.
+    """Decades by which R falls from layer to layer, mean over networks, and its standard error.
 
-    Of one network the errors of both layers over images count, as if they were independent.
+    For a single network, the errors of both layers over images are added as if independent.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log10(shown["R"].transpose("seed", "layer").values)
@@ -124,7 +124,7 @@ def _falls(shown: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 def images(network: Network) -> int | None:
-    """P, how many images it was measured on; None where its file does not say."""
+    """P, the number of images it was measured on; None where its file does not say."""
     record = json.loads(network.outline.attrs["measurement"] or "{}")
     settings = record.get("settings", {}) if isinstance(record, dict) else {}
     found = settings.get("images")
@@ -132,7 +132,7 @@ def images(network: Network) -> int | None:
 
 
 def warnings(network: Network, found: Sequence[Layer]) -> list[str]:
-    """What to be careful of, in sentences."""
+    """Warnings for the reader, in sentences."""
     lines = []
     count = images(network)
     if count is not None and count < FEW_IMAGES:
@@ -152,7 +152,7 @@ def warnings(network: Network, found: Sequence[Layer]) -> list[str]:
         lines.append(f"NaN in D, G or R at {missing}.")
     if "natural" in data and not bool(data["natural"].all()):
         shown = _unnatural(data["natural"])
-        lines.append(f"Diffeomorphisms that are not natural (protocol, section 1): {shown}.")
+        lines.append(f"Diffeomorphisms that are not natural (docs/protocol.md): {shown}.")
     if int(data.attrs.get("schema_version", 0)) < 2:
         lines.append("A file of schema 1: means over shuffles, without the single ones.")
     if "JPEG copies" in str(data.attrs.get("data_source", "")):
@@ -161,7 +161,7 @@ def warnings(network: Network, found: Sequence[Layer]) -> list[str]:
 
 
 def _missing(data: xr.Dataset) -> str:
-    """Stages and transforms of which nothing is a number."""
+    """Stages and transforms for which every value is NaN."""
     places = []
     for stage in data["stage"].values:
         for transform in data["transform"].values:

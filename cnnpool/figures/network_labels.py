@@ -1,22 +1,22 @@
-"""What networks are called in figures of any result files."""
+"""The names of networks in figures of any result files."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.figures import style
 from cnnpool.figures.networks import Network
 
 
 def labels(networks: Sequence[Network], own: Mapping[str, str] | None = None) -> list[str]:
-    """One label a network, each another.
+    """One label per network, all different.
 
     A network is called by its model's name, with the data set where there are several, and with
-    its file's name, or its group in it, where it would be called as another one.
+    its file's name, or its group in it, where two networks would have the same name.
 
     Args:
-      networks: of a figure.
+      networks: the networks of a figure.
       own: {name: label}; a name is a file's, with or without its folder, or a group's in a file.
 
     Raises:
@@ -57,7 +57,7 @@ def _stem(network: Network) -> str:
 
 
 def _places(networks: Sequence[Network]) -> list[str]:
-    """File and group of each network, files by as much of their paths as tells them apart."""
+    """File and group of each network, with as much of the files' paths as distinguishes them."""
     files = list(dict.fromkeys(one.file for one in networks if one.file is not None))
     names = dict(zip(files, _short(files), strict=True))
     return [one.source if one.file is None else _place(one, names) for one in networks]
@@ -89,7 +89,7 @@ def _own(networks: Sequence[Network], own: Mapping[str, str]) -> dict[int, str]:
             names.setdefault(name, set()).add(place)
     found = {}
     for name, label in own.items():
-        refuse_unknown(name, names, "what has a label")
+        check_known(name, names, "what has a label")
         if len(names[name]) > 1:
             shared = ", ".join(networks[place].source for place in sorted(names[name]))
             raise ValueError(

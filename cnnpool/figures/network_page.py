@@ -1,4 +1,4 @@
-"""The frame of a report on networks: HTML, and CSS besides that of the project's report."""
+"""The frame of a report on networks: HTML, and CSS in addition to that of the project's report."""
 
 from collections.abc import Sequence
 from html import escape

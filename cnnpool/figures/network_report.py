@@ -1,4 +1,4 @@
-"""One HTML page of anyone's networks, which needs no other file.
+"""One self-contained HTML page about any networks.
 
     python -m cnnpool.figures report mine.nc other.nc --out report.html
 
@@ -54,10 +54,10 @@ class Reported(NamedTuple):
     """A network, and what its report says.
 
     Attributes:
-      network: itself.
-      label: what it is called.
+      network: the network itself.
+      label: its name in the report.
       place: stage, transform, displacement and so on that are shown.
-      layers: of the network there.
+      layers: its layers at that place.
       shuffled: whether it was measured with shuffled channels, too.
       warnings: in sentences.
     """
@@ -71,12 +71,12 @@ class Reported(NamedTuple):
 
 
 def write(files: Sequence[Path], out: Path, labels: Mapping[str, str] | None = None) -> str:
-    """Writes the page; returns a line a network, and its warnings.
+    """Writes the page; returns one line per network, and its warnings.
 
     Args:
       files: result files.
       out: the page.
-      labels: own labels of networks, see `network_labels.labels`.
+      labels: the user's labels of networks, see `network_labels.labels`.
 
     Raises:
       FileNotFoundError, ResultsError: if a file is absent or no result file.
@@ -201,7 +201,7 @@ def _curves(found: Sequence[Reported]) -> list[str]:
 
 
 def _at(one: Reported) -> Network:
-    """The network at what is shown of it alone, under its label."""
+    """The network restricted to what is shown of it, under its label."""
     data = one.network.measured
     place = {name: [value] for name, value in one.place.items()}
     if one.shuffled:

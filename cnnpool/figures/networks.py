@@ -1,4 +1,4 @@
-"""Measured deep networks, as figures see them: which network, on what data, what is missing."""
+"""Measured networks as figures see them: which network, on what data, what is missing."""
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
@@ -18,7 +18,7 @@ from cnnpool.files import results
 SCALE_DETECTION = "scale2d"
 IMPORTED = "torchvision_"  # as the names of such models begin in a config
 WHITE = "white"
-NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (protocol, section 1)
+NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (docs/protocol.md, Diffeomorphisms)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,11 +26,11 @@ class Network:
     """All seeds of one network on one data set.
 
     Attributes:
-      outline: of one run; attributes and coordinates are enough where `load` has the rest.
+      outline: the dataset of one run; attributes and coordinates suffice where `load` is given.
       source: where it comes from, for messages.
-      load: what reads the whole dataset, once it is needed; None: `outline` is whole.
-      file: that it was read from; None for a dataset in memory.
-      group: of the file; "/" where it holds this network alone.
+      load: function that reads the whole dataset when it is needed; None: `outline` is whole.
+      file: the file that it was read from; None for a dataset in memory.
+      group: its group in the file; "/" where the file holds this network alone.
     """
 
     outline: xr.Dataset
@@ -46,7 +46,7 @@ class Network:
 
     @cached_property
     def dataset(self) -> xr.Dataset:
-        """What was measured under white noise, D, G, R by their mean logarithm over shuffles."""
+        """The measurement under white noise, with D, G, R averaged over shuffles as logarithms."""
         return self._under_noise(WHITE)
 
     def _under_noise(self, kind: str) -> xr.Dataset:
@@ -69,7 +69,7 @@ class Network:
 
     @property
     def model(self) -> str:
-        """The network's name, one for torchvision's definition and for that of small images."""
+        """The network's name, the same for torchvision's definition and for small images."""
         return self.config["model"]["name"].removeprefix(IMPORTED)
 
     @property
@@ -79,7 +79,7 @@ class Network:
 
     @property
     def epochs(self) -> int | None:
-        """How long it was trained, by its config; None for an imported network."""
+        """How many epochs it was trained for, by its config; None for an imported network."""
         return self.config["training"]["epochs"] if "training" in self.config else None
 
     @property
@@ -89,7 +89,7 @@ class Network:
 
     @property
     def is_deep(self) -> bool:
-        """Whether this is no simple CNN on a ring, of Figure 4."""
+        """Whether this is an image classifier, not a simple CNN on the ring as in Figure 4."""
         return self.data != "scale1d"
 
     @property
@@ -119,7 +119,7 @@ class Network:
 
     @property
     def variant(self) -> str:
-        """In what the network differs from the plain one of its name."""
+        """How the network differs from the plain one of its name."""
         model = self.config["model"]
         narrow = "width_factor" in model and model["width_factor"] != 1
         parts = [f"width {model['width_factor']:g}"] if narrow else []
@@ -128,7 +128,7 @@ class Network:
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What tells its series from those of others."""
+        """What identifies its series."""
         return self.model, self.variant, self.data
 
     @property
@@ -146,7 +146,7 @@ class Network:
         """The dataset at the displacement and cut-off that figures use, where it has several.
 
         Args:
-          noise: its kind.
+          noise: the kind of noise.
 
         Raises:
           ValueError: if it was not measured under that.
@@ -238,7 +238,7 @@ def choose(
       networks: all that were given.
       wanted: whether a figure shows one.
       item: "Figure 2".
-      needs: which networks that are, in words.
+      needs: which networks these are, in words.
 
     Returns:
       Those that are wanted, in the order of the paper.
@@ -282,7 +282,7 @@ def require(
       item: "Figure 2".
       stages: needed.
       transforms: needed at these stages.
-      variables: needed beside D, G, R.
+      variables: names of the variables needed besides D, G, R.
       at_nominal: whether they are shown at the nominal displacement and cut-off.
 
     Raises:
@@ -305,7 +305,7 @@ def require(
 
 
 def command(stages: Sequence[str], transforms: Sequence[str], *flags: str) -> str:
-    """The command that measures a run so."""
+    """The command that measures a run at these stages and with these transforms."""
     given = [f"--stage={','.join(stages)}", f"--transforms={','.join(transforms)}", *flags]
     return f"python -m cnnpool.eval --workdir=RUN {' '.join(given)} --out=FILE"
 

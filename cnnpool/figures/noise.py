@@ -3,12 +3,12 @@
 The paper's abstract: the correlations of test error with the sensitivities "still hold when white
 noise is added to the images of the training set"; it shows no figure.
 
-Ours: networks on CIFAR-10, one point a network and noise level s (the norm of the noise on every
+Ours: networks on CIFAR-10, one point per network and noise level s (the norm of the noise on every
 normalized image, config.data.image_noise); the colour is s, the marker the network. Correlations
 over all points are the titles; those at each level are in the table that is printed. Noise levels
-of one architecture are not independent: the bootstrap draws whole architectures, with all their
+of one architecture are not independent: the bootstrap resamples whole architectures, with all their
 levels and widths, or single networks where there are too few architectures. The upper row is
-measured, the error too, under the noise of the training, the lower one on clean images (`eval
+measured (the error too) under the noise of the training, the lower one on clean images (`eval
 --no-image_noise`); networks trained without noise are in both.
 """
 
@@ -66,7 +66,7 @@ def levels(points: Sequence[Series]) -> list[str]:
 
 
 def unit(points: Sequence[Series]) -> error_scatter.Unit:
-    """What the bootstrap draws: architectures, or networks if a row has too few of them."""
+    """The unit that the bootstrap resamples: architectures, or networks if a row has too few."""
     architectures: dict[str, set[str]] = {one.panel[0]: set() for one in points}
     for one in error_scatter.drawn(points):
         architectures[one.panel[0]].add(one.model)

@@ -3,7 +3,7 @@
 Networks of one seed have the same initialization and see the images in the same order, so that
 what they were trained on makes the difference: original images or JPEG copies, for example. The
 differences are taken seed by seed; intervals are Student's t at 95 % over the seeds, which is
-narrower than a comparison of two means where seeds matter. Of one seed there is no interval.
+narrower than a comparison of two means where seeds matter. For a single seed there is no interval.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Values = Callable[[Network], np.ndarray]
 
 
 def markdown(networks: Sequence[Network]) -> str:
-    """A line a quantity at the output: the first file's, the second's, and first minus second.
+    """One row per quantity at the output: the first file's, the second's, and first minus second.
 
     Args:
       networks: two, of the same model and seeds.
@@ -62,7 +62,7 @@ def _pair(networks: Sequence[Network]) -> tuple[Network, Network]:
 
 
 def _quantities(first: Network, second: Network) -> Iterator[tuple[str, Values]]:
-    """(name, values by network) of what both were measured for."""
+    """(name, values by network) for every quantity that both have."""
     for quantity in shuffles.QUANTITIES:
         yield f"log10 {quantity}_K", _output(quantity)
     for noise in [kind for kind in first.noises if kind in second.noises and kind != WHITE]:

@@ -29,7 +29,7 @@ def grid(
 
     Args:
       series: their rows and columns appear in this order.
-      size: of one panel, inches.
+      size: the size of one panel, inches.
       margin: inches for the legend at the right.
       new: makes the figure; `pyplot.figure` where it is to be shown.
       **share: `sharex`, `sharey` of `Figure.subplots`.

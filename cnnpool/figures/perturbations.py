@@ -91,7 +91,7 @@ def _picture(axes: Axes, pixels: np.ndarray, label: str = "") -> None:
 
 
 def write_csv(path: Path, norms: np.ndarray, cells: Sequence[Perturbed]) -> None:
-    """Writes all norms, a line an image and kind of perturbation."""
+    """Writes all norms, one line per image and kind of perturbation."""
 
     def write(beside: Path) -> None:
         with beside.open("w", encoding="utf-8", newline="") as file:

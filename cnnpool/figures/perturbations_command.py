@@ -5,11 +5,11 @@ r"""Draws images beside their deformed and noisy copies: x, tau(x), x + eta.
     python -m cnnpool.figures perturbations cat.jpg dog.png PICTURES --size=224 --deltas=1,5
     python -m cnnpool.figures perturbations --config=configs/scale2d.py
 
-A row for every image and displacement, columns by cut-off and kind of noise. Below each stands the
-norm of the change, ||tau(x) - x|| or ||eta||, which are the same, and its share of ||x||, in the
-units that a network is given; all of them stand in NAME.csv. Images of a run or a config are its
-test images, normalized as its networks take them; one's own are central squares, pixels from 0 to
-1. "not natural": the displacement is out of the range of the protocol for its cut-off.
+One row per image and displacement, one column per cut-off and kind of noise. Below each is the norm
+of the change, ||tau(x) - x|| or ||eta||, which are equal, and its share of ||x||, in the units that
+a network is given; NAME.csv lists them all. The images of a run or a config are its test images,
+normalized as its networks take them; your own are cropped to central squares, with pixels from 0 to
+1. "not natural": the displacement is outside the protocol's range for its cut-off.
 """
 
 from collections.abc import Sequence

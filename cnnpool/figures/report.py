@@ -38,7 +38,7 @@ def generated(items_file: Path, *, html_file: Path | None = None) -> dict[Path, 
     folder = ResultsFolder(items_file)
     root = folder.root
     for item in folder.items:
-        _refuse_absent(folder, item)
+        _check_present(folder, item)
     pages = {
         root / "README.md": report_pages.overview(folder),
         root / "provenance.md": report_pages.provenance(folder),
@@ -65,7 +65,7 @@ def summary(items: Sequence[Item]) -> str:
     return "\n".join(f"{VERDICTS[item.verdict]:18s}{item.title}: {item.subject}" for item in items)
 
 
-def _refuse_absent(folder: ResultsFolder, item: Item) -> None:
+def _check_present(folder: ResultsFolder, item: Item) -> None:
     for file in item.files:
         if not (folder.root / file).is_file():
             commands = "; ".join(folder.commands(item))

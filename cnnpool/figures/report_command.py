@@ -4,12 +4,12 @@ r"""Writes one HTML page of any networks, or the pages of this project's results
     python -m cnnpool.figures report runs/*.nc --label mine.nc=Mine --out=networks.html
     python -m cnnpool.figures report --results results/items.toml
 
-Of result files (.nc), the first form: one page that needs no other file, report.html unless --out
-says otherwise. It has curves of D, G and R, which layer pools what, filter spectra where a file has
-them, dead layers, warnings, and where each file comes from.
+From result files (.nc) it makes one self-contained page, report.html unless --out says otherwise,
+with curves of D, G and R, which layer pools what, filter spectra where a file has them, dead
+layers, warnings, and where each file comes from.
 
-Of an items.toml, the second form: the pages of the results that lie beside it, of the paper's items
-with their verdicts (see cnnpool.figures.report); --out is its HTML page.
+From an items.toml it makes the pages of the results in the same folder: the paper's items with
+their verdicts (see cnnpool.figures.report); --out is the HTML page.
 """
 
 from collections.abc import Sequence

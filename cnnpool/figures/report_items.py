@@ -40,7 +40,7 @@ VERDICTS = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One number or claim, the paper's beside ours; of some the paper says nothing."""
+    """One number or claim, ours and the paper's; `paper` is empty where the paper says nothing."""
 
     what: str
     ours: str
@@ -54,15 +54,15 @@ class Item:
     Attributes:
       title: "Figure 2, left".
       subject: what it is about, in a line.
-      folder: of its page.
+      folder: the folder of its page.
       verdict: a key of `VERDICTS`.
-      claim: the paper's.
+      claim: the paper's claim.
       rows: ours against the paper's, the most telling first.
       made: the file that is its result; "" where nothing is made yet.
       more: further files that its page shows.
       caption: what is shown, of which networks.
       disagrees: what disagrees with the paper, and why.
-      command: that would make it, where nothing is made yet.
+      command: the command that would make it, where nothing is made yet.
     """
 
     title: str

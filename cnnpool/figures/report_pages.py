@@ -1,4 +1,4 @@
-"""The report as Markdown: overview, a page an item, where files come from, the README's table."""
+"""The report as Markdown: overview, one page per item, provenance of files, the README's table."""
 
 from collections.abc import Iterable, Sequence
 import posixpath

@@ -62,13 +62,13 @@ class Record:
     """Files that were made in the same way.
 
     Attributes:
-      what: they hold.
-      runs: of its commands, one for each entry of `each`.
-      config: of the training.
-      trained_at: commits of this project.
-      measured_at: commits of this project.
-      hardware: on which it ran.
-      time: that it took.
+      what: what they hold.
+      runs: the runs of its commands, one for each entry of `each`.
+      config: the config of the training.
+      trained_at: the commits of this project that trained them.
+      measured_at: the commits of this project that measured them.
+      hardware: the hardware it ran on.
+      time: the time it took.
       note: what else must be known.
     """
 

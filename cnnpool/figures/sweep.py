@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import numpy as np
 import xarray as xr
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.figures import cells, depth_panels, layers, networks, panels, seed_average, style
 from cnnpool.figures.cells import Cell
 from cnnpool.figures.networks import Network
@@ -31,8 +31,8 @@ class Row(NamedTuple):
 
     Attributes:
       place: {parameter: value}.
-      values: {quantity: (mean, standard error)} of `QUANTITIES`.
-      alive: networks whose R is a number.
+      values: {quantity: (mean, standard error)} for `QUANTITIES`.
+      alive: the number of networks whose R is not NaN.
       networks: how many there are.
       source: where they come from.
     """
@@ -114,7 +114,7 @@ def series(found: Sequence[Row], x: str) -> list[Series]:
     Raises:
       ValueError: if it is no parameter of these networks.
     """
-    refuse_unknown(x, found[0].place, "--x")
+    check_known(x, found[0].place, "--x")
     others: dict[str, list[Row]] = {}
     for row in found:
         words = [parameter_words.word(n, v) for n, v in row.place.items() if n != x]
@@ -175,7 +175,7 @@ def draw(curves: Sequence[Series], found: Sequence[Row], x: str) -> Figure:
 
 
 def markdown(found: Sequence[Row]) -> str:
-    """One line a network: its parameters, test error, D, G, R of the output, how many live."""
+    """One line per network: parameters, test error, D, G, R of the output, how many are alive."""
     names = list(found[0].place)
     lines = [[*names, *QUANTITIES, "networks"], ["---"] * (len(names) + len(QUANTITIES) + 1)]
     for row in found:

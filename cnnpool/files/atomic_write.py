@@ -9,16 +9,16 @@ from cnnpool.files import storage
 
 
 def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
-    """Lets `write` fill a file beside `path`, then renames it to `path`.
+    """Lets `write` fill a temporary file next to `path`, then renames it to `path`.
 
-    What is for a bucket is filled on the disk, then uploaded.
+    A file for a bucket is written to the disk first, then uploaded.
 
     Args:
       path: the destination; its folder is made if absent. An existing file is
         replaced only once the new one is whole.
-      write: called with the path of the file beside.
-      durable: waits until the disk has the content, so that a machine that loses its power leaves
-        no empty file; False is for what is written every few seconds.
+      write: function called with the path of the temporary file.
+      durable: whether to wait until the disk has the content, so that a power failure leaves no
+        empty file; False is for files written every few seconds.
 
     Raises:
       OSError: if the file cannot be written; nothing that existed is lost.
@@ -41,7 +41,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
         beside.unlink(missing_ok=True)
 
 
-def refuse_unwritable_beside(path: Path) -> None:
+def check_writable_beside(path: Path) -> None:
     """Raises OSError if no file can be made beside `path`: a name too long, a full disk."""
     beside = _beside(path)
     try:

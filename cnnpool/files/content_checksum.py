@@ -1,10 +1,10 @@
 """A checksum behind the content of an HDF5 file.
 
-The first bytes of such a file say where it ends; what lies behind that no reader of HDF5 looks at,
-and a program that changes the file cuts it off. HDF5's own checksums (fletcher32) are of chunks of
-arrays alone, not of names, shapes, attributes and addresses; a changed address can make the library
-search for ever. And they are sums modulo 65535, to which two bytes of zeros and two bytes of ones
-are the same.
+The first bytes of such a file say where it ends; no reader of HDF5 looks at anything after that,
+and a program that changes the file cuts it off. HDF5's own checksums (fletcher32) cover only chunks
+of arrays, not names, shapes, attributes and addresses; a changed address can make the library
+search for ever. They are also sums modulo 65535, which cannot distinguish two bytes of zeros from
+two bytes of ones.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""How the parameters of a sweep are said: lr=0.05,batch=64."""
+"""The parameters of a sweep as text: lr=0.05,batch=64."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,25 +4,25 @@ Every network is an xarray Dataset with
 - dimensions `seed`, `stage`, `transform`, `layer` (named coordinates, layers in
   forward order) and further ones where a measurement has them;
 - variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
-  all over (seed, stage, transform, layer), of deep networks also `shuffle`;
+  all over (seed, stage, transform, layer), and for image classifiers also `shuffle`;
 - attributes `schema_version`, `config` and `versions` (JSON), `commit`,
   `host_platform`, `measurement` (JSON), and `environment` (JSON) where variables were set that
   change how numbers are rounded.
-The dimension `shuffle` counts the random shuffles, each kept as it was measured; a transform that
-is not random has number 0 alone, and NaN behind it. `over_shuffles` takes the mean of the
-logarithms over them. Deep networks on natural images have three more dimensions there, `delta` and
-`cutoff` of the max-entropy diffeomorphisms and `noise`, its kind; and `natural` over the first
-two; every deep network has
-- `depth` on `layer`: k of the units that figures plot, one a convolution or linear layer;
+The dimension `shuffle` numbers the random shuffles, each kept as it was measured; a transform that
+is not random has number 0 only, and NaN after it. `over_shuffles` averages their logarithms.
+Classifiers of natural images have three more dimensions there, `delta` and `cutoff` of the
+max-entropy diffeomorphisms and `noise`, the kind of noise; and `natural` over the first two. Every
+image classifier has
+- `depth` on `layer`: k of the units that figures plot, one per convolution or linear layer;
 - `spatial_share` over (seed, stage, transform), the pooling budget
-  (`cnnpool.instruments.pooling_budget`), and `layer_spatial_share`, both with `_se`, of shuffles of
-  all layers; the first is NaN where R falls by less than `LEAST_FALL`. Only where networks were
-  measured both as they are and with shuffled channels;
+  (`cnnpool.instruments.pooling_budget`), and `layer_spatial_share`, both with `_se`, for shuffles
+  of all layers; the first is NaN where R falls by less than `LEAST_FALL`. They are present only
+  where networks were measured both as they are and with shuffled channels;
 - `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
   `filter_frequency`: the spectra of its filters (`cnnpool.instruments.filter_spectrum`);
 - `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
-A file holds one network at its root, or several, one a netCDF group. Behind its content lies a
-checksum, which readers of netCDF pass over (`cnnpool.files.content_checksum`). Every variable has a
+A file holds one network at its root, or several, one per netCDF group. Its content is followed by a
+checksum, which readers of netCDF ignore (`cnnpool.files.content_checksum`). Every variable has a
 `long_name` and `units` (`cnnpool.files.schema`), and every unit of a network a `layer_depth`, the
 depth of its layer: `data.R.plot(x="layer_depth")` has labels and no gaps. Files of older versions
 get them when they are read.
@@ -164,13 +164,13 @@ def _unreadable(path: Path, why: str) -> str:
 
 
 def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
-    """What the networks of a file are, a hundred times quicker than `read_networks`.
+    """An outline of the networks of a file, a hundred times quicker than `read_networks`.
 
     Args:
-      path: of the file.
+      path: the result file.
 
     Returns:
-      Attributes and the variables of one axis at most, by group name; None for what
+      Attributes and the variables with at most one axis, by group name; None for files that
       `read_networks` refuses, or may refuse.
     """
     if not path.is_file():
@@ -187,7 +187,7 @@ def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
 
 
 def read_attributes(path: Path) -> list[dict[str, Any]]:
-    """The attributes of all networks of a file, without a look at their arrays.
+    """The attributes of all networks of a file, without reading their arrays.
 
     Raises:
       OSError: if it cannot be read.
@@ -226,8 +226,9 @@ def over_shuffles(dataset: xr.Dataset) -> xr.Dataset:
     """Means over random shuffles: D, G, R by the mean of their logarithms.
 
     Single shuffles differ by 20 to 45 %, so that a mean of R itself would be one of its largest
-    values (protocol, section 3). The standard errors over images keep their mean ratio to D, G, R:
-    all shuffles are measured on the same images, so that it does not shrink with their number.
+    values (docs/protocol.md, Channel shuffles). The standard errors over images keep their mean
+    ratio to D, G, R: all shuffles are measured on the same images, so that it does not shrink with
+    their number.
 
     Args:
       dataset: with a dimension `shuffle`, or without, as schema 1 and simple CNNs.

@@ -1,4 +1,4 @@
-"""Folders on a disk and in a bucket, gs://BUCKET/... and s3://BUCKET/...; what differs is here.
+"""Folders on a disk and in a bucket, gs://BUCKET/... and s3://BUCKET/...; the differences are here.
 
 A path in a bucket has the methods of `pathlib.Path`, by `etils.epath`: its objects are read and
 written over the network (fsspec with gcsfs or s3fs). An object is whole or not there; nothing is
@@ -69,7 +69,7 @@ def on_disk(text: str) -> Path:
 
 
 def _forget_listings() -> None:
-    """What other processes write is seen: fsspec would remember what it listed."""
+    """Makes files that other processes write visible: fsspec would cache its listings."""
     import fsspec.config
 
     for protocol in _PROTOCOLS:
@@ -77,7 +77,7 @@ def _forget_listings() -> None:
 
 
 def is_remote(place: Path) -> bool:
-    """Whether a path lies in a bucket."""
+    """Whether a path is in a bucket."""
     module = sys.modules.get(_BUCKETS)  # where nobody made a bucket's path there is none
     return module is not None and isinstance(place, module.BucketPath)
 

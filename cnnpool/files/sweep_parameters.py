@@ -1,6 +1,6 @@
 """The parameters that a sweep varies, as coordinates of its result file.
 
-`launch.collect` gives each network of its file one scalar coordinate a parameter, whose attribute
+`launch.collect` gives each network of its file one scalar coordinate per parameter, whose attribute
 `parameter` is the config's field: `learning_rate` of `training.learning_rate`.
 """
 
@@ -18,8 +18,8 @@ def with_parameters(
     """A network with its parameters as scalar coordinates.
 
     Args:
-      dataset: of the network.
-      place: {name: value}; what is no number or text becomes text.
+      dataset: the network's dataset.
+      place: {name: value}; a value that is neither a number nor text becomes text.
       fields: {name: field of the config}.
     """
     coordinates = {}

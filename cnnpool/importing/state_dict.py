@@ -77,7 +77,7 @@ def find(path: Path, key: str | None = None) -> Found:
         key = _chosen(value, known, path)
     if key not in known:
         raise StateDictError(f"{path} has no state_dict {key!r}; {_listed(known)}")
-    _refuse_unread(known[key], path)
+    _check_readable(known[key], path)
     tensors = {name: array for name, array in known[key].items() if _is_tensor(name, array)}
     kept = {name: a for name, a in tensors.items() if name.split(".")[-1] != _AVERAGED}
     return Found(_without_prefixes(kept), key, tuple(name for name in known if name != key))
@@ -151,7 +151,7 @@ def _state_dicts(value: Any, key: str = "") -> Iterator[tuple[str, Mapping]]:
             yield from _state_dicts(item, f"{key}.{name}" if key else name)
 
 
-def _refuse_unread(found: Mapping, path: Path) -> None:
+def _check_readable(found: Mapping, path: Path) -> None:
     """Raises StateDictError where a tensor is stored in a way that is not read: not left out."""
     for name, value in found.items():
         if is_stand_in(value) and re.match(r"torch\._(utils|tensor)\.|.*Storage$", value.label):

@@ -1,4 +1,4 @@
-"""Reads pickles without running any code of theirs.
+"""Reads pickles without running any of their code.
 
 A pickle may name any function and have it called. Here it may name what its reader knows, and gets
 what the reader has for it; whatever else it names is never looked up: it is refused, or an object

@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cnnpool.data import image_folder, preparation
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.importing import conversion, folder, state_dict
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.models import torchvision
@@ -27,22 +27,22 @@ def import_weights(
     """Makes the folder of one imported network.
 
     Args:
-      model: as torchvision calls it.
-      path: of the state_dict.
-      workdir: the folder.
-      mean: of each channel of the images, pixels counting from 0 to 1; None is torchvision's.
-      std: of each channel; None is torchvision's.
-      overwrite: replace an imported network.
-      key: of the state_dict in its file, "model_ema"; None searches.
+      model: torchvision's name of the network.
+      path: the file of the state_dict.
+      workdir: the folder to make.
+      mean: the mean of each channel of the images, pixels from 0 to 1; None is torchvision's.
+      std: the standard deviation of each channel; None is torchvision's.
+      overwrite: whether to replace an imported network.
+      key: the key of the state_dict in its file, such as "model_ema"; None searches.
 
     Raises:
       ValueError: if there is no such network, or mean or std is impossible.
       StateDictError: if the file is absent, damaged, or does not fit the network.
       FileExistsError: if the folder holds something else.
     """
-    refuse_unknown(model, torchvision.NAMES, "--model")
+    check_known(model, torchvision.NAMES, "--model")
     image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
-    folder.refuse_other(workdir, overwrite=overwrite)
+    folder.check_is_imported_or_empty(workdir, overwrite=overwrite)
     found = state_dict.find(path, key)
     try:
         imported = conversion.to_network(model, found.state)

@@ -1,1 +1,1 @@
-"""What is measured: D, G, R, spectra, budgets, perturbations and transforms of networks."""
+"""What is measured (D, G, R, spectra, pooling budgets), perturbations, transforms of filters."""

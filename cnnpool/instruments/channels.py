@@ -2,8 +2,8 @@
 
 Any pytree of parameters will do: nested dicts of Flax, the state of an NNX model, an Equinox
 module. Parameters are chosen by a regular expression on their '/'-joined path (`paths` lists
-them). A kernel has its input channels on axis -2 and its output channels on axis -1, as Flax has
-it; PyTorch's and Equinox's are on `input_axis=1, output_axis=0`.
+them). A kernel has its input channels on axis -2 and its output channels on axis -1, as in
+Flax; PyTorch and Equinox have them on `input_axis=1, output_axis=0`.
 """
 
 import re
@@ -33,7 +33,7 @@ def matching_paths(params: Params, pattern: str) -> list[str]:
     """Paths of all parameters that `pattern` matches in full, sorted.
 
     Raises:
-      ValueError: if there is none, with the paths that there are.
+      ValueError: if there is none; the message lists the paths that there are.
     """
     there = sorted(paths(params))
     found = [path for path in there if re.fullmatch(pattern, path)]
@@ -53,20 +53,21 @@ def shuffle_channels(
 ) -> Params:
     """Permutes the input channels of every matching kernel at random.
 
-    One permutation a kernel, the same for all its filters, independent between
-    kernels: connections between successive layers are shuffled and the weights kept,
-    so channel pooling is broken and single filters stay (paper, section 2). A depthwise
-    kernel has one filter a channel and an input axis of length 1: there the filters are
-    permuted, which connects every channel to another's (protocol, section 3).
+    One permutation per kernel, the same for all its filters and independent between
+    kernels. This shuffles the connections between successive layers and keeps the weights, so
+    it breaks channel pooling and keeps single filters (paper, section 2). A depthwise
+    kernel has one filter per channel and an input axis of length 1: there the filters are
+    permuted, which connects every channel to
+    the filter of another (docs/protocol.md, "Channel shuffles").
 
     Args:
       params: a pytree.
-      key: randomness of the permutations. A kernel's own depends on this and its path alone,
-        so that one kernel is shuffled as it would be among all.
-      pattern: of the kernels' paths, e.g. "conv(?!01).*/kernel".
-      depthwise: of the paths of depthwise kernels among them; None if there are none.
-      input_axis: of the kernels.
-      output_axis: of the kernels; depthwise ones are permuted along it.
+      key: randomness of the permutations. A kernel's permutation depends only on this and its
+        path, so that a kernel is shuffled the same way alone or together with others.
+      pattern: regular expression for the kernels' paths, e.g. "conv(?!01).*/kernel".
+      depthwise: regular expression for the depthwise ones among them; None if there are none.
+      input_axis: axis of the input channels.
+      output_axis: axis of the output channels; depthwise kernels are permuted along it.
 
     Raises:
       ValueError: if a pattern matches nothing, or something that is no kernel, or a kernel with
@@ -76,8 +77,8 @@ def shuffle_channels(
 
     def permuted(path: str, kernel: Kernel) -> Array:
         axis = output_axis if path in by_channel else input_axis
-        _refuse_no_kernel(path, kernel, pattern)
-        _refuse_rows_and_columns(path, kernel.shape, input_axis, output_axis)
+        _check_has_kernel(path, kernel, pattern)
+        _check_kernel_axes(path, kernel.shape, input_axis, output_axis)
         if kernel.shape[axis] == 1:
             raise ValueError(
                 f"{path} has shape {kernel.shape}, one channel on axis {axis}: nothing to permute; "
@@ -98,20 +99,20 @@ def shuffle_both_axes(
 ) -> Params:
     """Permutes the input and the output channels of every matching kernel at random.
 
-    Two independent permutations a kernel. Biases and the vectors of batch normalization stay
-    where they are, so every filter also gets the bias and the statistics of another one: that
-    of the authors' first published program (protocol, section 3, ii). With the biases and
-    statistics moved along with the outputs this would be a shuffle of input channels alone, for
-    the names of a layer's channels mean nothing.
+    Two independent permutations per kernel. Biases and the vectors of batch normalization stay
+    where they are, so every filter also gets the bias and the statistics of another one. This
+    is the shuffle of the authors' first published program (docs/protocol.md,
+    "Channel shuffles"). If the biases and statistics moved along with the outputs, this would be
+    the same as a shuffle of input channels alone: the order of a layer's channels is arbitrary.
 
     Args:
       params: a pytree.
-      key: randomness of the permutations. A kernel's own depend on this and its path alone; its
-        input permutation is that of `shuffle_channels` with the same key.
-      pattern: of the kernels' paths, e.g. "conv.*/kernel". An axis of length 1, as the inputs of
-        a depthwise kernel or of gray images, stays as it is.
-      input_axis: of the kernels.
-      output_axis: of the kernels.
+      key: randomness of the permutations. A kernel's permutations depend only on this and its
+        path; its input permutation is that of `shuffle_channels` with the same key.
+      pattern: regular expression for the kernels' paths, e.g. "conv.*/kernel". An axis of length
+        1, such as the inputs of a depthwise kernel or of gray images, stays as it is.
+      input_axis: axis of the input channels.
+      output_axis: axis of the output channels.
 
     Raises:
       ValueError: if the pattern matches nothing, or something that is no kernel, or whose given
@@ -119,8 +120,8 @@ def shuffle_both_axes(
     """
 
     def permuted(path: str, kernel: Kernel) -> Array:
-        _refuse_no_kernel(path, kernel, pattern)
-        _refuse_rows_and_columns(path, kernel.shape, input_axis, output_axis)
+        _check_has_kernel(path, kernel, pattern)
+        _check_kernel_axes(path, kernel.shape, input_axis, output_axis)
         inputs = _key_of(path, key)
         outputs = jax.random.fold_in(inputs, _OUTPUTS)
         return _permuted(_permuted(kernel, inputs, input_axis), outputs, output_axis)
@@ -129,7 +130,7 @@ def shuffle_both_axes(
 
 
 def _key_of(path: str, key: Key[Array, ""]) -> Key[Array, ""]:
-    """A kernel's own randomness, whichever other kernels are shuffled with it."""
+    """A kernel's key, which does not depend on the other kernels that are shuffled."""
     return jax.random.fold_in(key, zlib.crc32(path.encode()))
 
 
@@ -137,20 +138,20 @@ def _permuted(kernel: Kernel, key: Key[Array, ""], axis: int) -> Array:
     return jnp.take(kernel, jax.random.permutation(key, kernel.shape[axis]), axis=axis)
 
 
-def _refuse_no_kernel(path: str, kernel: Kernel, pattern: str) -> None:
+def _check_has_kernel(path: str, kernel: Kernel, pattern: str) -> None:
     if jnp.ndim(kernel) < 2:
         raise ValueError(
             f"{path} matches {pattern!r} and is no kernel: its shape is {jnp.shape(kernel)}"
         )
 
 
-def _refuse_rows_and_columns(
+def _check_kernel_axes(
     path: str, shape: tuple[int, ...], input_axis: int, output_axis: int
 ) -> None:
-    """Raises ValueError where a kernel's given axes look like rows and columns, and others do not.
+    """Raises ValueError if a kernel's given axes look like rows and columns and the others do not.
 
-    Of 2-D convolutions; rows and columns are equal, odd and few. A kernel (3, 3, 3, 3) may be
-    anything.
+    Only for kernels of 2-D convolutions, whose rows and columns are equal, odd and few. A kernel
+    of shape (3, 3, 3, 3) is ambiguous and passes.
     """
     if len(shape) != 4:
         return
@@ -180,14 +181,14 @@ def mean_channel_filters(
     """Replaces every filter of a layer by the layer's average filter.
 
     Kernels are averaged over input and output channels, the image layer's over
-    output channels only; biases over channels; shapes stay (protocol, section 3).
+    output channels only; biases over channels. Shapes are kept (docs/protocol.md, "Mean channel").
 
     Args:
       params: a pytree.
-      pattern: of the paths to average, kernels and biases, e.g. "conv.*".
-      image_layer: pattern of those among them that read the image, e.g. "conv01/.*".
-      input_axis: of the kernels.
-      output_axis: of the kernels.
+      pattern: regular expression for the paths of kernels and biases, e.g. "conv.*".
+      image_layer: regular expression for those of them that read the image, e.g. "conv01/.*".
+      input_axis: axis of the kernels' input channels.
+      output_axis: axis of the kernels' output channels.
 
     Raises:
       ValueError: if a pattern matches nothing.
@@ -195,7 +196,7 @@ def mean_channel_filters(
     on_image = matching_paths(params, image_layer)
 
     def averaged(path: str, value: Kernel) -> Array:
-        _refuse_rows_and_columns(path, value.shape, input_axis, output_axis)
+        _check_kernel_axes(path, value.shape, input_axis, output_axis)
         only_output = value.ndim == 1 or path in on_image
         axes = (output_axis,) if only_output else (input_axis, output_axis)
         return jnp.broadcast_to(value.mean(axes, keepdims=True), value.shape)
@@ -210,9 +211,9 @@ def mean_filters(
 
     Args:
       params: a pytree.
-      pattern: of the kernels' paths.
-      input_axis: of the kernels.
-      output_axis: of the kernels.
+      pattern: regular expression for the kernels' paths.
+      input_axis: axis of the input channels.
+      output_axis: axis of the output channels.
 
     Returns:
       {layer: (F,) or (F, F)}, the layer being the path without its last name.

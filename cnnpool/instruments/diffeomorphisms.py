@@ -1,12 +1,12 @@
-"""Max-entropy diffeomorphisms of square images (protocol, section 1).
+"""Max-entropy diffeomorphisms of square images (docs/protocol.md, "Diffeomorphisms").
 
 Petrini et al. (2021) draw displacement fields of maximal entropy at a given mean squared
-gradient: sine series with independent Gaussian coefficients up to a cut-off frequency.
-Displacements are in pixels here, rows first, and the nominal one is called delta.
+gradient: sine series with independent Gaussian coefficients up to a cut-off frequency. Here
+displacements are in pixels, rows first, and delta is the nominal displacement.
 
-delta is the authors' approximation for a large cut-off. Exactly (`displacement_variance`),
-n = 32, c = 3 and delta = 1 displace the centre by 0.90 pixels rms in each direction and by
-1.27 in all; the rms over the whole image is 0.82 in all.
+delta is the authors' approximation for a large cut-off. By the exact variance
+(`displacement_variance`), n = 32, c = 3 and delta = 1 displace the centre by 0.90 pixels rms in
+each direction and by 1.27 in all; over the whole image, the rms of the vector is 0.82.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ import numpy as np
 
 from cnnpool.shapes import Float, Int, Key
 
-# Of the authors' Gaussian interpolation, in pixels.
+# The width of the authors' Gaussian interpolation, in pixels.
 GAUSSIAN_SIGMA = 0.4715
 
 _AT_ONCE = 50  # images
@@ -36,8 +36,8 @@ def temperature(delta: int | float, *, size: int, cutoff: int) -> float:
 
     Args:
       delta: nominal displacement, in pixels.
-      size: n, pixels of one side.
-      cutoff: c, the highest frequency, in half-waves a side.
+      size: n, pixels per side.
+      cutoff: c, the highest frequency, in half-waves per side.
 
     Raises:
       ValueError: if delta is not positive and finite, n < 2 or c < 2 (ln 1 is 0).
@@ -51,8 +51,8 @@ def temperature(delta: int | float, *, size: int, cutoff: int) -> float:
 def natural_range(*, size: int, cutoff: int) -> tuple[float, float]:
     """(T_min, T_max), the temperatures of diffeomorphisms that look natural.
 
-    T_min = 1 / (pi n^2 ln c) moves by half a pixel; above T_max = 4 / (pi^3 c^2 ln c) the
-    field has overhangs. There is no such temperature where n < pi c / 2.
+    At T_min = 1 / (pi n^2 ln c) the displacement is half a pixel; above
+    T_max = 4 / (pi^3 c^2 ln c) the field has overhangs. The range is empty if n < pi c / 2.
     """
     _check(size, cutoff)
     t_min = 1 / (math.pi * size**2 * math.log(cutoff))
@@ -67,13 +67,13 @@ def natural_deltas(*, size: int, cutoff: int) -> tuple[float, float]:
 
 
 def is_natural(delta: int | float, *, size: int, cutoff: int) -> bool:
-    """Whether delta lies in `natural_deltas`, ends included; for a flag, not for a refusal."""
+    """Whether delta is within `natural_deltas`, ends included: a flag; others are measured too."""
     least, most = natural_deltas(size=size, cutoff=cutoff)
     return least <= delta <= most
 
 
 def natural_flags(kinds: Sequence[tuple[float, int]], *, size: int) -> list[bool]:
-    """`is_natural` of every (delta, cutoff), with a warning that names those that are not."""
+    """`is_natural` of every (delta, cutoff), with a warning that names the others."""
     flags = [is_natural(delta, size=size, cutoff=cutoff) for delta, cutoff in kinds]
     if not all(flags):
         outside = [kind for kind, natural in zip(kinds, flags, strict=True) if not natural]
@@ -96,7 +96,7 @@ def displacement_variance(
 
     Args:
       temperature: T.
-      size: n, pixels of one side.
+      size: n, pixels per side.
       cutoff: c.
 
     Raises:
@@ -117,7 +117,7 @@ def sample_displacements(
 
     Args:
       key: randomness.
-      size: n, pixels of one side.
+      size: n, pixels per side.
       temperature: T; may be traced.
       cutoff: c.
 
@@ -140,11 +140,11 @@ def bilinear(position: Float[Array, "*shape"], size: int) -> Taps:
     """Weights linear in the distance to the two pixels on either side, along one axis.
 
     Args:
-      position: in pixels, in [0, n - 1].
+      position: coordinates in pixels, in [0, n - 1].
       size: n, pixels along the axis.
 
     Returns:
-      Indices of pixels and their weights.
+      The indices of the pixels, and their weights.
     """
     below = jnp.floor(position)
     index = below.astype(jnp.int32)
@@ -156,20 +156,20 @@ def bilinear(position: Float[Array, "*shape"], size: int) -> Taps:
 
 
 def nearest(position: Float[Array, "*shape"], size: int) -> Taps:
-    """The nearest pixel along one axis, the higher one from halfway; see `bilinear`."""
+    """The nearest pixel along one axis, halves rounded up; see `bilinear`."""
     return _nearest_index(position)[None], jnp.ones_like(position)[None]
 
 
 def gaussian(position: Float[Array, "*shape"], size: int) -> Taps:
     """Weights exp(-d^2 / (2 sigma^2)) of pixels at distance d, normalized; see `bilinear`.
 
-    sigma = 0.4715 pixels. Five pixels around the nearest one, as far as they are in the
-    image: what is left out is at least 2.5 pixels away and weighs at most 1.4e-6 of the whole
-    (four pixels would leave out 1e-4).
+    sigma = 0.4715 pixels. Uses the five pixels centred on the nearest one, those that are in the
+    image: the pixels left out are at least 2.5 pixels away and would have at most 1.4e-6 of the
+    total weight (with four pixels, 1e-4).
 
-    It smooths: with no displacement 0.68 of a pixel's value stays where it is and each of the
-    four neighbours gets 0.07. So tau(x) - x does not vanish with delta. A constant image stays
-    what it is.
+    It smooths: without displacement 0.68 of a pixel's value stays where it is and each of the
+    four neighbours gets 0.07, so tau(x) - x does not vanish with delta. A constant image is
+    unchanged.
     """
     middle = _nearest_index(position)
     index = jnp.stack([middle + step for step in range(-2, 3)])
@@ -191,13 +191,13 @@ def warp(
     *,
     interpolation: Interpolation,
 ) -> Float[Array, "rows columns channels"]:
-    """The image at (row - dy, column - dx), all channels alike; use `jax.vmap` for many.
+    """The image sampled at (row - dy, column - dx), all channels alike; use `jax.vmap` for many.
 
     Positions are clamped to [0, n - 1]. Without displacement the image is exactly the same for
     `bilinear` and `nearest`, and smoother for `gaussian`.
 
     Args:
-      image: square, of floats.
+      image: a square image of floats.
       displacement: (dy, dx) in pixels.
       interpolation: a value of `INTERPOLATIONS`. Weights are products of a row's and a column's.
 
@@ -237,14 +237,14 @@ def deform(
     cutoff: int,
     interpolation: str,
 ) -> Float[Array, "images rows columns channels"]:
-    """tau(x) of every image, with a max-entropy diffeomorphism of its own.
+    """tau(x) of every image, each with its own max-entropy diffeomorphism.
 
-    An image's field depends on its key alone: chunks of images and keys together are what all
-    of them give at once, up to rounding.
+    An image's field depends on its key alone, so deforming images in chunks gives the same, up
+    to rounding, as deforming all of them at once.
 
     Args:
-      keys: of the images' fields.
-      images: square, normalized.
+      keys: one key for each image's field.
+      images: square and normalized.
       delta: nominal displacement, in pixels; see `temperature`.
       cutoff: c; 3 in the paper.
       interpolation: a name in `INTERPOLATIONS`; "bilinear" in the paper.
@@ -303,6 +303,6 @@ def _modes(
 def _check(size: int, cutoff: int) -> None:
     if size < 2 or cutoff < 2:
         raise ValueError(
-            f"expected images of 2 pixels a side or more and a cut-off of 2 or more (ln c is in "
+            f"expected images of 2 pixels per side or more and a cut-off of 2 or more (ln c is in "
             f"the temperature's denominator); got size {size}, cutoff {cutoff}"
         )

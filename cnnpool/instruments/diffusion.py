@@ -2,7 +2,7 @@
 
 A layer of constant positive filters without bias is linear on non-negative input: it
 averages over F neighbours, f_k = M^k x. Everything here is exact and in float64;
-where the paper's printed constants differ, both are given.
+where the constants printed in the paper differ, both are given.
 """
 
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def lattice_variance(filter_size: int) -> float:
 
 
 def lattice_drift(filter_size: int) -> float:
-    """Exact mean displacement of the response a layer, in pixels: 0, or -1/2 for even F.
+    """Exact mean displacement of the response per layer, in pixels: 0, or -1/2 for even F.
 
     With the network's padding; the paper's M drifts by +1/2 for even F.
     """
@@ -71,7 +71,7 @@ def lattice_drift(filter_size: int) -> float:
 
 
 def paper_diffusion_coefficient(filter_size: int) -> float:
-    """D^(1) (odd F) or D^(2) (even F) as printed in Prop. A.1; the variance a layer is 2 D.
+    """D^(1) (odd F) or D^(2) (even F) as printed in Prop. A.1; the variance per layer is 2 D.
 
     D^(1) = (F-1)^3 / (12 F), D^(2) = (F^3 - 3F^2 + 6F - 4) / (12 F). They differ from
     the exact (F^2 - 1)/24: for F = 3 0.222 against 0.333. Eq. 9 integrates over the jump
@@ -107,7 +107,7 @@ def receptive_field_size(layer: int, filter_size: int, stride: int = 1) -> float
     """A_k, the standard deviation of the response to one pixel, in input pixels.
 
     A_k^2 = (F^2 - 1)/12 sum_{j<k} s^(2j): k (F^2-1)/12 for stride 1, (s^(2k) - 1)/12 for
-    F = s. On an infinite line; the ring is wide enough while A_k << L.
+    F = s. This holds on an infinite line, and on the ring while A_k << L.
     """
     spread = sum(stride ** (2 * j) for j in range(layer))
     return float(np.sqrt(lattice_variance(filter_size) * spread))
@@ -125,15 +125,15 @@ def measured_size(
 
     sqrt(sum m r^2 / sum m) with m = mean over channels of |f_k(a delta_i) - f_k(0)|, r the
     distance on the ring between pixel i and the centre of an output position, averaged
-    over all i (protocol, section 6; there i = 0, the same for stride 1). The centre
-    moves with the padding of even filters, so that their drift does not count.
+    over all i (docs/protocol.md, "Scale detection in one dimension"; there i = 0, the same for
+    stride 1). The centre moves with the padding of even filters, so their drift does not count.
 
     Args:
       responses: f_k(a delta_i) for every pixel i.
       background: f_k(0).
       filter_size: F.
       stride: s.
-      layer: k, which says where an output position sits in the input.
+      layer: k, which determines the input position of an output position.
 
     Returns:
       A_k in input pixels; NaN if nothing responds.
@@ -149,7 +149,7 @@ def measured_size(
 
 
 class Prediction(NamedTuple):
-    """D_k and G_k of constant positive filters, for k = 1..K; NaN where the layer is dead."""
+    """D_k and G_k of constant positive filters for k = 1..K; NaN for dead layers."""
 
     D: Float[np.ndarray, " layers"]
     G: Float[np.ndarray, " layers"]
@@ -160,7 +160,7 @@ def predicted_sensitivities(
     images: Float[np.ndarray, "images length"],
     moved: Float[np.ndarray, "moves images length"],
 ) -> Prediction:
-    """Exact expectations on the finite ring, no sampling.
+    """Exact expectations on the finite ring, without sampling.
 
     With C_tau = E (tau x - x)(tau x - x)^T over images and equally likely moves, C_x
     the covariance of the images, and sigma^2 = tr C_tau / L:
@@ -169,9 +169,9 @@ def predicted_sensitivities(
     G_k = (var tr(M M^T) + mu^2 ||M 1||^2) / (2 tr(M C_x M^T)).
 
     Args:
-      matrices: of each layer, as `layer_matrices` gives them.
+      matrices: M_k ... M_1 of each layer k, from `layer_matrices`.
       images: all images of the task.
-      moved: tau(x) for every move that the diffeomorphism may draw.
+      moved: tau(x) for every possible move of the diffeomorphism.
     """
     images, moved = np.asarray(images, np.float64), np.asarray(moved, np.float64)
     steps = (moved - images).reshape(-1, images.shape[-1])

@@ -1,6 +1,6 @@
 """Spatial frequencies of convolution filters (paper, Eq. 2, Figures 3, 8, 9, 10).
 
-Filters are projected on the eigenvectors of the grid's Laplacian, from the constant filter,
+Filters are projected onto the eigenvectors of the grid's Laplacian, from the constant filter,
 which pools, to the checkerboard. Everything is in float64, on the host.
 """
 
@@ -14,20 +14,21 @@ from cnnpool.shapes import Float
 def laplacian_modes(
     size: int,
 ) -> tuple[Float[np.ndarray, "modes size size"], Float[np.ndarray, " modes"]]:
-    """Psi_l and lambda_l of the F x F grid with free boundaries (protocol, section 4).
+    """Psi_l and lambda_l of the F x F grid with free boundaries.
 
     The combinatorial Laplacian, degree minus adjacency with 4 neighbours, is a sum over
     rows and columns, so that products of cosines diagonalize it:
     Psi(r, c) ~ cos(pi i (r + 1/2) / F) cos(pi j (c + 1/2) / F), i, j = 0..F-1, with
     lambda = (2 - 2 cos(pi i / F)) + (2 - 2 cos(pi j / F)); F = 3 has
-    0, 1, 1, 2, 3, 3, 4, 4, 6. The basis of a degenerate eigenvalue is a choice, this one.
+    0, 1, 1, 2, 3, 3, 4, 4, 6. The basis of a degenerate eigenspace is arbitrary; this is
+    one choice (docs/protocol.md, "Filter spectra").
 
     Args:
       size: F, at least 1.
 
     Returns:
-      Orthonormal modes and their eigenvalues, ascending, equal ones in the order of i, then
-      of j: (0, 1), which varies from column to column, comes before (1, 0). Eigenvalues are
+      Orthonormal modes and their eigenvalues, ascending, equal ones ordered by i, then
+      by j: (0, 1), which varies from column to column, comes before (1, 0). Eigenvalues are
       rounded to 12 digits, so that degenerate ones are equal.
 
     Raises:
@@ -46,10 +47,10 @@ def laplacian_modes(
 
 
 class Spectrum(NamedTuple):
-    """How a layer's filters spread over spatial frequencies; l = 1..F^2 ascends.
+    """How the power of a layer's filters is spread over spatial frequencies; l = 1..F^2 ascends.
 
-    Standard errors are over pairs of channels, as if filters were independent; NaN where there
-    is one pair.
+    Standard errors are over pairs of channels, as if filters were independent; NaN if there
+    is only one pair.
 
     Attributes:
       eigenvalues: lambda_l.
@@ -58,7 +59,7 @@ class Spectrum(NamedTuple):
       mean_frequency: the aggregate of Figure 8,
         N / (sum_l lambda_l) sum_l lambda_l gamma_l / <||w||^2>, N = F^2: 0 for constant
         filters, 1 for white ones. NaN for F = 1 (all lambda are 0) and where all weights are 0.
-      mean_frequency_se: its standard error, of a ratio of means to first order.
+      mean_frequency_se: its standard error, that of a ratio of means to first order.
     """
 
     eigenvalues: Float[np.ndarray, " modes"]
@@ -72,8 +73,8 @@ def spectrum(kernel: Float[np.ndarray, "rows columns inputs outputs"]) -> Spectr
     """The spectrum of a convolution's filters.
 
     Args:
-      kernel: F x F, input channels, output channels. Of a depthwise kernel, with one input
-        channel, the average is over its filters.
+      kernel: F x F, input channels, output channels. A depthwise kernel, with one input
+        channel, is averaged over its filters.
 
     Raises:
       ValueError: if filters are not square.
@@ -115,7 +116,7 @@ def random_power(fan_in: int) -> float:
 
 
 def he_power(fan_out: int) -> float:
-    """gamma_l of He's normal initialization by outputs, the same for every l: 2 / fan_out.
+    """gamma_l of He's normal initialization (mode fan_out), the same for every l: 2 / fan_out.
 
     torchvision's VGG, ResNet and EfficientNet start from weights of that variance.
 
@@ -144,7 +145,7 @@ def _mean_frequency(
 
 
 def _standard_error(samples: Float[np.ndarray, "rows pairs"]) -> Float[np.ndarray, " rows"]:
-    """Of the mean over the last axis; NaN for a single sample."""
+    """Standard error of the mean over the last axis; NaN for a single sample."""
     pairs = samples.shape[1]
     if pairs < 2:
         return np.full(len(samples), np.nan)

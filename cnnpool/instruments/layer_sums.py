@@ -1,7 +1,7 @@
-"""The sums over images of one layer from which `cnnpool.instruments.moments` makes its moments.
+"""One layer's sums over images, from which `cnnpool.instruments.moments` computes moments.
 
-A batch of a layer is a matrix of rows, copy by copy: clean, deformed and noisy images, each
-with all its entries. Everything is relative to a reference r: g = f - r.
+A layer's activations of a batch are a matrix with one row per image, copy by copy: clean, deformed
+and noisy images. Everything is relative to a reference r: g = f - r.
 
 Some units cost nothing: gain * f + offset, channel by channel, of another unit f, such as batch
 normalization in inference. All their sums are those of f, column by column, times powers of the
@@ -20,13 +20,13 @@ from cnnpool.shapes import Bool, Float
 SKETCH = 1024
 
 _FEW = 32  # images that are added up row by row
-_CACHED = 2**14  # numbers of a layer, of all clean images of a batch, that a CPU adds at once
+_CACHED = 2**14  # entries, over all clean images of a batch, that a CPU adds at once
 
 
 class Scales(NamedTuple):
-    """A layer and what is made of it: unit u is gain_u * f + offset_u, the first f itself.
+    """A layer's units: unit u is gain_u * f + offset_u, and the first is f itself.
 
-    Channels are the fastest of a layer's entries; without units of the second kind, one is enough.
+    Channels vary fastest among a layer's entries; without rescaled units, one channel is enough.
     """
 
     gain: Float[Array, "units channels"]
@@ -34,38 +34,38 @@ class Scales(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """What is kept of a layer's images."""
+    """What is kept for each image of a layer."""
 
     deformation: Float[Array, "units images"]  # mean over draws of ||f(tau(x)) - f(x)||^2
     noise: Float[Array, "units images"]
     distance: Float[Array, "units images"]  # ||g||^2
-    sketch: Float[Array, "images projections"]  # of g, of the first unit
+    sketch: Float[Array, "images projections"]  # of g of the first unit
 
 
 class Layer(NamedTuple):
-    """What is known of a layer after some batches."""
+    """The sums of a layer after some batches."""
 
     scales: Scales
     reference: Float[Array, " entries"]  # r
     total: Float[Array, "devices entries"]  # sum of g over each device's images
-    rows: Rows  # a device's images, its batches filled up, behind those of the device before
+    rows: Rows  # one device after another, each with its batches filled up
 
 
 class _Sums(NamedTuple):
-    """Sums over some of a layer's entries, for the images of a batch; all but the last by column.
+    """Sums over part of a layer's entries for the images of a batch; all but the last by column.
 
-    Those of a layer's pieces are added up: an image's sum is that over its columns.
+    The pieces of a layer are added up; an image's sum is the sum over its columns.
     """
 
     deformation: Float[Array, "batch columns"]
     noise: Float[Array, "batch columns"]
     distance: Float[Array, "batch columns"]
     sketch: Float[Array, "batch projections"]
-    total: Float[Array, "devices entries"]  # of `Layer`
+    total: Float[Array, "devices entries"]  # see `Layer`
 
 
 class Shape(NamedTuple):
-    """Of a layer: entries of one image, their channels or 1, units, and the dtype of its sums."""
+    """A layer's entries per image, channels (or 1), number of units, and the dtype of its sums."""
 
     entries: int
     channels: int
@@ -74,7 +74,7 @@ class Shape(NamedTuple):
 
     @property
     def projections(self) -> int:
-        """Numbers of a sketch: `SKETCH` or a little less, of whole channels; one each at least."""
+        """Length of a sketch: all channels once or more, `SKETCH` or less; at most all entries."""
         return min(self.entries, self.channels * max(1, SKETCH // self.channels))
 
 
@@ -96,19 +96,19 @@ def with_batch(
     *,
     platform: str,
 ) -> Layer:
-    """Adds a batch, whose copies are clean, `deformed` times deformed, and noisy.
+    """Adds a batch, which consists of clean, `deformed` deformed, and noisy copies.
 
-    Its entries are gone through in pieces that a core's cache holds, so that memory is read once.
-    Sums over entries are kept by column of a piece until the end: what a CPU does entry by entry
-    it does at the speed of its memory, unlike a sum along a row.
+    Its entries are processed in pieces that fit a core's cache, so that memory is read once.
+    Sums over entries are kept by column of a piece until the end: a CPU's elementwise operations
+    run at the speed of its memory, sums along a row do not.
 
     Args:
-      layer: with its scales and its reference.
+      layer: the layer's sums so far, with its scales and reference.
       f: the activations.
-      deformed: draws.
-      weights: of the images in the sum over images.
-      start: place of the first image among the device's.
-      platform: of the device.
+      deformed: number of deformed copies.
+      weights: weight of each image in the sum over images.
+      start: index of the first image among the device's images.
+      platform: of the device, "cpu", "gpu" or "tpu".
     """
     dtype, projections = layer.reference.dtype, layer.rows.sketch.shape[1]
     batch, entries = len(weights), f.shape[1]
@@ -164,9 +164,9 @@ def with_batch(
 
 
 def _piece(batch: int, entries: int, projections: int, platform: str) -> int:
-    """How many of a layer's entries are gone through at once: whole rows of its sketch, or all.
+    """How many of a layer's entries are processed at once: a multiple of its sketch's length.
 
-    All on accelerators.
+    On accelerators, all of them.
     """
     wanted = max(1, _CACHED // (batch * projections)) * projections
     return min(wanted, entries) if platform == "cpu" else entries
@@ -175,7 +175,7 @@ def _piece(batch: int, entries: int, projections: int, platform: str) -> int:
 def _added(
     columns: Float[Array, "batch columns"], values: Float[Array, "batch some"]
 ) -> Float[Array, "batch columns"]:
-    """`columns` with values added to the first of them."""
+    """`columns` with `values` added to the first ones."""
     missing = columns.shape[1] - values.shape[1]
     return columns + (jnp.pad(values, ((0, 0), (0, missing))) if missing else values)
 
@@ -194,8 +194,8 @@ def finish(
     """Deformation, noise and spread of every image, and ||m||^2; see `moments.image_moments`.
 
     Args:
-      layer: after all batches.
-      weights: of a device's images.
+      layer: the layer's sums after all batches.
+      weights: weights of a device's images.
       total: adds over devices.
     """
     count = total(weights.sum())
@@ -219,7 +219,7 @@ def finish(
 def sum_over_images(
     values: Float[Array, "batch entries"], weights: Float[Array, " batch"]
 ) -> Float[Array, " entries"]:
-    """sum_i w_i v_i; of few images row by row, on a CPU much faster than a sum over an axis."""
+    """sum_i w_i v_i; row by row for few images, on a CPU much faster than a sum over an axis."""
     if len(values) > _FEW:
         return lax.dot(weights[None], values, precision="highest")[0]
     return functools.reduce(jnp.add, [row * w for row, w in zip(values, weights, strict=True)])
@@ -228,9 +228,9 @@ def sum_over_images(
 def _sketch(
     values: Float[Array, "batch entries"], signs: Bool[Array, " entries"], projections: int
 ) -> Float[Array, "batch projections"]:
-    """Numbers of an image whose inner products estimate those of its values.
+    """A random projection of each image's values whose inner products estimate those of the values.
 
-    The values are given random signs, and those that lie so many apart are added up.
+    The values get random signs, and those `projections` apart are added up.
     """
     count, entries = values.shape
     signed = jnp.where(signs[None], values, -values)
@@ -241,7 +241,7 @@ def _sketch(
 
 
 def _signs(place: Array) -> Bool[Array, " entries"]:
-    """Random bits by a hash of the places of entries, which costs less than reading them."""
+    """Random bits, hashed from the entries' indices, which costs less than reading stored ones."""
     bits = place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9)
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
     return (bits >> 31) == 1

@@ -1,11 +1,11 @@
-"""What the sensitivities D, G and R of a network's layers are made of, streamed image by image.
+"""The moments from which D, G and R of a network's layers are computed, streamed over images.
 
-For any function from images to named activations, of any network or none:
+For any function from images to named activations, whether a network or not:
 
     moments = image_moments(features, clean, deformed, noisy)
 
-Of a layer only two means are held, and of an image and layer three numbers and about `SKETCH`
-projections (`cnnpool.instruments.layer_sums`), however many images there are.
+Memory holds only two means per layer, and three numbers and about `SKETCH` projections per image
+and layer (`cnnpool.instruments.layer_sums`), however many images there are.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,13 +31,13 @@ from cnnpool.shapes import Float
 )
 @dataclasses.dataclass(frozen=True)
 class Rescaled:
-    """Activations gain * f + offset, channel by channel, of another unit f.
+    """Activations gain * f + offset, channel by channel, where f is another unit's activations.
 
-    Batch normalization in inference is that. Its moments are made of the sums that f needs
-    anyway, and it need not be computed.
+    Batch normalization in inference mode is an example. Its moments follow from the sums that f
+    needs anyway, so it need not be computed.
 
     Attributes:
-      of: name of the unit f, whose last axis are channels.
+      of: name of the unit f, whose last axis is its channels.
       gain: (channels,).
       offset: (channels,).
     """
@@ -52,15 +52,15 @@ Images = Array | np.ndarray
 
 _LARGEST_CPU_BATCH = 75  # more images of a small network are not faster; accelerators want more
 _BATCH_BYTES = 2**30
-# Of all images of a call, one batch at least: some seconds of a CPU, whatever the network.
-# What does not depend on the images, such as transformed kernels, is computed once a call.
+# Activations of all images of one call, at least one batch: some seconds on a CPU, whatever the
+# network. What does not depend on the images, such as transformed kernels, is computed once a call.
 _CALL_BYTES = 2**32
 # Accelerators would round factors to TF32 or bfloat16; D is a difference of large activations.
 PRECISION = "highest"
 
 
 def computed(activations: Mapping[str, Any]) -> dict[str, Array]:
-    """All activations as arrays, `Rescaled` ones too."""
+    """All activations as arrays, including the `Rescaled` ones."""
 
     def one(f: Any) -> Array:
         if not isinstance(f, Rescaled):
@@ -72,7 +72,7 @@ def computed(activations: Mapping[str, Any]) -> dict[str, Array]:
 
 
 class ImageMoments(NamedTuple):
-    """What the sensitivities of one layer are made of, image by image.
+    """What the sensitivities of one layer are computed from, image by image.
 
     Attributes:
       deformation: mean over draws of ||f(tau(x_i)) - f(x_i)||^2.
@@ -88,7 +88,7 @@ class ImageMoments(NamedTuple):
 
 
 # How layers are spread over a mesh, and the inputs of a step: features, clean, deformed, noisy,
-# weights and the places of the first image and behind the last one.
+# weights, the index of the first image and the one after the last.
 _ONE = PartitionSpec()
 _BY_IMAGE = PartitionSpec(DATA_AXIS)
 _BY_DRAW = PartitionSpec(None, DATA_AXIS)
@@ -112,44 +112,44 @@ def image_moments(
 
     E||f||^2 - ||E f||^2 cancels in float32, so everything is relative to a reference r, the mean
     activation of the first batch: with g = f - r and its mean c over all images, the spread
-    ||f_i - m||^2 is ||g_i||^2 - 2 g_i.c + ||c||^2. Of the middle term, which needs the mean before
-    it is known, the sum is exact, and so are D, G and R; image by image it is estimated from
-    `SKETCH` random projections of g where a layer has more activations than that. It is small,
-    |c| being |g| / sqrt(batch), and the estimate unbiased, wrong by |g| |c| / 32: with 25 images
-    of a batch, standard errors are right to a percent.
+    ||f_i - m||^2 is ||g_i||^2 - 2 g_i.c + ||c||^2. The middle term needs the mean before it
+    is known. Its sum over images is exact, and so are D, G and R; for single images it is
+    estimated from `SKETCH` random projections of g if a layer has more activations than that. It
+    is small, as |c| is |g| / sqrt(batch), and the estimate is unbiased with an error of
+    |g| |c| / 32: with 25 images per batch, standard errors are accurate to one percent.
 
-    A call of the compiled program takes a few batches, some seconds of a CPU's work, so that
-    progress can be shown and Ctrl-C obeyed; what is kept stays on the devices until the end.
-    With a mesh, only the first batch's means and sums at the end go between devices.
+    One call of the compiled program handles a few batches, some seconds of work on a CPU, so that
+    progress can be shown and Ctrl-C obeyed; the sums stay on the devices until the end. With a
+    mesh, devices communicate only the first batch's means, and sums at the end.
 
     Args:
       features: images (batch, *shape) -> activations {layer: (batch, ...)}, some of which may be
-        `Rescaled` ones of others; it is given the
-        copies of a batch, clean, deformed and noisy, one behind the other. Give
+        `Rescaled` from others. It is called with all copies of a batch (clean, deformed and noisy)
+        concatenated along the first axis. Pass
         large parameters as `jax.tree_util.Partial(apply, params)`, so that networks of
-        one shape share a compiled program.
+        the same shape share a compiled program.
       clean: x.
       deformed: tau(x), (draws, images, *shape), one or more draws of each image.
       noisy: x + eta, likewise, perhaps with another number of draws.
-      batch_size: images, their deformed and noisy copies counted, whose activations are held
-        at once on a device; 0: as many as fit a gigabyte, on a CPU at most 75 and one gigabyte
-        for all its devices.
-      mesh: with the axis `data`, over whose devices the images are spread; None is one device.
-      on_batch: told the number of images after every call of the compiled program.
+      batch_size: how many images, deformed and noisy copies included, have their activations in a
+        device's memory at once; 0: as many as fit in a gigabyte, on a CPU at most 75 and one
+        gigabyte for all its devices.
+      mesh: a mesh with the axis `data`, over which the images are sharded; None: one device.
+      on_batch: called after every call of the compiled program, with its number of images.
 
     Returns:
       The moments of each layer, in the order in which `features` names them.
 
     Raises:
       ValueError: if shapes disagree or there are fewer than two images.
-      TypeError: if `features` does not return named activations, one of each image.
+      TypeError: if `features` does not return named activations, one per image.
     """
     check_inputs(clean, deformed, noisy, batch_size)
     if not isinstance(features, jax.tree_util.Partial):
         features = jax.tree_util.Partial(features)
     plan = plan_of(features, clean, deformed, noisy, batch_size=batch_size, mesh=mesh)
     images, devices = len(clean), 1 if mesh is None else mesh.size
-    # Where devices do not divide the images, the last one is repeated, with weight 0.
+    # If the images do not divide evenly among the devices, the last is repeated with weight 0.
     number = np.arange(plan.share * devices)
     weights = (number < images).astype(np.float32)
     if plan.share * devices > images:
@@ -267,12 +267,12 @@ def lowered(
 def by_unit(
     found: tuple[np.ndarray, np.ndarray], activations: Mapping[str, Any], images: int
 ) -> dict[str, ImageMoments]:
-    """What the program of the end found, by unit, in forward order.
+    """The final program's results by unit, in forward order.
 
     Args:
-      found: rows (units, 3, images and more) and centers (units,), units by their layers' names.
-      activations: shapes of arrays, or `Rescaled` ones, by unit.
-      images: how many there are.
+      found: rows (units, 3, images or more) and centers (units,), units sorted by layer name.
+      activations: shapes of arrays, or `Rescaled` activations, by unit.
+      images: number of images.
     """
     units = _units(activations)
     place = {unit: row for row, unit in enumerate(u for name in sorted(units) for u in units[name])}
@@ -285,7 +285,7 @@ def by_unit(
 
 
 def check_inputs(clean: Images, deformed: Images, noisy: Images, batch_size: int) -> None:
-    """Raises ValueError if shapes disagree, or there are fewer than two images."""
+    """Raises ValueError if shapes disagree or there are fewer than two images."""
     for name, array in (("deformed", deformed), ("noisy", noisy)):
         if array.shape[1:] != clean.shape or not len(array):
             raise ValueError(
@@ -299,12 +299,10 @@ def check_inputs(clean: Images, deformed: Images, noisy: Images, batch_size: int
 
 
 def _activations(features: Features, clean: Any, copies: int) -> dict[str, Any]:
-    """Activations of one image and its copies, in the order in which they are named.
-
-    Shapes of arrays, or `Rescaled` ones.
+    """Shapes of the activations of one image and its copies, or `Rescaled`, in the order named.
 
     Raises:
-      TypeError: if they are not what `features` has to return.
+      TypeError: if they are not what `features` must return.
     """
     several = jax.ShapeDtypeStruct((copies, *clean.shape[1:]), clean.dtype)
     found = jax.eval_shape(in_forward_order, features, several)
@@ -314,11 +312,11 @@ def _activations(features: Features, clean: Any, copies: int) -> dict[str, Any]:
 
 
 def check_activations(activations: Mapping[str, Any], copies: int) -> None:
-    """Raises TypeError if shapes of activations are not what a function has to return.
+    """Raises TypeError if activations do not have the shapes that a function must return.
 
     Args:
-      activations: shapes of arrays, or `Rescaled` ones, by name.
-      copies: how many images they are of.
+      activations: shapes of arrays, or `Rescaled` activations, by name.
+      copies: number of images that they belong to.
     """
     for name, f in activations.items():
         if isinstance(f, Rescaled):
@@ -353,7 +351,7 @@ def _check_rescaled(name: str, f: Rescaled, activations: Mapping[str, Any]) -> N
 )
 @dataclasses.dataclass
 class InForwardOrder:
-    """Activations out of a traced function; JAX would sort a dict by its keys."""
+    """Activations returned by a traced function; JAX would sort a dict by its keys."""
 
     names: tuple[str, ...]
     activations: Any
@@ -361,7 +359,7 @@ class InForwardOrder:
 
 @jax.jit  # traces a function once for all networks of one shape
 def in_forward_order(features: Features, images: Array) -> InForwardOrder:
-    """What a function says of images, compiled; a compiled function would sort its dict."""
+    """A function's activations in the order named, compiled; plain jit would sort its dict."""
     found = features(images)
     if not isinstance(found, Mapping) or not found:
         raise TypeError(
@@ -372,21 +370,21 @@ def in_forward_order(features: Features, images: Array) -> InForwardOrder:
 
 
 def _images_within(limit: int, activations: Mapping[str, Any]) -> int:
-    """Images whose activations take at most `limit` bytes, one at least."""
+    """How many images have activations of at most `limit` bytes in all; at least one."""
     kept = [activations[name] for name in _units(activations)]
     of_one = sum(f.size * f.dtype.itemsize // len(f) for f in kept)
     return max(1, limit // max(1, of_one))
 
 
 def fitting_batch(activations: Mapping[str, Any], devices: int, platform: str) -> int:
-    """Images of a device's batch, where nobody says how many. A CPU's devices share its memory."""
+    """The default number of images per device and batch. A CPU's devices share its memory."""
     if platform != "cpu":
         return _images_within(_BATCH_BYTES, activations)
     return min(_LARGEST_CPU_BATCH, _images_within(_BATCH_BYTES // devices, activations))
 
 
 def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
-    """A tuple on the devices of a mesh, each part by its spec."""
+    """A tuple placed on the devices of a mesh, each element by its spec."""
     if mesh is None:
         return values
     return tuple(
@@ -396,7 +394,7 @@ def _placed(values: Any, specs: Any, mesh: Mesh | None) -> Any:
 
 
 def _units(activations: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The layers that are computed, by name, each with its units: itself and what is made of it."""
+    """The computed layers by name, each with its units: itself and those rescaled from it."""
     units = {name: [name] for name, f in activations.items() if not isinstance(f, Rescaled)}
     for name, f in activations.items():
         if isinstance(f, Rescaled):
@@ -405,9 +403,9 @@ def _units(activations: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def shapes(activations: Mapping[str, Any]) -> tuple[tuple[str, Shape], ...]:
-    """Of the layers that are computed, by name; activations as one image and more have them.
+    """The shapes of the computed layers, by name, from activations of one or more images.
 
-    Sums are no narrower than float32, those of a network in bfloat16 too.
+    Sums are at least float32, even for a network in bfloat16.
     """
     return tuple(
         (
@@ -427,9 +425,9 @@ def shapes(activations: Mapping[str, Any]) -> tuple[tuple[str, Shape], ...]:
 def nothing(
     shapes: tuple[tuple[str, Shape], ...], rows: int, mesh: Mesh | None
 ) -> Callable[[], dict[str, Layer]]:
-    """The program that makes all layers, as they are before the first batch.
+    """The program that makes the sums of all layers before the first batch.
 
-    Of `rows` images a device, the filling of batches counted.
+    For `rows` images per device, including those that fill up batches.
     """
     devices = 1 if mesh is None else mesh.size
 
@@ -447,7 +445,7 @@ def nothing(
 
 @functools.cache
 def programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
-    """The programs of some batches, of `size` images a device each, and of the end."""
+    """Two programs: one adds batches of `size` images per device, one finishes the moments."""
     axis = None if mesh is None else DATA_AXIS
 
     def total(values: Array) -> Array:
@@ -458,7 +456,7 @@ def programs(mesh: Mesh | None, size: int) -> tuple[Callable, Callable]:
     finish: Callable = functools.partial(finish_layers, total)
 
     def over_mesh(program: Callable, *specs: PartitionSpec, after: Any = None) -> Callable:
-        """(layers, *inputs) -> layers or `after`, on every device for its own images."""
+        """(layers, *inputs) -> layers or `after`, run on each device for that device's images."""
 
         def spread(layers, *inputs):
             known = dict.fromkeys(layers, _LAYER)
@@ -485,7 +483,7 @@ def _steps(
     layers: dict[str, Layer],
     *inputs: Any,
 ) -> dict[str, Layer]:
-    """`_step` for all batches of the images between the two places that end the inputs."""
+    """`_step` for all batches from image `start` to `end`, the last two inputs."""
     features, clean, deformed, noisy, weights, start, end = inputs
     shared = (features, clean, deformed, noisy, weights)
 
@@ -507,10 +505,10 @@ def _step(
     weights: Array,
     start: Array,
 ) -> dict[str, Layer]:
-    """Adds to what is known of all layers a batch of images, those from `start` on.
+    """Adds a batch of images, starting at `start`, to the sums of all layers.
 
-    The last batch is filled up with copies of the last image, of weight 0. Of several devices,
-    each has images of its own; `total` adds over them.
+    The last batch is filled up with copies of the last image with weight 0. Each of several
+    devices has its own images; `total` adds over devices.
     """
     number = start + jnp.arange(size)
     row = jnp.minimum(number, len(clean) - 1)
@@ -530,20 +528,20 @@ def with_found(
     weights: Array,
     start: Array,
 ) -> dict[str, Layer]:
-    """Adds to what is known of all layers the activations of a batch.
+    """Adds the activations of a batch to the sums of all layers.
 
     Args:
       total: adds over devices.
-      platform: of the devices.
-      layers: as they were before.
-      found: activations of the batch's clean, deformed and noisy images, one behind the other.
-      draws: how many of the copies are deformed.
-      weights: of the images of the batch, 0 for what fills it up.
-      start: place of its first image.
+      platform: of the devices, "cpu", "gpu" or "tpu".
+      layers: the sums before this batch.
+      found: activations of the batch's clean, deformed and noisy images, concatenated.
+      draws: number of deformed copies.
+      weights: weights of the batch's images, 0 for those that fill it up.
+      start: index of its first image.
     """
     size = len(weights)
     units = _units(found)
-    # Without the barrier, what makes a unit is repeated in everything that reads it.
+    # Without the barrier, a unit is computed again in everything that reads it.
     kept = lax.optimization_barrier({name: found[name] for name in units})
     # Not (copies, batch, entries): with batches of one XLA would copy it to another layout.
     flat = {name: f.reshape(len(f), -1) for name, f in kept.items()}
@@ -572,7 +570,7 @@ def with_found(
 
 
 def _scales(layer: Layer, rescaled: list[Rescaled]) -> Scales:
-    """Of a layer and what is made of it."""
+    """Gains and offsets of a layer and of the units rescaled from it."""
     ones = jnp.ones_like(layer.scales.gain[0])
     gains = [ones, *(unit.gain.astype(ones.dtype) for unit in rescaled)]
     offsets = [0 * ones, *(unit.offset.astype(ones.dtype) for unit in rescaled)]
@@ -582,7 +580,7 @@ def _scales(layer: Layer, rescaled: list[Rescaled]) -> Scales:
 def finish_layers(
     total: Callable[[Array], Array], layers: dict[str, Layer], weights: Array
 ) -> tuple[Float[Array, "units 3 images"], Float[Array, " units"]]:
-    """Deformation, noise and spread of every image, and ||m||^2; units by their layers' names."""
+    """Deformation, noise and spread of every image, and ||m||^2; units by layer name."""
     found = [layer_sums.finish(layers[name], weights, total) for name in sorted(layers)]
     rows, centers = zip(*found, strict=True)
     return jnp.concatenate(rows), jnp.concatenate(centers)

@@ -1,4 +1,4 @@
-"""Noise that diffeomorphisms are compared with (protocol, section 2)."""
+"""Noise with which diffeomorphisms are compared (docs/protocol.md, "Noise")."""
 
 import functools
 
@@ -17,24 +17,24 @@ def rectified_noise(
     """eta = ReLU(N(0, sigma^2)), independently at each of `shape`'s pixels.
 
     Appendix B.2 of the paper inserts Gaussian noise "with already the ReLU applied
-    on": the first layer of positive filters would rectify it otherwise only in
+    on": otherwise a first layer of positive filters would rectify it only in
     part, and G_k would show a pre-asymptotic behaviour. Its mean is
     sigma / sqrt(2 pi), its second moment sigma^2 / 2.
 
     Args:
       key: randomness.
-      shape: of one image.
+      shape: shape of one image.
       sigma: standard deviation before the rectification, in units of the pixel values.
     """
     return jax.nn.relu(sigma * jax.random.normal(key, shape))
 
 
-def refuse_impossible_kind(kind: str, channels: int) -> None:
-    """Raises ValueError for an unknown kind of noise, or chroma where images have no color.
+def check_kind(kind: str, channels: int) -> None:
+    """Raises ValueError for an unknown kind of noise, or for chroma if images have no color.
 
     Args:
-      kind: of `KINDS`.
-      channels: of the images.
+      kind: one of `KINDS`.
+      channels: number of channels of the images.
     """
     if kind not in KINDS:
         raise ValueError(f"noise {kind!r}: expected one of {', '.join(KINDS)}")
@@ -48,22 +48,23 @@ def refuse_impossible_kind(kind: str, channels: int) -> None:
 def matched_noise(
     key: Key[Array, ""], difference: Float[Array, "*space channels"], kind: str = WHITE
 ) -> Float[Array, "*space channels"]:
-    """Gaussian noise of the norm of tau(x) - x, for one image.
+    """Gaussian noise with the same norm as tau(x) - x, for one image.
 
     eta = g ||tau(x) - x||_2 / ||g||_2 with g ~ N(0, 1) at each pixel, so that the norms
-    agree exactly and not on average only (protocol, section 2). An image that did not
-    change gets none. Luma and chroma are the two orthogonal parts of white noise: with m the mean
-    of g over the channels of a pixel, g becomes m in every channel, or g - m.
+    agree exactly, not just on average (docs/protocol.md, "Noise"). An image that tau leaves
+    unchanged gets none. Luma and chroma are the two orthogonal parts of white noise: with m the
+    mean of g over the channels of a pixel, g is replaced by m in every channel (luma) or by g - m
+    (chroma).
 
     Args:
       key: randomness.
-      difference: tau(x) - x of one normalized image.
+      difference: tau(x) - x for one normalized image.
       kind: "white", "luma" (the same in all channels) or "chroma" (zero summed over channels).
 
     Raises:
-      ValueError: if there is no such kind, or no chroma.
+      ValueError: if there is no such kind of noise, or gray images are to get chroma.
     """
-    refuse_impossible_kind(kind, difference.shape[-1])
+    check_kind(kind, difference.shape[-1])
     direction = jax.random.normal(key, difference.shape, difference.dtype)
     if kind != WHITE:
         luma = jnp.broadcast_to(direction.mean(-1, keepdims=True), direction.shape)
@@ -84,7 +85,7 @@ def noisy_images(
       key: randomness.
       clean: x, channels last.
       deformed: tau(x).
-      kind: of noise, see `matched_noise`.
+      kind: kind of noise, see `matched_noise`.
     """
     keys = jax.random.split(key, deformed.shape[:2])
     noise = functools.partial(matched_noise, kind=kind)

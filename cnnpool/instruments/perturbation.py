@@ -1,4 +1,4 @@
-"""Images beside their deformed and noisy copies, on which sensitivities are measured."""
+"""Images with their deformed and noisy copies, on which sensitivities are measured."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from cnnpool.shapes import Float, Key
 
 
 class Inputs(NamedTuple):
-    """What every network is measured on.
+    """The images on which every network is measured.
 
     Attributes:
       clean: x, normalized.
@@ -39,23 +39,23 @@ def perturb(
 ) -> Inputs:
     """Images with max-entropy diffeomorphisms and noise of the same norm.
 
-    With the same keys, an image's fields at different delta are the same up to their size, and so
-    is the direction of its noise: what differs between two deltas is their size alone. The kind of
-    noise leaves the diffeomorphisms alone.
+    With the same keys, two values of delta give an image displacement fields that differ in scale
+    only, and its noise differs in norm only. The kind of noise does not affect the
+    diffeomorphisms.
 
     Args:
       images: x, (images, rows, columns, channels), square, normalized.
       deformation_key: randomness of the diffeomorphisms.
-      noise_key: of the noise.
+      noise_key: randomness of the noise.
       delta: nominal displacement, in pixels.
       cutoff: c.
       interpolation: a name in `cnnpool.instruments.diffeomorphisms.INTERPOLATIONS`.
-      draws: diffeomorphisms and noises of each image.
+      draws: number of diffeomorphisms, and of noises, per image.
       noise: a name in `cnnpool.instruments.noise.KINDS`.
 
     Raises:
       ValueError: if images are not square, fewer than two or all the same, if a pixel is not
-        finite, or a diffeomorphism or noise is impossible.
+        finite, or no such diffeomorphism or noise exists.
       TypeError: if pixels are not floats.
     """
     if images.ndim != 4:
@@ -66,8 +66,8 @@ def perturb(
         raise TypeError(f"expected images of floats, got {images.dtype}; normalize them first")
     if draws < 1:
         raise ValueError(f"expected 1 draw or more of each image, got {draws}")
-    _refuse_not_finite(images)
-    refuse_same(images)
+    _check_finite(images)
+    check_images_differ(images)
     keys = jax.random.split(deformation_key, (draws, len(images)))
     deformed = [
         deform(row, images, delta=delta, cutoff=cutoff, interpolation=interpolation) for row in keys
@@ -76,8 +76,8 @@ def perturb(
     return Inputs(images, stacked, noisy_images(noise_key, images, stacked, noise))
 
 
-def refuse_same(images: Array) -> None:
-    """Raises ValueError where images do not differ, so that there is nothing to compare."""
+def check_images_differ(images: Array) -> None:
+    """Raises ValueError if all images are the same, so that there is nothing to compare."""
     if bool((images == images[:1]).all()):
         raise ValueError(
             f"all {len(images)} images are the same: D, G and R compare different ones; check the "
@@ -85,7 +85,7 @@ def refuse_same(images: Array) -> None:
         )
 
 
-def _refuse_not_finite(images: Array) -> None:
+def _check_finite(images: Array) -> None:
     bad = np.flatnonzero(~np.asarray(jnp.isfinite(images).all((1, 2, 3))))
     if bad.size:
         raise ValueError(

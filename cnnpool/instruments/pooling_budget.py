@@ -1,13 +1,13 @@
-"""The pooling budget: how much of the fall of R is spatial pooling, how much channel pooling.
+"""The pooling budget: how much of the fall of R is due to spatial and to channel pooling.
 
-Shuffling channels takes channel pooling away and leaves spatial pooling. Of the fall of log R
-from one layer to another, the share that is left under shuffling is the spatial one, the rest
-the channels':
+Shuffling channels removes channel pooling and keeps spatial pooling. The share of the fall of
+log R between two layers that remains after shuffling is due to spatial pooling, the rest to
+channel pooling:
 
     spatial share = (log R_1^shuffled - log R_K^shuffled) / (log R_1 - log R_K)
 
-A share of a small fall says nothing: of a whole network it is taken where R falls by more than half
-a decade (`cnnpool.files.results.LEAST_FALL`).
+A share of a small fall is meaningless: for a whole network it is taken only if R falls by more than
+half a decade (`cnnpool.files.results.LEAST_FALL`).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from cnnpool.shapes import Float
 
 
 class Share(NamedTuple):
-    """A share and its standard error; both NaN where R falls too little to be shared out."""
+    """A share and its standard error; both NaN if R falls too little to be divided up."""
 
     value: float
     se: float
@@ -32,7 +32,7 @@ def log_fall(first: ImageMoments, last: ImageMoments) -> tuple[float, Float[np.n
 
     Args:
       first: moments of the layer nearer the image.
-      last: of the other one, on the same images.
+      last: moments of the other layer, on the same images.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         whole = [np.log(layer.deformation.mean() / layer.noise.mean()) for layer in (first, last)]
@@ -50,13 +50,13 @@ def spatial_share(
 
     Undefined (NaN) unless R falls by more than two standard errors, and by `least_decades`.
 
-    Its error is the jackknife's over images, which all networks share, and the standard error of
-    the mean over shuffles, added in squares.
+    Its standard error adds in quadrature the jackknife error over images, which all networks
+    share, and the standard error of the mean over shuffles.
 
     Args:
-      original: (first, last) of the network as it is.
-      shuffled: (first, last) of it under each random shuffle; at least one.
-      least_decades: the smallest fall of log10 R that is shared out.
+      original: moments of the (first, last) layer of the network as it is.
+      shuffled: the same for each random shuffle of the network; at least one.
+      least_decades: the smallest fall of log10 R that is divided up.
 
     Raises:
       ValueError: if there is no shuffled network.

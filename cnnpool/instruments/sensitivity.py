@@ -1,11 +1,12 @@
 """Sensitivities to diffeomorphisms (D), to noise (G), and R = D / G (paper, Eq. 1).
 
-Of any function from images to named activations, in one call:
+For any function from images to named activations, in one call:
 
     found = sensitivity(function, images, jax.random.key(0))
     print(found["relu03"].R, "±", found["relu03"].R_se)
 
-Or, where deformed and noisy images are one's own, from `cnnpool.instruments.moments.image_moments`:
+With deformed and noisy images that you made yourself, from
+`cnnpool.instruments.moments.image_moments`:
 
     found = sensitivities(image_moments(function, clean, deformed, noisy))
 """
@@ -25,7 +26,7 @@ from cnnpool.instruments.moments import Features, ImageMoments, computed, image_
 from cnnpool.instruments.perturbation import perturb
 from cnnpool.shapes import Float, Key
 
-# A layer counts as dead where its spread is below what rounding leaves of a constant.
+# A layer counts as dead if its spread is no larger than the rounding error of a constant.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
 
 
@@ -51,28 +52,28 @@ def sensitivity(
     draws: int = 1,
     batch_size: int = 0,
 ) -> dict[str, Sensitivity]:
-    """D, G and R of every layer of a network of any kind.
+    """D, G and R of every layer of any network.
 
-    Every image x gets max-entropy diffeomorphisms tau of its own and noise of the norm of
-    tau(x) - x. The same key gives the same ones, so that networks, or a network and its shuffled
-    twin, are compared on the same images. A progress bar is shown in a terminal.
+    Every image x gets its own max-entropy diffeomorphisms tau, and noise with the same norm as
+    tau(x) - x. The same key gives the same perturbations, so that different networks, or a network
+    and its shuffled twin, are compared on the same images. A terminal shows a progress bar.
 
     Args:
       function: images (batch, rows, columns, channels) -> activations {layer: (batch, ...)} in
         inference mode; see `cnnpool.instruments.moments.image_moments` for its parameters.
-      images: (images, rows, columns, channels), square, floats as the network takes them; 500 or
-        more make errors small.
+      images: (images, rows, columns, channels), square, floats, preprocessed as the network
+        expects; 500 or more keep the standard errors small.
       key: randomness of diffeomorphisms and noise; an int is a seed, jax.random.key(seed).
       delta: nominal displacement, in pixels.
-      cutoff: c, highest frequency of the displacement, in half-waves a side.
-      interpolation: of deformed images: bilinear, nearest or gaussian.
-      draws: diffeomorphisms and noises of each image.
-      batch_size: images, copies counted, whose activations are held at once; 0: as many as
-        fit a gigabyte, on a CPU at most 75.
+      cutoff: c, the highest frequency of the displacement, in half-waves per side.
+      interpolation: how images are deformed: bilinear, nearest or gaussian.
+      draws: number of diffeomorphisms, and of noises, per image.
+      batch_size: how many images, copies included, have their activations in memory at once;
+        0: as many as fit in a gigabyte, on a CPU at most 75.
 
     Raises:
-      ValueError: if images are not square, fewer than two or all the same, or a diffeomorphism
-        is impossible.
+      ValueError: if images are not square, fewer than two or all the same, or no such
+        diffeomorphism exists.
       TypeError: if pixels are not floats, or the function does not return named activations.
     """
     images = jnp.asarray(images)
@@ -95,13 +96,13 @@ def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]
     """D, G and R of every layer, with errors.
 
     D = mean_i ||f(tau x_i) - f(x_i)||^2 / (mean over all ordered pairs ||f(x_i) - f(x_j)||^2),
-    self-pairs included, which makes D and G larger by P / (P - 1) than over different images: the
-    denominator is 2 mean_i ||f(x_i) - m||^2. G likewise with
-    noise, R = D / G. A layer whose activations do not depend on the image (a zero
-    denominator), or are not finite, gives NaN and a warning that names it.
+    self-pairs included, which makes D and G larger than with distinct pairs by P / (P - 1). The
+    denominator is computed as 2 mean_i ||f(x_i) - m||^2, m being the mean of f. G is the same with
+    x_i + eta in place of tau x_i, and R = D / G. A layer whose activations do not depend on the
+    image (a zero denominator), or are not finite, gives NaN and a warning that names it.
 
     Args:
-      moments: of each layer.
+      moments: {layer: its moments}.
     """
     infinite = [name for name, layer in moments.items() if not np.isfinite(layer.spread).all()]
     if infinite:
@@ -127,9 +128,9 @@ def is_dead(moments: ImageMoments) -> bool:
 
 
 def _jackknife(moments: ImageMoments) -> Sensitivity:
-    """Standard errors from leaving out one image at a time, without recomputing anything.
+    """Jackknife standard errors: leaves out one image at a time, without recomputing activations.
 
-    With S = sum_i s_i, s_i = ||f_i - m||^2, the images without i have
+    With S = sum_i s_i and s_i = ||f_i - m||^2, the same sum over all images but i is
     S_i = S - P / (P - 1) s_i.
     """
     deformation, noise, spread, _ = moments
@@ -156,14 +157,14 @@ def _mean_without(values: Float[np.ndarray, " images"]) -> Float[np.ndarray, " i
 
 
 def R_without(moments: ImageMoments) -> Float[np.ndarray, " images"]:  # noqa: N802
-    """R of a layer without one image, for each image; NaN where nothing responds to the noise."""
+    """For each image, R of a layer without that image; NaN where nothing responds to the noise."""
     d, g = _mean_without(moments.deformation), _mean_without(moments.noise)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(g > 0, d / g, np.nan)
 
 
 def jackknife_error(replicates: Float[np.ndarray, " images"]) -> float:
-    """sqrt((P - 1) / P sum_i (theta_i - mean theta)^2), theta_i without image i."""
+    """sqrt((P - 1) / P sum_i (theta_i - mean theta)^2); theta_i is the estimate without image i."""
     return float(np.sqrt((len(replicates) - 1) * replicates.var()))
 
 
@@ -171,7 +172,7 @@ def mean_channel_activations(features: Features) -> Features:
     """Replaces every activation by its average over channels, the last axis.
 
     The authors' script for Figure 4 measures the mean channel this way. Linear layers
-    have no channels and stay.
+    have no channels and are left as they are.
     """
     if not isinstance(features, jax.tree_util.Partial):
         features = jax.tree_util.Partial(features)

@@ -1,7 +1,7 @@
-"""The moments of networks that JAX does not run: PyTorch, ONNX Runtime, anything.
+"""The moments of networks that run outside JAX: PyTorch, ONNX Runtime, anything.
 
-Activations come from outside, batch by batch, and go into the same sums in the same order as those
-of `cnnpool.instruments.moments.image_moments`; of no batch are they kept.
+Activations arrive batch by batch and are added to the same sums, in the same order, as in
+`cnnpool.instruments.moments.image_moments`; no batch's activations are kept.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +29,7 @@ def streamed_moments(
     batch_size: int = 0,
     on_batch: Callable[[int], Any] | None = None,
 ) -> dict[str, ImageMoments]:
-    """What `cnnpool.instruments.moments.image_moments` finds, of a function that runs elsewhere.
+    """`cnnpool.instruments.moments.image_moments` for a function that runs outside JAX.
 
     Args:
       features: numpy images (batch, *shape), float32 -> activations {layer: (batch, ...)}, arrays
@@ -37,16 +37,16 @@ def streamed_moments(
       clean: x, (images, *shape).
       deformed: tau(x), (draws, images, *shape), one or more draws of each image.
       noisy: x + eta, likewise.
-      batch_size: images, copies counted, that the function is given at once; 0: as many as have
+      batch_size: how many images, copies included, the function is called with; 0: as many as have
         a gigabyte of activations, on a CPU at most 75.
-      on_batch: told the number of images after every batch.
+      on_batch: called after every batch, with its number of images.
 
     Returns:
       The moments of each layer, in the order in which `features` names them.
 
     Raises:
       ValueError: if shapes disagree or there are fewer than two images.
-      TypeError: if `features` does not return named activations, one of each image.
+      TypeError: if `features` does not return named activations, one per image.
     """
     platform = runtime.platform_of(None)
     moments.check_inputs(clean, deformed, noisy, batch_size)
@@ -71,9 +71,9 @@ def streamed_moments(
     }
     for start in range(0, images, size):
         found = _arrays(features(batch(start, size)))
-        _refuse_changed(found, activations, copies, size * copies)
+        _check_unchanged(found, activations, copies, size * copies)
         weights = (start + np.arange(size) < images).astype(np.float32)
-        # The function may use its memory again as soon as it is called again.
+        # The function may reuse its output's memory as soon as it is called again.
         layers = jax.block_until_ready(
             {
                 name: _add(layer, found[name], len(deformed), weights, start, platform)
@@ -88,7 +88,7 @@ def streamed_moments(
     return moments.by_unit((by_image, centers), activations, images)
 
 
-# Layers of one shape, of which a network has many, share a compiled program.
+# A network's many layers of the same shape share a compiled program.
 @functools.partial(jax.jit, static_argnames=("draws", "platform"), donate_argnums=0)
 def _add(
     layer: Layer, found: Array, draws: int, weights: Array, start: Array, platform: str
@@ -105,7 +105,7 @@ def _finish(layer: Layer, weights: Array) -> tuple[Array, Array]:
 
 
 def _arrays(found: Any) -> dict[str, np.ndarray]:
-    """Activations as numpy arrays; those of float64 in float32, as JAX has them."""
+    """Activations as numpy arrays, float64 converted to float32 as in JAX."""
     if not isinstance(found, Mapping) or not found:
         raise TypeError(
             "expected a function from images to a dict of named activations, got one that returns "
@@ -117,10 +117,10 @@ def _arrays(found: Any) -> dict[str, np.ndarray]:
     }
 
 
-def _refuse_changed(
+def _check_unchanged(
     found: Mapping[str, np.ndarray], first: Mapping[str, Any], copies: int, images: int
 ) -> None:
-    """Raises TypeError where a batch has other layers, or of other shapes, than the first call."""
+    """Raises TypeError if a batch's layers or their shapes differ from those of the first call."""
     there = {name: f.shape for name, f in found.items()}
     expected = {name: (f.shape[0] * images // copies, *f.shape[1:]) for name, f in first.items()}
     if there != expected:

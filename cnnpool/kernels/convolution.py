@@ -1,6 +1,6 @@
 """Two-dimensional convolutions, the fastest implementation for each platform and shape.
 
-GPUs and TPUs keep XLA's own. On a CPU, XLA's convolutions are slow, their gradients above
+GPUs and TPUs use XLA's convolution. On a CPU, XLA's convolutions are slow, their gradients above
 all (openxla/xla#34273), so there a convolution becomes matrix products over tiles of the
 image. `cpu_algorithm` chooses which; `python -m benchmarks.convolution` measures all of them.
 """
@@ -18,7 +18,7 @@ from cnnpool.devices.divisors import largest_divisor
 from cnnpool.kernels import depthwise, tiles, winograd
 from cnnpool.shapes import Float
 
-_CACHE_BYTES = 2**21  # of one core, its second level
+_CACHE_BYTES = 2**21  # the second-level cache of one core
 _LARGE_MAP = 16 * 16
 
 
@@ -35,7 +35,7 @@ class Algorithm(NamedTuple):
 
 
 def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
-    """XLA's own convolution and its own gradient."""
+    """XLA's convolution and XLA's gradient."""
 
     def forward(x, kernel):
         return lax.conv_general_dilated(
@@ -51,23 +51,23 @@ def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
 
 
 def chunk_size(image: tuple[int, ...], outputs: int) -> int:
-    """Images whose transforms by F(4 x 4, 3 x 3) fit the cache; all of them where maps are small.
+    """How many images' F(4 x 4, 3 x 3) transforms fit the cache; all images if maps are small.
 
-    Small maps have many channels: there the filters, read for every chunk, fill the cache.
+    Small maps have many channels, and their filters, read for every chunk, fill the cache.
     """
     batch, height, width, inputs = image
     if height * width < _LARGE_MAP:
         return batch
-    transformed = 36 / 16 * height * width * max(inputs, outputs)  # values an image
+    transformed = 36 / 16 * height * width * max(inputs, outputs)  # values per image
     return largest_divisor(batch, at_most=int(_CACHE_BYTES / (4 * transformed)))
 
 
 def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:
-    """The same on a few images at a time, so that what lies between its steps stays in the cache.
+    """Applies it to a few images at a time, so that intermediate results stay in the cache.
 
     Args:
-      algorithm: for any number of images.
-      size: images of a chunk; divides the batch.
+      algorithm: a convolution of any number of images.
+      size: images per chunk; divides the batch.
     """
 
     def split(images):
@@ -93,14 +93,14 @@ def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:
 def cpu_algorithm(
     image: tuple[int, ...], kernel: tuple[int, ...], *, stride: int, padding: int, groups: int
 ) -> Algorithm:
-    """The fastest algorithm measured on a CPU for these shapes.
+    """The algorithm that was measured to be fastest on a CPU for these shapes.
 
     Args:
       image: (batch, height, width, channels).
-      kernel: (kh, kw, inputs of a group, outputs).
-      stride: pixels.
-      padding: zeros on every side, pixels.
-      groups: of channels.
+      kernel: (kh, kw, inputs per group, outputs).
+      stride: stride in pixels.
+      padding: zeros on every side, in pixels.
+      groups: number of groups of channels.
     """
     batch, height, width, channels = image
     kh, kw, inputs, outputs = kernel
@@ -121,7 +121,7 @@ def cpu_algorithm(
 
 
 def _cpu(x: Array, kernel: Array, **options: int) -> Algorithm:
-    """The algorithm of a CPU device for its own share of the images."""
+    """The algorithm for one CPU device's share of the images."""
     shares = batch_sharding.shares(len(x))
     algorithm = cpu_algorithm((len(x) // shares, *x.shape[1:]), kernel.shape, **options)
     if shares == 1:
@@ -132,7 +132,7 @@ def _cpu(x: Array, kernel: Array, **options: int) -> Algorithm:
 
 
 def _block(kernel: tuple[int, ...]) -> tuple[int, int]:
-    """Outputs (rows, columns) that one tile makes: several where channels are few."""
+    """Outputs (rows, columns) per tile: several if there are few channels."""
     kh, _, inputs, outputs = kernel
     if kh == 1 or inputs > 16:
         return 1, 1
@@ -179,7 +179,7 @@ def conv2d(
     padding: int = 0,
     groups: int = 1,
 ) -> Float[Array, "batch h w outputs"]:
-    """Cross-correlation, as every deep learning library calls a convolution.
+    """Cross-correlation, which deep learning libraries call convolution.
 
     y[n, p, q, o] = sum_{i, j, c} x[n, s p + i - padding, s q + j - padding, c] w[i, j, c, o]
 
@@ -188,7 +188,7 @@ def conv2d(
       kernel: w; with groups, c counts the inputs of the group that o belongs to.
       stride: s, pixels.
       padding: zeros on every side, pixels.
-      groups: of channels; divides inputs and outputs.
+      groups: number of groups of channels; divides inputs and outputs.
 
     Raises:
       ValueError: if the channels do not fit the kernel, or the image is too small for it.
@@ -204,5 +204,5 @@ def conv2d(
             f"an image of {x.shape[1]} x {x.shape[2]} pixels with padding {padding} is smaller "
             f"than the kernel, {kh} x {kw}"
         )
-    # What makes x would be fused into the copying of tiles and computed once for each copy.
+    # Otherwise what computes x is fused into the copying of tiles and repeated for each copy.
     return _convolve(lax.optimization_barrier(x), kernel, stride, padding, groups)

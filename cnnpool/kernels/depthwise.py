@@ -1,7 +1,7 @@
-"""Depthwise convolution as a sum over the taps of the kernel: no products to speak of.
+"""Depthwise convolution as a sum over the taps of the kernel, without large matrix products.
 
-Image by image, so that what the taps read again and again stays in the cache. XLA fuses slices
-into sums over rows, many times slower than a product with ones of what it wrote down.
+Images are processed one by one, so that what the taps read repeatedly stays in the cache. XLA fuses
+slices into sums over rows, many times slower than a product of the stored values with ones.
 """
 
 from jax import Array, lax
@@ -11,14 +11,14 @@ from cnnpool.kernels.tiles import fit, overlap, pixels
 
 
 def convolution(*, stride: int, padding: int):
-    """Forward and backward of a convolution with one filter a channel.
+    """Forward and backward of a convolution with one filter per channel.
 
     Returns:
       (x, kernel) -> y and (x, kernel, dy) -> (dx, dkernel).
     """
 
     def taps(image, kernel) -> list[list[Array]]:
-        """What each tap of the kernel sees of an image."""
+        """The pixels of an image that each tap of the kernel multiplies."""
         size = [(image.shape[d] + 2 * padding - kernel.shape[d]) // stride + 1 for d in range(2)]
         for d in range(2):
             length = (size[d] - 1) * stride + kernel.shape[d]
@@ -39,7 +39,7 @@ def convolution(*, stride: int, padding: int):
         return lax.map(of_image, x)
 
     def kernel_gradient(x, kernel, dy):
-        # Sums of bfloat16 are made in float32.
+        # bfloat16 values are summed in float32.
         wide = jnp.promote_types(kernel.dtype, jnp.float32)
 
         def add_image(total, both):

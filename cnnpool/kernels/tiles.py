@@ -1,9 +1,9 @@
 """Convolution as one matrix product over tiles of the image.
 
-A tile of (b - 1) s + k pixels a side holds all that b neighbouring outputs a side of a
-k x k kernel with stride s see: the convolution is a fully connected layer on it. b = 1 is
-the well-known im2col, without waste; with few channels, larger blocks of outputs copy less
-and make the product wide enough for a CPU. Blocks need not be square.
+A tile of (b - 1) s + k pixels per side is the receptive field of b x b neighbouring outputs of a
+k x k kernel with stride s: on a tile, the convolution is a fully connected layer. b = 1 is the
+well-known im2col, without redundant products; with few channels, larger blocks of outputs copy
+less and make the product wide enough for a CPU. Blocks need not be square.
 """
 
 from collections.abc import Sequence
@@ -34,15 +34,15 @@ def pixels(x: Array, axis: int, *, size: int, step: int, tiles: int) -> list[Arr
 
 
 def overlap(parts: Sequence[Array], axis: int, *, step: int) -> Array:
-    """The transpose of `pixels`: adds tiles up where they overlap.
+    """The transpose of `pixels`: sums tiles where they overlap.
 
     Args:
       parts: the i-th pixel of every tile.
-      axis: that counts tiles in each part.
-      step: from tile to tile, pixels.
+      axis: the axis of each part that counts tiles.
+      step: distance between tiles, in pixels.
 
     Returns:
-      The line of pixels, at least (tiles - 1) step + len(parts) long; zeros behind that.
+      The line of pixels, at least (tiles - 1) step + len(parts) long; the rest is zero.
     """
     tiles, levels = parts[0].shape[axis], count(len(parts), step)
     columns = []
@@ -66,8 +66,8 @@ def rows_of_tiles(
 ) -> Float[Array, "rows inputs"]:
     """All tiles as rows of a matrix.
 
-    One gather of whole lines of a tile, which lie together in memory: several times faster
-    than slices of single pixels where channels are few.
+    Gathers whole lines of a tile, which are contiguous in memory: several times faster than
+    slices of single pixels if there are few channels.
     """
     batch, _, width, channels = x.shape
     if tuple(tile) == (1, 1):  # nothing to gather, and a gather of single pixels is slow
@@ -99,7 +99,7 @@ def convolution(*, stride: int, padding: int, block: tuple[int, int]):
     step = tuple(b * stride for b in block)
 
     def sizes(x_shape, kernel_shape):
-        """Of outputs, tiles and pixels of a tile; each by (height, width)."""
+        """The sizes (height, width) of the outputs, the tiling and a tile, in that order."""
         outputs = [(x_shape[1 + d] + 2 * padding - kernel_shape[d]) // stride + 1 for d in range(2)]
         tile = [(block[d] - 1) * stride + kernel_shape[d] for d in range(2)]
         return outputs, [count(size, b) for size, b in zip(outputs, block, strict=True)], tile

@@ -2,10 +2,10 @@
 
 m outputs of a 3-tap filter take m + 2 multiplications instead of 3 m:
 y = A^T [(G w) * (B^T x)] for a tile x of m + 2 pixels, in each of two dimensions. Over all
-tiles and channels the multiplications are (m + 2)^2 matrix products. Fewer of them than a
-direct convolution by 2.25 (m = 2) or 4 (m = 4); float32 rounding is 1e-6 or 1e-5 of the
-output's maximum. Matrices: Lavin and Gray, "Fast algorithms for convolutional neural
-networks", 2015.
+tiles and channels the multiplications are (m + 2)^2 matrix products. That is
+fewer than in a direct convolution by a factor of 2.25 (m = 2) or 4 (m = 4); float32 rounding is
+1e-6 or 1e-5 of the output's maximum. Matrices: Lavin and Gray, "Fast algorithms for convolutional
+neural networks", 2015.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ FILTERS = {
 
 
 def combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
-    """matrix @ parts, written out: few entries are other than 0 and +-1."""
+    """matrix @ parts, written out: most entries are 0 or +-1."""
 
     def row(weights):
         terms = [

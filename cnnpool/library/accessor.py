@@ -37,20 +37,21 @@ class Measured:
     ) -> "Figure":
         """D, G and R against depth, with error bars of one standard error.
 
-        A curve for every stage, transform, displacement, cut-off and kind of noise. Of several
-        networks it is the mean over them and its error, of one network the error is over images;
-        of random shuffles it is the mean of the logarithms, and their spread is in the error.
-        Networks that are dead in a layer are left out there, and the legend says so: n = 2 of 4.
+        There is one curve per stage, transform, displacement, cut-off and kind of noise. Several
+        networks are averaged, and the error is that of their mean; for a single network the error
+        is over images. Random shuffles are averaged as logarithms, and the error includes their
+        spread. Networks that are dead in a layer are left out there, and the legend says so:
+        n = 2 of 4.
 
         Args:
-          quantities: of D, G and R.
-          color: dimension or coordinate by which colours differ; "": all that varies and is not
-            told apart by style and facet.
-          style: by which lines differ.
-          facet: by which panels differ, in rows.
+          quantities: the quantities to plot, some of D, G and R.
+          color: the dimension or coordinate shown by colour; "": everything that varies and is not
+            shown by style or facet.
+          style: the dimension or coordinate shown by line style.
+          facet: the dimension or coordinate shown by rows of panels.
           select: {name: value, or values} of the curves that are wanted.
-          relative: against k/K.
-          all_units: all units, not only the last one of every layer.
+          relative: whether to plot against k/K.
+          all_units: whether to plot all units, not only the last one of every layer.
 
         Raises:
           ValueError: if another quantity or an unknown name is asked for.
@@ -75,14 +76,14 @@ class Measured:
             return depth.draw(drawn, options, pyplot.figure)
 
     def table(self, *, all_units: bool = False) -> "pd.DataFrame":
-        """D, G and R as a table, one row per layer: means over the networks that live there.
+        """D, G and R as a table, one row per layer: means over the networks that are alive there.
 
         Args:
-          all_units: all units, not only the last one of every layer.
+          all_units: whether to list all units, not only the last one of every layer.
 
         Returns:
           Columns D, D_se, G, G_se, R, R_se and `networks`, "4" or "2 of 4" where some are dead;
-          the index is what tells the rows apart, `layer` last.
+          the index identifies the rows, with `layer` last.
         """
         with extras.needed("figures"):
             from cnnpool.figures import mean_table

@@ -50,7 +50,7 @@ def chosen(names: Collection[str], layers: Layers) -> list[str]:
     """The names that are asked for, in their own order; all where nothing is.
 
     Args:
-      names: that there are, in forward order.
+      names: the existing names, in forward order.
       layers: names or patterns, "layer1.*", of which each has to match something.
 
     Raises:
@@ -73,15 +73,15 @@ def _listed(names: Collection[str], most: int = 8) -> str:
     return f"there are {shown}{', ...' if len(names) > most else ''}"
 
 
-def refuse_company(call: Callable[[np.ndarray], Mapping[str, Any]], images: Any) -> None:
-    """Refuses a network whose answer for an image depends on the other images, or on chance.
+def check_independent(call: Callable[[np.ndarray], Mapping[str, Any]], images: Any) -> None:
+    """Refuses a network whose output for an image depends on the other images, or on chance.
 
-    That is one in training mode: batch normalization by the statistics of the batch, or dropout.
-    Two images are asked for in another company and at another place.
+    Such a network is in training mode: batch normalization uses the statistics of the batch, or
+    dropout is on. Two images are evaluated again at other positions of a different batch.
 
     Args:
       call: images (batch, ...) -> named activations.
-      images: of which some are taken.
+      images: the images, of which a few are used.
 
     Raises:
       ValueError: naming the layers.

@@ -1,4 +1,4 @@
-"""Channel shuffles of networks of any library, given where their kernels lie."""
+"""Channel shuffles for networks of any library, given the paths and axes of their kernels."""
 
 from collections.abc import Sequence
 import re
@@ -14,13 +14,13 @@ SHUFFLE, WITH_IMAGE, BOTH = "channel_shuffle", "channel_shuffle_image", "channel
 
 
 class Kernel(NamedTuple):
-    """Of a convolution.
+    """The kernel of a convolution.
 
     Attributes:
-      path: of its values in a tree of parameters, or names of what they lie in.
-      input_axis: None where it is not known.
-      output_axis: likewise.
-      depthwise: whether it has an input axis of length 1 and one filter a channel.
+      path: its path in a tree of parameters.
+      input_axis: the axis of input channels; None where it is not known.
+      output_axis: the axis of output channels; None where it is not known.
+      depthwise: whether it has an input axis of length 1 and one filter per channel.
     """
 
     path: str
@@ -47,7 +47,7 @@ def shuffled(
       transform: SHUFFLE permutes the inputs of all but the first, WITH_IMAGE of all, BOTH inputs
         and outputs of all.
       key: randomness of the permutations; a kernel's own depends on this and its path alone.
-      label: of the network, in errors.
+      label: the network's name, in errors.
 
     Raises:
       ValueError: if there is nothing to shuffle, or a kernel's axes are not known.

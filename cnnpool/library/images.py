@@ -29,7 +29,7 @@ def checked(images: Any) -> np.ndarray:
     if array.ndim != 4:
         hint = "; give gray images a last axis, images[..., None]" if array.ndim == 3 else ""
         raise ValueError(f"expected {_layout(is_torch)}, got shape {array.shape}{hint}")
-    _refuse_other_layout(array.shape, is_torch=is_torch)
+    _check_layout(array.shape, is_torch=is_torch)
     if not (np.issubdtype(array.dtype, np.floating) or array.dtype == jnp.bfloat16):
         raise TypeError(
             f"expected images of floats, normalized as the network takes them, got {array.dtype}; "
@@ -50,7 +50,7 @@ def _layout(is_torch: bool) -> str:
     return f"{'a torch.Tensor' if is_torch else 'an array'} of images (images, {axes})"
 
 
-def _refuse_other_layout(shape: tuple[int, ...], *, is_torch: bool) -> None:
+def _check_layout(shape: tuple[int, ...], *, is_torch: bool) -> None:
     """Raises ValueError where another axis than the one expected looks like channels."""
     expected, other = (1, 3) if is_torch else (3, 1)
     rows, columns = (axis for axis in (1, 2, 3) if axis != other)

@@ -82,7 +82,7 @@ class JaxModule(JaxFunction):
         return {"network": self.label, "weights_sha256": weights_checksum(self.variables)}
 
 
-def refuse_nothing(found: dict[str, Any], library: str) -> None:
+def check_not_empty(found: dict[str, Any], library: str) -> None:
     """Raises ValueError where no module of the kinds that are looked for ran."""
     if not found:
         raise ValueError(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 import numpy as np
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.instruments.channels import paths
 from cnnpool.instruments.moments import Features, ImageMoments, image_moments, in_forward_order
 from cnnpool.instruments.perturbation import Inputs
@@ -74,11 +74,11 @@ class Measurable(abc.ABC):
           ValueError: if there is no such transform.
         """
         for name in names:
-            refuse_unknown(name, self.transforms, "a transform of this network")
+            check_known(name, self.transforms, "a transform of this network")
         return tuple(dict.fromkeys(names))
 
     def record(self) -> dict[str, Any]:
-        """What tells the network from others, as JSON takes it."""
+        """What identifies the network, as values that JSON can hold."""
         return {"network": self.label}
 
 
@@ -113,7 +113,7 @@ class JaxFunction(Measurable):
 
     def parsed(self, names: Sequence[str]) -> tuple[str, ...]:
         """Names of transforms; raises ValueError for any but "none"."""
-        _refuse_unknown_kernels(names)
+        _check_kernel_names(names)
         return super().parsed(names)
 
 
@@ -141,7 +141,7 @@ class HostFunction(Measurable):
 
     def parsed(self, names: Sequence[str]) -> tuple[str, ...]:
         """Names of transforms; raises ValueError for any but "none"."""
-        _refuse_unknown_kernels(names)
+        _check_kernel_names(names)
         return super().parsed(names)
 
 
@@ -163,7 +163,7 @@ def name_of(function: Any) -> str:
     return getattr(function, "__name__", None) or type(function).__name__
 
 
-def _refuse_unknown_kernels(names: Sequence[str]) -> None:
+def _check_kernel_names(names: Sequence[str]) -> None:
     if others := [name for name in names if name != NONE]:
         raise ValueError(
             f"transform {others[0]!r}: which parameters of a plain function are kernels is not "

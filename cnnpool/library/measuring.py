@@ -14,7 +14,7 @@ import xarray as xr
 from cnnpool.devices import numerics, runtime
 from cnnpool.files import results, schema
 from cnnpool.instruments.moments import ImageMoments
-from cnnpool.instruments.noise import refuse_impossible_kind
+from cnnpool.instruments.noise import check_kind
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library import accessor, activations
 from cnnpool.library import images as image_arrays
@@ -54,16 +54,16 @@ def measure(
 ) -> xr.Dataset:
     """Measures D, G and R of every layer of a network of any framework.
 
-    Of layer f and P images x_i, each with diffeomorphisms tau of its own and noise eta of the norm
-    of tau(x_i) - x_i:
+    For a layer f and P images x_i, each with its own diffeomorphism tau and noise eta of the same
+    norm as tau(x_i) - x_i:
 
         D = mean_i ||f(tau x_i) - f(x_i)||^2 / mean_{i, j} ||f(x_i) - f(x_j)||^2
 
-    over all P^2 ordered pairs, self-pairs included, which makes D and G larger by P / (P - 1) than
-    over different images; G is the same with x_i + eta in the place of tau x_i, and R = D / G.
-    Activations are streamed, never all held. A progress bar is shown in a terminal. What is
-    compiled is kept in ~/.cache/cnnpool, or where JAX keeps it, so that a second program starts
-    quickly; JAX_COMPILATION_CACHE_DIR= (empty) keeps nothing.
+    The denominator averages over all P^2 ordered pairs, self-pairs included, which makes D and G
+    larger by P / (P - 1) than with pairs of different images; G is the same with x_i + eta in place
+    of tau x_i, and R = D / G. Activations are streamed, never all held in memory. A progress bar is
+    shown in a terminal. Compiled programs are cached in ~/.cache/cnnpool, or where JAX keeps them,
+    so that a second program starts quickly; JAX_COMPILATION_CACHE_DIR= (empty) keeps nothing.
 
     Args:
       model: a function from images (n, rows, columns, channels) to {layer: activations (n, ...)}
@@ -75,25 +75,25 @@ def measure(
         `cnnpool.open`.
       images: (P, rows, columns, channels), square, floats as the network takes them; a
         torch.Tensor is (P, channels, rows, columns).
-      transforms: of the network before it is measured, a name or several. "none"; of modules also
-        "channel_shuffle" (the input channels of every convolution but the first are permuted),
-        "channel_shuffle_image" (the first one's too) and "channel_shuffle_both" (input and output
-        channels of all); of networks of `cnnpool.open` those of
+      transforms: the name or names of transforms of the network before it is measured: "none"; for
+        modules also "channel_shuffle" (the input channels of every convolution but the first are
+        permuted), "channel_shuffle_image" (the first one's too) and "channel_shuffle_both" (input
+        and output channels of all); for networks of `cnnpool.open`, those of
         `cnnpool.measuring.transforms`.
       deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
-      cutoffs: their cut-offs c, in half-waves a side.
+      cutoffs: their cut-offs c, in half-waves per side.
       noise: kinds of noise: "white", "luma", "chroma".
-      interpolation: of deformed images: "bilinear", "nearest" or "gaussian".
-      draws: diffeomorphisms and noises of each image.
-      shuffles: random channel shuffles.
-      seed: of diffeomorphisms, noise and shuffles, as `--seed` of cnnpool.eval; the same seed and
-        images are deformed in the same way for every network.
+      interpolation: the interpolation of deformed images: "bilinear", "nearest" or "gaussian".
+      draws: the number of diffeomorphisms and noises drawn for each image.
+      shuffles: the number of random channel shuffles.
+      seed: the seed of diffeomorphisms, noise and shuffles, as `--seed` of cnnpool.eval; with the
+        same seed, the same images are deformed in the same way for every network.
       layers: names or patterns ("layer1.*") of the layers that are wanted.
-      batch: images, deformed and noisy ones counted, that the network is given at once; 0: as many
-        as have a gigabyte of activations, on a CPU at most 75.
-      variables: of a linen module.
-      name: of the network, in files and figures; None takes that of its function or class.
-      stage: of its training, a label.
+      batch: the number of images, including deformed and noisy ones, given to the network at once;
+        0: as many as have a gigabyte of activations, on a CPU at most 75.
+      variables: the variables of a linen module.
+      name: the network's name in files and figures; None takes that of its function or class.
+      stage: a label for the stage of its training.
 
     Returns:
       D, G, R and jackknife standard errors D_se, G_se, R_se over (seed, stage, transform, shuffle,
@@ -120,11 +120,11 @@ def measure(
         batch_size=batch,
     )
     for one in settings.noise:
-        refuse_impossible_kind(one, clean.shape[-1])
+        check_kind(one, clean.shape[-1])
     network = measurable(model, clean, variables=variables, layers=layers)
     names = network.parsed([transforms] if isinstance(transforms, str) else list(transforms))
     network = network.prepared(clean[:2])
-    activations.refuse_company(network, clean)
+    activations.check_independent(network, clean)
     labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
     cells = []
     with _progress_bar(names, settings) as bar:

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpool.library import tags
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import refuse_nothing
+from cnnpool.library.jax_modules import check_not_empty
 
 _WEIGHED = (nnx.Conv, nnx.ConvTranspose, nnx.Linear, nnx.LinearGeneral, nnx.Einsum)
 Arguments = tuple[tuple[str, Any], ...]
@@ -80,7 +80,7 @@ def _outputs(
 
     def outputs(state: Any, images: Array) -> dict[str, Any]:
         found = tags.collected(run)(state, images)
-        refuse_nothing(found, "Flax")
+        check_not_empty(found, "Flax")
         return found
 
     return outputs

@@ -22,11 +22,12 @@ from cnnpool.training.variables import Variables
 
 
 def open(folder: str | Path, *, data_dir: str | None = None) -> "Run":
-    """Opens networks of pictures that were trained, packed or imported.
+    """Opens image classifiers that were trained, packed or imported.
 
     Args:
-      folder: of cnnpool.train, cnnpool.pack or cnnpool.import_weights; also gs:// and s3://.
-      data_dir: of the training data, instead of the config's `data.data_dir`.
+      folder: a folder made by cnnpool.train, cnnpool.pack or cnnpool.import_weights; also gs:// and
+        s3://.
+      data_dir: the folder of the training data, instead of the config's `data.data_dir`.
 
     Raises:
       FileNotFoundError: if there is no run.
@@ -56,7 +57,7 @@ class Run:
         return self.source.config
 
     def networks(self, stage: str = TRAINED) -> "list[RunNetwork]":
-        """The networks at a stage, one a seed.
+        """The networks at a stage, one per seed.
 
         Args:
           stage: "trained" (the best network of each seed), "init", "last" or an epoch; of a packed

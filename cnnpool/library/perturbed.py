@@ -16,7 +16,7 @@ from cnnpool import data as data_sets
 from cnnpool.data import image_arrays, image_folder
 from cnnpool.data.images import DataError, MeasurementData
 from cnnpool.instruments.diffeomorphisms import deform, is_natural
-from cnnpool.instruments.noise import noisy_images, refuse_impossible_kind
+from cnnpool.instruments.noise import check_kind, noisy_images
 from cnnpool.library.shown_images import Perturbed, Shown
 from cnnpool.measuring import inputs
 from cnnpool.measuring.settings import Settings
@@ -82,7 +82,7 @@ def of_config(config: ConfigDict, settings: Settings) -> Shown:
     clean = normalize(data.test.images[chosen])
     if data.own_perturbations is None:
         return _shown(clean, normalize, settings, data.source)
-    settings.refuse_unused()
+    settings.check_unused()
     key = inputs.measurement_keys(settings.seed).diffeomorphism
     (deformed,), (noisy,) = data.own_perturbations(key, 1, chosen)
     cell = _cell({}, True, clean, deformed, noisy, _pictures(clean, normalize))
@@ -156,7 +156,7 @@ def _shown(clean: Array, normalize: Normalize, settings: Settings, source: str) 
             fields, clean, delta=delta, cutoff=cutoff, interpolation=settings.interpolation
         )
         for kind in settings.noise:
-            refuse_impossible_kind(kind, clean.shape[-1])
+            check_kind(kind, clean.shape[-1])
             noisy = noisy_images(keys.noise, clean, moved[None], kind)[0]
             words = {"delta": delta, "cutoff": cutoff, "noise": kind}
             natural = is_natural(delta, size=size, cutoff=cutoff)

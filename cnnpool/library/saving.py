@@ -14,7 +14,7 @@ def save(data: xr.Dataset, path: str | Path) -> None:
     """Writes measured data as a result file, which figures, export and `load` read.
 
     Args:
-      data: of `measure` or `load`, or what is left after sel and isel with lists.
+      data: a dataset from `measure` or `load`, or a part of one selected by sel or isel with lists.
       path: NAME.nc; also gs:// and s3://.
 
     Raises:

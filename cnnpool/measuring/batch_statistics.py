@@ -1,7 +1,7 @@
-"""Batch statistics of a network from the images that it is measured on, instead of its own.
+"""Batch statistics computed from the images to measure on, instead of the running averages.
 
-At initialization running averages mean nothing, and after a shuffle they are those of another
-network (protocol, section 3).
+At initialization running averages are meaningless, and after a shuffle they belong to another
+network (docs/protocol.md, "Batch normalization").
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from cnnpool.models import layers
 from cnnpool.shapes import Float
 from cnnpool.training.variables import Variables
 
-# Numbers in all images whose activations are held at once: 500 of CIFAR-10 have 2^20.5. Of more,
-# statistics are taken batch by batch, which costs a forward pass a layer.
+# Pixel values of images whose activations are held at once; 500 of CIFAR-10 have 2^20.5. For more,
+# statistics are computed batch by batch, which costs one forward pass per layer.
 AT_ONCE = 2**23
 Path = tuple[str, ...]
 
@@ -31,12 +31,12 @@ def with_frozen_statistics(
 ) -> Variables:
     """The network with the clean images' batch statistics, computed once and frozen.
 
-    Every layer is normalized by its statistics over all images, and keeps them, the variance
-    unbiased.
+    Every layer is normalized by its statistics over all images; they are stored with unbiased
+    variance.
 
     Args:
-      model: of the network.
-      variables: of one network; nothing changes where it has no batch normalization.
+      model: the network's module.
+      variables: variables of one network; unchanged if it has no batch normalization.
       clean: the P images.
     """
     if not variables.batch_stats:
@@ -46,13 +46,13 @@ def with_frozen_statistics(
 
 
 def with_own_statistics(model: Any, variables: Variables, inputs: Inputs) -> Variables:
-    """The network with a set of batch statistics for x, each tau(x) and each x + eta.
+    """The network with separate batch statistics for x, each tau(x) and each x + eta.
 
-    As the authors' program normalizes in training mode.
+    The authors' program does this by normalizing in training mode.
 
     Args:
-      model: of the network.
-      variables: of one network with batch normalization.
+      model: the network's module.
+      variables: variables of one network with batch normalization.
       inputs: clean, deformed and noisy images.
     """
     copies = [inputs.clean, *inputs.deformed, *inputs.noisy]
@@ -68,17 +68,17 @@ def _at_once(variables: Variables, clean: Array, *, model: Any):
         clean,
         train=True,
         mutable=["batch_stats"],
-        rngs={"dropout": jax.random.key(0)},  # behind all batch normalization
+        rngs={"dropout": jax.random.key(0)},  # after the last batch normalization
     )
     return jax.tree.map(lambda a: a / layers.MOMENTUM, changed["batch_stats"])
 
 
 class _Moments(NamedTuple):
-    """Of what a batch normalization reads, by channel.
+    """Moments of a batch normalization's input, by channel.
 
     Attributes:
-      size: values of a channel.
-      mean: of them.
+      size: number of values per channel.
+      mean: mean of the values.
       squares: sum of squared distances from the mean.
     """
 
@@ -87,7 +87,7 @@ class _Moments(NamedTuple):
     squares: np.ndarray
 
     def and_also(self, other: "_Moments") -> "_Moments":
-        """Of both together (Chan, Golub and LeVeque)."""
+        """Moments of the union (Chan, Golub and LeVeque)."""
         size = self.size + other.size
         apart = other.mean - self.mean
         mean = self.mean + apart * (other.size / size)
@@ -96,7 +96,7 @@ class _Moments(NamedTuple):
 
 
 def _in_batches(variables: Variables, clean: Array, *, model: Any):
-    """The statistics one layer after the other, each with those in front as they will be."""
+    """Statistics layer by layer, each computed with the final statistics of earlier layers."""
     known = flatten_dict(jax.tree.map(jnp.asarray, variables.batch_stats))
     for path in _norms(variables, clean[:1], model=model):
         current = variables._replace(batch_stats=unflatten_dict(known))

@@ -1,4 +1,4 @@
-"""Classifiers of pictures that cnnpool.train trained: their data, stages and errors."""
+"""Picture classifiers trained by cnnpool.train: their data, stages and errors."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -28,29 +28,29 @@ Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 
 
 class ClassifierRun(TrainedRun):
-    """Classifiers of pictures, from the checkpoints of cnnpool.train."""
+    """Picture classifiers from checkpoints written by cnnpool.train."""
 
     method = pictures.METHOD
 
     @cached_property
     def training(self) -> ImageTraining:
-        """Data and recipe; raises DataError if the data is absent or damaged."""
+        """Data and recipe; raises DataError if the data is missing or damaged."""
         return open_training(self.config, image_noise=self.settings.image_noise)
 
     @cached_property
     def data(self) -> ImageData:
-        """The data set, on whose test images they are measured.
+        """The data set whose test images the networks are measured on.
 
         Raises:
           ConfigMismatchError, PackedError: if the networks were trained on other data.
         """
         data = self.training.data
-        self.stored.refuse_other_data(data.source)
+        self.stored.check_same_data(data.source)
         return data
 
     @cached_property
     def stored(self) -> Stored:
-        """The checkpoints; they are read by the shapes that the data asks for."""
+        """The checkpoints, read with the shapes that follow from the data."""
         return Checkpoints(
             self.folder,
             self.config,
@@ -75,12 +75,12 @@ class ClassifierRun(TrainedRun):
         }
 
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
-        """What is known beside D, G, R, over (seed, stage)."""
+        """Known quantities besides D, G, R, over (seed, stage)."""
         return super().facts(stages).transpose("seed", "stage")
 
 
 class PackedRun(ClassifierRun):
-    """The best networks of such a run, from a folder of cnnpool.pack, which needs no data."""
+    """The best networks of such a run, from a folder made by cnnpool.pack, without the data."""
 
     @cached_property
     def stored(self) -> Stored:
@@ -89,14 +89,14 @@ class PackedRun(ClassifierRun):
 
 
 def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTraining:
-    """Data and recipe of a config, on the devices of this machine whatever trained it.
+    """Data and recipe of a config, on this machine's devices, whatever devices trained it.
 
     Args:
-      config: of a run.
-      image_noise: whether images carry the noise of the training set, where it has some.
+      config: the config of a run.
+      image_noise: whether images get the training set's noise, if it has any.
 
     Raises:
-      DataError: if the data is absent or damaged.
+      DataError: if the data is missing or damaged.
       ValueError: if the config is impossible.
     """
     here = on_devices(config, jax.device_count() if distributed.is_joined() else None)
@@ -130,25 +130,25 @@ def on_devices(config: ConfigDict, shared: int | None) -> ConfigDict:
 
 
 def _first_state(training: ImageTraining) -> RunState:
-    """The networks before their first step, which their seeds determine."""
+    """The networks before their first step, as determined by their seeds."""
     state = training.initial_state()
     return dataclasses.replace(state, networks=state.networks.current)
 
 
 def _at_stage(networks: TrainState, stage: str) -> Variables:
-    """The best network of each seed where they are trained, else the current ones."""
+    """The best network of each seed if training is finished, else the current networks."""
     return networks.best if stage == TRAINED else networks.current
 
 
 def network_epochs(state: RunState, stage: str) -> list[int]:
-    """The epoch after which each network of a stage was as it is."""
+    """The epoch after which each network of a stage was saved."""
     if stage == TRAINED:
         return [one.best_epoch for one in state.progress]
     return [state.epoch] * len(state.progress)
 
 
 def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
-    """The epoch since which each network of a stage says the same of every image, if it does."""
+    """The epoch since which each network's output is the same for every image, if it is dead."""
     return [
         one.dead_epoch if one.dead_epoch is not None and one.dead_epoch <= epoch else None
         for one, epoch in zip(state.progress, network_epochs(state, stage), strict=True)
@@ -158,8 +158,8 @@ def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
 def evaluator(training: ImageTraining) -> Evaluator:
     """A function of stacked networks and their epochs: loss and error of each on the test images.
 
-    Image noise, where the config has it, is what training tested that epoch with, so that the
-    errors are the training's own; a network before its first epoch gets that epoch's.
+    Image noise, if the config has it, is the same as in training's test after that epoch, so that
+    the errors agree with training; a network before its first epoch gets the first epoch's noise.
     """
     run = evaluator_program(training)
 

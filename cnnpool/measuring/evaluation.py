@@ -1,4 +1,4 @@
-"""Measures the networks of a run into a file; what is there already is not measured again."""
+"""Measures the networks of a run into a file, skipping what is there already."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ from cnnpool.files import results
 from cnnpool.measuring import measure as measuring
 from cnnpool.measuring import runs
 from cnnpool.measuring.journal import Journal, of_parts
+from cnnpool.measuring.run import Run
 
 
 def evaluate(
@@ -28,27 +29,40 @@ def evaluate(
     """Measures a run into a file; a file that holds this measurement is read instead.
 
     Args:
-      workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
+      workdir: a run's working directory, or a folder made by cnnpool.pack or
+        cnnpool.import_weights.
       out: the netCDF file.
       stages: "init", "trained", "last", epochs, or "all".
       transforms: names of transforms.
-      overwrite: replace a file that holds something else.
-      settings: fields of `Settings` that differ from its defaults; of simple CNNs `draws` alone,
+      overwrite: whether to replace a file that holds something else.
+      settings: fields of `Settings` that differ from its defaults; for simple CNNs only `draws`,
         instead of the config's `measurement.draws`.
-      data: where the images of an imported network come from, a name of
-        `cnnpool.measuring.measured_data`; other networks have data of their own.
-      data_dir: instead of the config's `data.data_dir`.
+      data: source of the images for an imported network, a name in
+        `cnnpool.measuring.measured_data`; other networks are measured on their own data.
+      data_dir: replaces the config's `data.data_dir`.
 
     Raises:
-      ValueError: if something is asked for that these networks, or drawn data, do not have, or JAX
-        is set so that other numbers would come out.
+      ValueError: if these networks, or drawn data, do not have what is requested, or JAX settings
+        would change the numbers.
       FileExistsError: if `out` holds something else.
-      CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
+      CheckpointError: if a checkpoint is missing, damaged or not trained to the end.
       PackedError, ImportedError: if such a folder is damaged.
-      DataError: if the images are absent or damaged.
+      DataError: if the images are missing or damaged.
     """
-    numerics.refuse_others()
     run = runs.open(workdir, data=data, data_dir=data_dir, settings=settings)
+    return evaluate_run(run, out, stages=stages, transforms=transforms, overwrite=overwrite)
+
+
+def evaluate_run(
+    run: Run,
+    out: Path,
+    *,
+    stages: Sequence[str],
+    transforms: Sequence[str],
+    overwrite: bool = False,
+) -> xr.Dataset:
+    """`evaluate` of networks from anywhere, opened already."""
+    numerics.check_settings()
     record = measuring.record(run, stages, transforms)
     if out.exists() and not (overwrite or out.is_dir()):
         try:
@@ -58,8 +72,8 @@ def evaluate(
             same = False
         if same:
             return there
-        command_line.refuse_existing(out, overwrite=False, because="with another measurement")
-    command_line.refuse_unwritable(out)
+        command_line.check_replaceable(out, overwrite=False, because="with another measurement")
+    command_line.check_writable(out)
     journal = Journal(out, of_parts(record))
     dataset = measuring.measure(run, stages, transforms, journal)
 

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from cnnpool.devices import numerics
-from cnnpool.importing.folder import refuse_data_dir
+from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import runs
 
 
@@ -23,7 +23,7 @@ def result_arrays(networks: Mapping[str, xr.Dataset]) -> dict[str, np.ndarray]:
 
 
 def result_table(networks: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """One row a combination of coordinates, one column a variable; column `network` by group."""
+    """One row per combination of coordinates, one column per variable; `network` is the group."""
     frames = []
     for group, dataset in networks.items():
         frame = _one_column_a_tap(dataset).to_dataframe().reset_index()
@@ -32,7 +32,7 @@ def result_table(networks: Mapping[str, xr.Dataset]) -> pd.DataFrame:
 
 
 def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
-    """Spreads the dimension `tap` over variables, so that no other number is repeated."""
+    """Splits the dimension `tap` into one variable per tap, so that no other number is repeated."""
     if "tap" not in dataset.dims:
         return dataset
     names = [name for name in dataset.data_vars if "tap" in dataset[name].dims]
@@ -50,15 +50,16 @@ def parameter_arrays(
     """Every network of a run at one stage, by "seedN/LAYER/NAME", with batch statistics.
 
     Args:
-      workdir: of the run, or a folder that cnnpool.pack or cnnpool.import_weights made.
+      workdir: a run's working directory, or a folder made by cnnpool.pack or
+        cnnpool.import_weights.
       stage: "init", "trained", "last" or an epoch.
-      data_dir: instead of the config's `data.data_dir`; a packed folder needs no data.
+      data_dir: replaces the config's `data.data_dir`; a packed folder needs no data.
 
     Raises:
-      ValueError: if there is no such stage, or JAX is set so that other numbers would come out.
+      ValueError: if there is no such stage, or JAX settings would change the numbers.
     """
-    numerics.refuse_others()
-    refuse_data_dir(workdir, data_dir)
+    numerics.check_settings()
+    check_data_dir(workdir, data_dir)
     networks = runs.open(workdir, data_dir=data_dir).networks(stage)
     return {
         f"seed{one.seed}/{path}": np.asarray(leaf)

@@ -12,7 +12,7 @@ _ORDER = ("seed", "stage", "transform", "shuffle", "layer", "delta", "cutoff", "
 
 
 def at(cell: xr.Dataset, network: Network, coordinates: Mapping[str, Any]) -> xr.Dataset:
-    """A network's arrays with its place along seed, stage and the axes of perturbations."""
+    """A network's arrays with its coordinates along seed, stage and the perturbation axes."""
     return cell.assign_coords({"seed": network.seed, "stage": network.stage, **coordinates})
 
 
@@ -22,15 +22,15 @@ def with_depths(
     """The same with `depth` along its layers, NaN where a unit is not plotted.
 
     Args:
-      whole: with the dimension layer.
-      depths: k of units, None of those that are not plotted.
+      whole: a dataset with the dimension layer.
+      depths: k of each unit; None for units that are not plotted.
     """
     found = [depth or np.nan for depth in depths(list(whole["layer"].values))]
     return whole.assign_coords(depth=("layer", np.array(found, np.float64)))
 
 
 def combined(cells: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One dataset of those that `at` gave places, which fill a grid."""
+    """Combines datasets from `at`, which fill a grid, into one."""
     axes = [name for name in _ORDER if name in cells[0].coords and not cells[0][name].dims]
     return _along(axes, cells).transpose(*_ORDER, ..., missing_dims="ignore")
 

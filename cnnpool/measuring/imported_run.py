@@ -1,7 +1,7 @@
 """One imported network, to be measured on images of the user's choice.
 
-At the stage "init" it is torchvision's initialization of its architecture, drawn anew from the seed
-in its config. What the network was trained from nobody knows.
+The stage "init" is torchvision's initialization of its architecture, drawn from the seed in its
+config. The initialization that the network was trained from is unknown.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ class ImportedRun(Run):
 
     @cached_property
     def data(self) -> MeasuredImages:
-        """As many images as the settings say; raises DataError if they are absent or damaged."""
+        """As many images as the settings say; raises DataError if they are missing or damaged."""
         count, seed = self.settings.images, self.settings.seed
         return source(self.config.data.name).build(self.config.data, count=count, seed=seed)
 
@@ -56,7 +56,7 @@ class ImportedRun(Run):
         )
 
     def normalize(self, images: Any) -> Array:
-        """Stored images, gray ones too, as the network takes them."""
+        """Stored images, gray ones included, preprocessed for the network."""
         rgb = jnp.asarray(image_arrays.as_rgb(np.asarray(images)))
         return standardize(rgb, self.config.data.mean, self.config.data.std)
 
@@ -124,7 +124,7 @@ class ImportedRun(Run):
         return xr.Dataset(variables | {"epoch": epoch}, coordinates)
 
     def _error_and_loss(self) -> tuple[float, float]:
-        """On the images, where their classes are the network's; else NaN."""
+        """Error and loss on the images if their classes are the network's; else NaN."""
         outputs, features_only = self.config.model.outputs, self.config.model.features_only
         if self.data.classes != outputs or features_only:
             return np.nan, np.nan

@@ -1,4 +1,4 @@
-"""The pictures that networks are measured on: clean, deformed, and with noise."""
+"""The pictures on which networks are measured: clean, deformed, and with noise."""
 
 from collections.abc import Iterator
 import itertools
@@ -10,12 +10,12 @@ import numpy as np
 
 from cnnpool.data.images import MeasurementData
 from cnnpool.instruments.diffeomorphisms import temperature
-from cnnpool.instruments.noise import WHITE, refuse_impossible_kind
-from cnnpool.instruments.perturbation import Inputs, perturb, refuse_same
+from cnnpool.instruments.noise import WHITE, check_kind
+from cnnpool.instruments.perturbation import Inputs, check_images_differ, perturb
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Float, Int
 
-# Training splits the plain key of a seed; any constant keeps measurements off those keys.
+# Training splits the plain key of a seed; folding in any constant avoids those keys.
 _KEY_CONSTANT = 20210604
 OWN = "own"
 
@@ -31,22 +31,22 @@ class MeasurementKeys(NamedTuple):
 
 
 def measurement_keys(seed: int) -> MeasurementKeys:
-    """Keys of a measurement, apart from every training key."""
+    """Keys of a measurement, distinct from every training key."""
     key = jax.random.fold_in(jax.random.key(seed), _KEY_CONSTANT)
     return MeasurementKeys(*jax.random.split(key, len(MeasurementKeys._fields)))
 
 
 def check(data: MeasurementData, settings: Settings) -> None:
-    """Refuses a measurement that is impossible on the data, before anything is computed.
+    """Raises ValueError for an impossible measurement, before anything is computed.
 
     Raises:
       ValueError: if there are too few images, they are not square or all the same, or a
-        diffeomorphism or kind of noise is impossible or not the data's own.
+        diffeomorphism or kind of noise is impossible or does not apply to this data.
     """
     images = data.test.images[chosen_images(settings, len(data.test.labels))]
-    refuse_same(images)
+    check_images_differ(images)
     if data.own_perturbations is not None:
-        settings.refuse_unused()
+        settings.check_unused()
         return
     height, width = images.shape[1:3]
     if height != width:
@@ -54,13 +54,13 @@ def check(data: MeasurementData, settings: Settings) -> None:
             f"diffeomorphisms are of square images, got {height} x {width} pixels; crop the images"
         )
     for kind in settings.noise:
-        refuse_impossible_kind(kind, images.shape[-1])
+        check_kind(kind, images.shape[-1])
     for delta, cutoff in settings.fields:
         temperature(delta, size=height, cutoff=cutoff)
 
 
 def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
-    """Which of `count` test images are measured on; fewer are the first of more.
+    """Indices of the test images to measure on; a smaller choice is the first part of a larger.
 
     Raises:
       ValueError: if there are not that many.
@@ -95,13 +95,13 @@ class Perturbation(NamedTuple):
 
     @property
     def label(self) -> str:
-        """In names of finished parts; of white noise as it was when there was no other."""
+        """Its name in the journal; white noise is omitted, so that earlier names stay valid."""
         shown = "" if self.noise in (WHITE, OWN) else f" {self.noise}"
         return f"{self.delta} {self.cutoff}{shown}"
 
     @property
     def coordinates(self) -> dict[str, Any]:
-        """Its place along the axes of perturbations; a data set's own have none."""
+        """Its coordinates along the perturbation axes; none for a data set's own perturbation."""
         return {} if self.noise == OWN else self._asdict()
 
 

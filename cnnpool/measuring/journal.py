@@ -1,8 +1,8 @@
-"""What of a long measurement is finished, on disk, so that an interruption loses nothing.
+"""The finished parts of a long measurement, on disk, so that an interruption loses nothing.
 
-A folder beside the result file holds the moments of one network under one transform a file. It
-goes when the result file is there; a measurement of something else starts it anew, and says so.
-What the names of the parts say may differ: other transforms, more shuffles, other diffeomorphisms.
+A folder next to the result file holds one file per network and transform, with its moments. It is
+deleted once the result file exists; another measurement starts it afresh, with a message.
+Measurements may differ in what the parts' names say: transforms, shuffles, diffeomorphisms.
 """
 
 from collections.abc import Callable
@@ -25,13 +25,13 @@ _RECORD = "record.json"
 
 
 def of_parts(record: str) -> str:
-    """What makes two parts of one name the same: a measurement's record, less what names say.
+    """What identifies parts of the same name: a measurement's record, without what names say.
 
-    A part is of one network, diffeomorphism, transform and number of a shuffle, whose key depends
-    on that number and the seed alone.
+    A part belongs to one network, diffeomorphism, transform and shuffle number; the shuffle's key
+    depends only on that number and the seed.
 
     Args:
-      record: of a measurement, as JSON.
+      record: a measurement's record, as JSON.
     """
     fields = json.loads(record)
     del fields["transforms"]
@@ -49,8 +49,8 @@ class Journal:
         journal.remove()
 
     Args:
-      out: the result file; the folder is `.NAME.parts` beside it.
-      record: what makes two parts of one name the same, as JSON.
+      out: the result file; the folder is `.NAME.parts` next to it.
+      record: what identifies parts of the same name, as JSON.
     """
 
     def __init__(self, out: Path, record: str):
@@ -58,9 +58,9 @@ class Journal:
         self._record = record
 
     def keep(self, name: str, compute: Callable[[], Moments]) -> Moments:
-        """The moments of that name: read if they are there, else computed and written.
+        """The moments of that name: read if they exist, else computed and written.
 
-        In a job of several processes the first decides and writes.
+        In a job of several processes, the first process decides and writes.
 
         Raises:
           OSError: if they cannot be written, or a process does not see what another one wrote.
@@ -81,7 +81,7 @@ class Journal:
         try:
             return _read(path, name)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            return None  # absent, or half of it lost with the machine
+            return None  # missing, or incomplete after a crash
 
     def _write(self, path: Path, name: str, moments: Moments) -> None:
         if not self._is_ours():
@@ -90,7 +90,7 @@ class Journal:
         write_atomically(path, lambda beside: _write(beside, name, moments))
 
     def _begin_anew(self) -> None:
-        """Deletes the parts of another measurement, and says which one's."""
+        """Deletes the parts of another measurement, and prints how it differs."""
         path = self._folder / _RECORD
         if path.is_file():
             both = json.loads(path.read_text("utf-8")), json.loads(self._record)

@@ -1,4 +1,4 @@
-"""All that is measured of the networks of a run, wherever they come from, as one dataset."""
+"""Measures all networks of a run, wherever they come from, into one dataset."""
 
 from collections.abc import Sequence
 import json
@@ -7,26 +7,26 @@ import xarray as xr
 
 from cnnpool.devices import numerics
 from cnnpool.files import results
-from cnnpool.measuring import inputs, sensitivities, transforms
+from cnnpool.measuring import inputs, sensitivities
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.run import Run
 from cnnpool.runs import provenance, run_config
 
-VERSION = 2  # of what is measured: raised where the same settings give other numbers
+VERSION = 2  # version of the measurement, raised when the same settings give different numbers
 
 
 def record(run: Run, stages: Sequence[str], names: Sequence[str]) -> str:
-    """What makes two measurements the same, as JSON: networks, images, transforms, settings.
+    """What identifies a measurement, as JSON: networks, images, transforms, settings.
 
     Args:
-      run: that is measured.
+      run: the run to measure.
       stages: names of stages.
-      names: of transforms, as `measure` is given them.
+      names: names of transforms, as passed to `measure`.
 
     Raises:
-      CheckpointError, ValueError: if a stage is not there.
+      CheckpointError, ValueError: if a stage does not exist.
       PackedError, ImportedError: if such a folder is damaged.
-      DataError: if images are not there.
+      DataError: if images are missing.
     """
     fields = run.identity(stages) | {
         "version": VERSION,
@@ -39,22 +39,22 @@ def record(run: Run, stages: Sequence[str], names: Sequence[str]) -> str:
 def measure(
     run: Run, stages: Sequence[str], names: Sequence[str], journal: Journal | None = None
 ) -> xr.Dataset:
-    """D, G, R of every unit of every network, and what goes with them on this kind of images.
+    """D, G, R of every unit of every network, and further quantities for this kind of images.
 
     Args:
-      run: of `runs.open`.
-      stages: "init", "trained", "last", epochs, or "all" for every one that is there.
-      names: of transforms.
-      journal: keeps what is finished, where it is to outlive an interruption.
+      run: a run from `runs.open`.
+      stages: "init", "trained", "last", epochs, or "all" for every existing one.
+      names: names of transforms.
+      journal: stores finished parts if they must survive an interruption.
 
     Returns:
-      What `cnnpool.files.results` describes.
+      The dataset that `cnnpool.files.results` describes.
 
     Raises:
       ValueError: if a transform or stage is unknown, or images or a diffeomorphism are impossible.
-      CheckpointError: if a checkpoint is absent, damaged or not trained to the end.
+      CheckpointError: if a checkpoint is missing, damaged or not trained to the end.
       PackedError, ImportedError: if such a folder is damaged.
-      DataError: if the images are absent, damaged or too few.
+      DataError: if the images are missing, damaged or too few.
     """
     made_by = provenance.record()  # before the checkout may change under a long measurement
     measurement, origin = record(run, stages, names), run.origin()
@@ -62,7 +62,7 @@ def measure(
     asked = run.stages(stages)
     by_stage = [run.networks(stage) for stage in asked]
     networks = [network for of_seed in zip(*by_stage, strict=True) for network in of_seed]
-    parsed = transforms.parse(",".join(names), networks[0].variables.params)
+    parsed = run.parsed(names, networks)
     facts = run.facts(asked)
     arrays = sensitivities.measure(run, networks, parsed, journal)
     attributes = {

@@ -1,4 +1,4 @@
-"""The images that imported networks are measured on, by the name of where they come from."""
+"""The images on which imported networks are measured, by the name of their source."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,15 +7,15 @@ from ml_collections import ConfigDict
 
 from cnnpool.data import image_arrays, image_folder, imagenet
 from cnnpool.data.images import MeasuredImages
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 
 
 class Source(NamedTuple):
-    """Where images come from.
+    """A source of images.
 
     Attributes:
       build: (data section, count, seed) -> that many images.
-      fingerprint: data section -> what tells its images from others, without reading them all.
+      fingerprint: data section -> what identifies its images, without reading them all.
     """
 
     build: Callable[..., MeasuredImages]
@@ -30,13 +30,13 @@ SOURCES = {
 
 
 def source(name: str) -> Source:
-    """Where images come from.
+    """The source of images of a given name.
 
     Args:
-      name: of `SOURCES`.
+      name: a name in `SOURCES`.
 
     Raises:
       ValueError: if there is none of that name.
     """
-    refuse_unknown(name, SOURCES, "--data")
+    check_known(name, SOURCES, "--data")
     return SOURCES[name]

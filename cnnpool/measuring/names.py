@@ -2,10 +2,10 @@
 
 INIT, TRAINED, LAST, ALL = "init", "trained", "last", "all"
 
-# Of the images of imported networks; their code is in `cnnpool.measuring.measured_data`.
+# Names of image sources for imported networks; their code is in `cnnpool.measuring.measured_data`.
 SOURCES = ("image_folder", "imagenet", "arrays")
 
-# Of deformed images; their code is in `cnnpool.instruments.diffeomorphisms`.
+# Names of interpolations; their code is in `cnnpool.instruments.diffeomorphisms`.
 INTERPOLATIONS = ("bilinear", "nearest", "gaussian")
 
 
@@ -25,10 +25,10 @@ def parse_stages(text: str) -> tuple[str, ...]:
 
 
 def parse_stage(text: str) -> str:
-    """The name of one stage, where there may be no more.
+    """The name of the only stage in a list.
 
     Raises:
-      ValueError: if it is none, or several.
+      ValueError: if there is none, or more than one.
     """
     names = parse_stages(text)
     if len(names) > 1 or ALL in names:

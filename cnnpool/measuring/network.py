@@ -23,8 +23,8 @@ from cnnpool.models import layers
 from cnnpool.shapes import Float, Shaped
 from cnnpool.training.variables import Variables
 
-# Numbers in all clean images: of fewer, measuring again what is known takes less time than
-# compiling a program without it. 500 images of CIFAR-10 have 2^20.5, of ImageNet 2^26.
+# Pixel values in all clean images: below this, measuring known units again takes less time than
+# compiling a program without them. 500 images have 2^20.5 for CIFAR-10, 2^26 for ImageNet.
 WORTH_COMPILING = 2**23
 
 
@@ -32,7 +32,7 @@ WORTH_COMPILING = 2**23
 def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = False):
     """Named activations in inference mode as a function of (variables, images).
 
-    The same object for the same model, so that JAX compiles once for all networks of a run.
+    Returns the same object for the same model, so that JAX compiles once for all networks of a run.
     """
 
     def apply(variables: Variables, images: Array) -> dict[str, Any]:
@@ -42,7 +42,9 @@ def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = 
             y = call(*args, **kwargs)
             if isinstance(context.module, layers.BatchNorm) and context.method_name == "__call__":
                 gain, offset = context.module.inference()
-                if gain.dtype == y.dtype:  # else rounded after it is computed, as in bfloat16
+                if (
+                    gain.dtype == y.dtype
+                ):  # otherwise it is rounded after it is computed, as in bfloat16
                     norms["/".join(context.module.path)] = _Norm(args[0], gain, offset)
             return y
 
@@ -55,7 +57,7 @@ def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = 
 
 
 class _Norm(NamedTuple):
-    """What a batch normalization was applied to, and as what."""
+    """The input of a batch normalization, with its gain and offset."""
 
     x: Array
     gain: Array
@@ -63,13 +65,13 @@ class _Norm(NamedTuple):
 
 
 def _with_rescaled(found: dict[str, Array], norms: Mapping[str, _Norm]) -> dict[str, Any]:
-    """`found`, as `Rescaled` those of its units that are norms of others, or others unchanged.
+    """`found`, with units that are batch norms or copies of other units as `Rescaled`.
 
     Dropout changes nothing in inference.
 
     Args:
       found: activations by unit.
-      norms: by unit.
+      norms: batch normalizations by unit.
     """
 
     def first_named(f: Array) -> str | None:
@@ -95,13 +97,13 @@ def features(
     left_out: frozenset[str] = frozenset(),
     rescaled: bool = False,
 ) -> Features:
-    """All units of one network in inference mode, by name, but those that are left out.
+    """All units of one network in inference mode, by name, except those left out.
 
     Args:
-      model: of the network.
-      variables: of the network.
-      left_out: names.
-      rescaled: whether batch normalization is told as `Rescaled` instead of being computed.
+      model: the network's module.
+      variables: variables of the network.
+      left_out: names of units to leave out.
+      rescaled: whether batch normalization is returned as `Rescaled` instead of computed.
     """
     return jax.tree_util.Partial(_apply(model, left_out, rescaled), variables)
 
@@ -109,9 +111,9 @@ def features(
 def features_by_copy(
     model: Any, variables: Variables, *, left_out: frozenset[str] = frozenset()
 ) -> Features:
-    """The same where `batch_stats` has one set a copy of the images, along a leading axis.
+    """The same if `batch_stats` has one set per copy of the images, along a leading axis.
 
-    The images are as many copies of a batch, one behind the other, as there are sets.
+    The images are the concatenated copies of a batch, as many as there are sets.
     """
     return jax.tree_util.Partial(_apply_by_copy(model, left_out), variables)
 
@@ -148,20 +150,20 @@ def moments(
     on_batch: Callable[[int], Any] | None = None,
     original: Mapping[str, ImageMoments] | None = None,
 ) -> dict[str, ImageMoments]:
-    """What D, G and R of every unit are made of.
+    """The moments from which D, G and R of every unit are computed.
 
     Args:
-      model: of the network.
-      variables: of one network.
-      transform: a name of `cnnpool.measuring.transforms`.
+      model: the network's module.
+      variables: variables of one network.
+      transform: a name in `cnnpool.measuring.transforms`.
       key: randomness of the transform.
       inputs: clean, deformed and noisy images.
-      untrained: whether batch statistics are to be taken from the images.
+      untrained: whether to compute batch statistics from the images.
       batch_size: images whose activations are held at once; 0: as many as fit.
-      spread: whether the images are spread over all devices.
-      on_batch: told the number of images after every call of the compiled program.
-      original: of the network as it is, on the same images; units in front of the first layer
-        that the transform changes are taken from there, where there is much to measure.
+      spread: whether to shard the images over all devices.
+      on_batch: called after every call of the compiled program, with its number of images.
+      original: moments of the network as it is, on the same images; for large measurements,
+        units before the first layer that the transform changes are taken from there.
     """
     changed = transforms.transform_variables(transform, variables, key)
     same: dict[str, ImageMoments] = {}
@@ -210,11 +212,11 @@ def outputs(
     """Outputs in inference mode, with a progress bar.
 
     Args:
-      model: of the network.
-      variables: of one network.
-      images: as stored; they may lie on the disk.
-      batch_size: images at once.
-      normalize: a batch of them.
+      model: the network's module.
+      variables: variables of one network.
+      images: stored images, possibly on disk.
+      batch_size: images per batch.
+      normalize: normalizes a batch of images.
     """
     batch_size = min(batch_size, len(images))
     found = []
@@ -223,7 +225,7 @@ def outputs(
     ) as bar:
         for start in range(0, len(images), batch_size):
             batch = np.asarray(images[start : start + batch_size])
-            # Filled up, so that one program does for all.
+            # Filled up, so that one program serves all batches.
             full = np.pad(batch, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
             batch_outputs = _output(variables, normalize(full), model=model)
             found.append(np.asarray(batch_outputs)[: len(batch)])

@@ -14,16 +14,16 @@ from cnnpool.training import packed
 
 
 def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bool = False) -> dict:
-    """Packs the best networks of a finished run; returns what summary.json holds.
+    """Packs the best networks of a finished run; returns the contents of summary.json.
 
     Raises:
       ValueError, CheckpointError: if the run is not of classifiers, not trained to the end, or
-        damaged, or JAX is set so that other numbers would come out.
+        damaged, or JAX settings would change the numbers.
       FileExistsError: if `out` holds something else.
       PackedError: if a value does not fit into float16.
     """
-    numerics.refuse_others()
-    packed.refuse_run(out)
+    numerics.check_settings()
+    packed.check_is_no_run(out)
     run = runs.open(workdir, data_dir=data_dir)
     if not isinstance(run, ClassifierRun):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""How networks are measured on pictures: pooling budget and filter spectra beside D, G and R."""
+"""How networks are measured on pictures: D, G and R, pooling budget and filter spectra."""
 
 from collections.abc import Callable, Mapping, Sequence
 import itertools
@@ -16,7 +16,7 @@ from cnnpool.measuring.run import Method, Network, Run
 from cnnpool.measuring.settings import Settings
 
 Moments = dict[str, ImageMoments]
-Depths = Callable[[Sequence[str]], list[int | None]]  # k of units, None of those not plotted
+Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if not plotted
 _UNDEFINED = Share(float("nan"), float("nan"))
 
 
@@ -28,13 +28,13 @@ def _transform_key(settings: Settings, seed: int, number: int) -> jax.Array:
 def pooling_budget(found: Mapping[str, list[Moments]], depths: Depths = units.depths) -> xr.Dataset:
     """Spatial shares of the fall of R, over transform, and over transform and layer.
 
-    `spatial_share` is from the first layer to the last, `layer_spatial_share` from the layer in
-    front; NaN for what is no shuffle of all layers. Nothing without such a shuffle, or without the
-    network as it is.
+    `spatial_share` is from the first layer to the last, `layer_spatial_share` from the preceding
+    layer; NaN for transforms that are not a shuffle of all layers. Empty without such a shuffle, or
+    without the network as it is.
 
     Args:
       found: the moments of a network under every transform, a list over shuffles.
-      depths: of its units.
+      depths: k of each of its units.
     """
     shuffles = [name for name in transforms.SHUFFLES if name in found]
     if transforms.NONE not in found or not shuffles:
@@ -70,8 +70,8 @@ def natural(size: int, settings: Settings) -> xr.DataArray:
     """Whether the diffeomorphisms of every delta and cut-off are natural, with a warning if not.
 
     Args:
-      size: of the images, pixels a side.
-      settings: with the deltas and cut-offs.
+      size: side of the images, in pixels.
+      settings: settings with the deltas and cut-offs.
     """
     flags = natural_flags(settings.fields, size=size)
     by_field = dict(zip(settings.fields, flags, strict=True))
@@ -86,7 +86,7 @@ def _beside(run: Run, network: Network, found: Mapping[str, list[Moments]]) -> x
 
 
 def _with_spectra(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
-    from cnnpool.measuring import spectra  # here: it needs Flax
+    from cnnpool.measuring import spectra  # imported here: it needs Flax
 
     power = spectra.random_power_of(run.config.model.name)
     if "delta" in whole.dims:

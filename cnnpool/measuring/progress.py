@@ -1,4 +1,4 @@
-"""A progress bar whose rate leaves out what is not computed, and what compiles first."""
+"""A progress bar whose rate ignores skipped pieces and the first, compiling one."""
 
 from collections.abc import MutableMapping
 import time
@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 
 class MeasuringBar(tqdm):
-    """Tells the time left by the rate since the first computed piece.
+    """Estimates the time left from the rate since the first computed piece.
 
-    In the first piece programs are compiled, a minute for an hour's measurement or for one of ten
-    seconds; and what an earlier start has left on the disk takes no time.
+    Programs are compiled during the first piece, for a minute, whether the measurement takes an
+    hour or ten seconds; and pieces that an earlier start left on disk take no time.
     """
 
     def __init__(self, *args, **options):

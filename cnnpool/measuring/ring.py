@@ -1,7 +1,7 @@
-"""How the ring's simple CNNs are measured, and where their networks lie.
+"""How the ring's simple CNNs are measured, and where their networks are stored.
 
-All images of the task are measured on, under moves of their two pixels and rectified noise. Beside
-D, G and R: receptive fields A_k, mean filters, the diffusion theory, errors off the training set.
+They are measured on all images of the task, under moves of the two active pixels and rectified
+noise. Besides D, G and R: receptive fields A_k, mean filters, diffusion theory, validation errors.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,19 +37,19 @@ from cnnpool.training.checkpoints import RunState
 from cnnpool.training.stopping import SeedProgress
 from cnnpool.training.variables import Variables
 
-# Training splits the plain key of a seed; any constant keeps measurements off those keys.
+# Training splits the plain key of a seed; folding in any constant avoids those keys.
 _KEY_CONSTANT = 20221006
 
 
 def measurement_keys(seed: int) -> tuple[Key[Array, ""], Key[Array, ""]]:
-    """Keys of moves and noise, and of channel shuffles; apart from every training key."""
+    """Keys of moves and noise, and of channel shuffles; distinct from every training key."""
     key = jax.random.fold_in(jax.random.key(seed), _KEY_CONSTANT)
     perturbation, transform = jax.random.split(key)
     return perturbation, transform
 
 
 def _transform_key(settings: Settings, seed: int, number: int) -> Key[Array, ""]:
-    del number  # there is one shuffle
+    del number  # there is only one shuffle
     return jax.random.fold_in(measurement_keys(settings.seed)[1], seed)
 
 
@@ -100,7 +100,7 @@ def _under_transform(run: "RingRun", one: Network, name: str, layers: Sequence[s
 
 
 def receptive_field_sizes(config: ConfigDict, features: Features) -> dict[str, float]:
-    """Measured A_k of every layer that has positions, else NaN (docs/protocol.md, section 6)."""
+    """Measured A_k of every layer with positions, else NaN; see `diffusion.measured_size`."""
     length, model = config.data.length, config.model
     pixels = math.sqrt(length / 2) * jnp.eye(length)[..., None]
     responses = jax.device_get(_evaluate(features, pixels))
@@ -125,7 +125,7 @@ def _evaluate(features: Features, images: Float[Array, "images length 1"]) -> di
 
 
 def _with_theory(run: "RingRun", networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
-    """Beside A_k, and D_k and G_k of constant positive filters, on the layers that have a depth."""
+    """Adds A_k, and D_k and G_k of constant positive filters, for the layers that have a depth."""
     del networks
     model, data = run.config.model, run.data
     matrices = diffusion.layer_matrices(
@@ -192,7 +192,7 @@ class RingRun(TrainedRun):
         )
 
     def _shapes(self) -> dict:
-        # Of several processes each has and measures all of them: a matter of seconds.
+        # Each of several processes has and measures all of them: a matter of seconds.
         mesh = runtime.seed_mesh(len(self.config.seeds), jax.local_devices())
         return self.net.stacked_shapes(len(self.config.seeds), mesh)
 
@@ -206,9 +206,9 @@ def open(workdir: Path, config: ConfigDict, given: Mapping[str, Any]) -> RingRun
     """A run of cnnpool.train on the ring.
 
     Args:
-      workdir: of the run.
-      config: its own.
-      given: `draws` alone, instead of the config's `measurement.draws`.
+      workdir: the run's working directory.
+      config: the run's config.
+      given: only `draws`, which replaces the config's `measurement.draws`.
 
     Raises:
       ValueError: if other settings are given.

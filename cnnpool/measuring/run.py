@@ -1,4 +1,4 @@
-"""Networks to be measured, wherever they come from, and how a kind of images is measured on."""
+"""The interface of networks to measure, and of how to measure on a kind of images."""
 
 import abc
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +15,7 @@ import xarray as xr
 from cnnpool.data.images import MeasurementData, Split
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
+from cnnpool.measuring import transforms
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
@@ -25,10 +26,10 @@ class Network(NamedTuple):
     """One network of a run.
 
     Attributes:
-      seed: its seed.
+      seed: the network's seed.
       stage: name of its stage.
-      untrained: whether no step was made, so that its running statistics mean nothing.
-      variables: its own.
+      untrained: whether no step was made, so that its running statistics are meaningless.
+      variables: the network's variables.
     """
 
     seed: int
@@ -41,13 +42,14 @@ class Method(NamedTuple):
     """How networks are measured on a kind of images: pictures, or those of the ring.
 
     Attributes:
-      perturbations: of data and settings, each of `inputs.kinds` and the images under it.
-      transform_key: of settings, a network's seed and the number of a shuffle.
-      depths: k of units, None of those that are not plotted.
-      beside: of a run, a network and its moments under every transform: further variables over
+      perturbations: (data, settings) -> each of `inputs.kinds` with the images under it.
+      transform_key: (settings, a network's seed, number of a shuffle) -> key.
+      depths: units -> k of each unit; None for units that are not plotted.
+      beside: (run, network, its moments under every transform) -> further variables over
         transform and layer.
-      completed: of a run, all of its networks and their arrays: these, with what needs all of them.
-      spread: whether images are spread over devices.
+      completed: (run, all of its networks, their arrays) -> the arrays, completed with variables
+        that need all networks.
+      spread: whether images are sharded over devices.
     """
 
     perturbations: Callable[[Any, Settings], Iterator[tuple[Perturbation, Inputs]]]
@@ -60,14 +62,14 @@ class Method(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run(abc.ABC):
-    """Networks that lie in a folder, and the images that they are measured on.
+    """The networks in a folder, and the images on which they are measured.
 
     Attributes:
-      folder: where they lie.
-      config: that they were made with, its data possibly changed.
-      settings: of the measurement.
+      folder: where the networks are.
+      config: the config that they were made with, with possibly another data section.
+      settings: settings of the measurement.
       method: how they are measured on their images.
-      pixel_mean: what `normalize` subtracts from the channels; empty where the data knows.
+      pixel_mean: what `normalize` subtracts from the channels; empty if the data defines it.
     """
 
     folder: Path
@@ -80,7 +82,7 @@ class Run(abc.ABC):
     @property
     @abc.abstractmethod
     def data(self) -> MeasurementData:
-        """The images that they are measured on.
+        """The images on which the networks are measured.
 
         Raises:
           DataError: if they are absent or damaged.
@@ -89,7 +91,7 @@ class Run(abc.ABC):
 
     @abc.abstractmethod
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The names of stages, "all" written out.
+        """The names of stages, with "all" expanded.
 
         Raises:
           CheckpointError, ValueError: if there is no such stage.
@@ -100,17 +102,25 @@ class Run(abc.ABC):
         """The networks at a stage, one per seed.
 
         Raises:
-          CheckpointError, PackedError, ImportedError: if they are absent or damaged, or not
-            trained to the end where the stage asks for that.
+          CheckpointError, PackedError, ImportedError: if they are missing or damaged, or not
+            trained to the end although the stage requires it.
         """
+
+    def parsed(self, names: Sequence[str], networks: Sequence[Network]) -> tuple[str, ...]:
+        """Names of transforms of these networks; those of every layer are written out.
+
+        Raises:
+          ValueError: if they have no such transform.
+        """
+        return transforms.parse(",".join(names), networks[0].variables.params)
 
     @abc.abstractmethod
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:
-        """What tells the networks at these stages, and their images, from others, for JSON."""
+        """What identifies the networks at these stages, and their images, for JSON."""
 
     @abc.abstractmethod
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
-        """What is known of the networks beside D, G, R: errors, epochs; over seed and stage."""
+        """Known quantities of the networks besides D, G, R: errors, epochs; over seed and stage."""
 
     @abc.abstractmethod
     def origin(self) -> dict[str, str]:
@@ -138,13 +148,13 @@ class Run(abc.ABC):
         return (self.data.test.images.shape[-1],)
 
     def normalize(self, images: Any) -> Array:
-        """Stored images as the networks take them, without noise where `settings` say so."""
+        """Stored images preprocessed for the networks, without noise if `settings` say so."""
         return self.data.normalize(jax.random.key(0), jnp.asarray(images))
 
     def moments(
         self, one: Network, transform: str, key: Key[Array, ""], inputs: Inputs, **options: Any
     ) -> dict[str, ImageMoments]:
-        """What D, G and R of a network's units are made of.
+        """The moments from which D, G and R of a network's units are computed.
 
         Args:
           one: the network.

@@ -15,7 +15,7 @@ from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
-from cnnpool.importing.folder import refuse_data_dir
+from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import network, runs
 from cnnpool.measuring.run import Network, Run
 from cnnpool.shapes import Float
@@ -36,26 +36,25 @@ def predict(
       images: an .npy file of (n, height, width, channels).
       stage: "init", "trained", "last" or an epoch.
       batch_size: images at once.
-      data_dir: of the training data, instead of the config's `data.data_dir`.
+      data_dir: folder of the training data, instead of the config's `data.data_dir`.
 
     Raises:
-      ValueError: if the network has no such stage, or JAX is set so that other numbers would come
-        out.
-      CheckpointError, PackedError, ImportedError: if the networks are absent or damaged.
-      DataError: if the images, or the data that normalizes them, are absent or damaged, or the
+      ValueError: if the network has no such stage, or JAX settings would change the numbers.
+      CheckpointError, PackedError, ImportedError: if the networks are missing or damaged.
+      DataError: if the images, or the data that normalizes them, are missing or damaged, or the
         images do not fit the network.
     """
-    numerics.refuse_others()
-    refuse_data_dir(workdir, data_dir)
+    numerics.check_settings()
+    check_data_dir(workdir, data_dir)
     run = runs.open_pictures(workdir, data_dir=data_dir)
     networks = run.networks(stage)
     given = image_arrays.open_stored(images, run.channels)
     stored = given.dtype == np.uint8
     if not stored:
-        _refuse_pixels(given, images, run.pixel_mean)
+        _check_normalized(given, images, run.pixel_mean)
         tqdm.write(f"{images} holds floats: taken as normalized already", file=sys.stderr)
     normalize = run.normalize if stored else functools.partial(jnp.asarray, dtype=jnp.float32)
-    _refuse_misfit(run, networks[0], given, images)
+    _check_image_size(run, networks[0], given, images)
     found = [
         network.outputs(run.model, one.variables, given, batch_size=batch_size, normalize=normalize)
         for one in networks
@@ -63,8 +62,8 @@ def predict(
     return found[0] if len(found) == 1 else np.stack(found)
 
 
-def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> None:
-    """Raises DataError where floats cannot be normalized by `mean`: dark nowhere, or grey."""
+def _check_normalized(images: np.ndarray, path: Path, mean: Sequence[float]) -> None:
+    """Raises DataError if floats seem not normalized by `mean`: none negative, or grey."""
     if not mean:
         return
     if images.shape[-1] != image_arrays.RGB:
@@ -76,8 +75,8 @@ def _refuse_pixels(images: np.ndarray, path: Path, mean: Sequence[float]) -> Non
         )
 
 
-def _refuse_misfit(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
-    """Raises DataError where images have a size that the network cannot take."""
+def _check_image_size(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
+    """Raises DataError if the network cannot take images of this size."""
     channels = run.channels[-1]
     shape = jax.ShapeDtypeStruct((1, *images.shape[1:3], channels), jnp.float32)
     try:

@@ -3,8 +3,8 @@
     run = runs.open(workdir)
     run.networks("trained")  # one per seed
 
-`open` tells what a folder is, and nothing else asks. A further source of networks is a file with a
-subclass of `cnnpool.measuring.run.Run`, and a line in `open`.
+`open` is the only place that decides what a folder is. To add a source of networks, write a
+file with a subclass of `cnnpool.measuring.run.Run`, and a line in `open`.
 """
 
 from collections.abc import Mapping
@@ -33,15 +33,15 @@ def open(
     """The networks of a folder.
 
     Args:
-      workdir: of cnnpool.train, cnnpool.pack or cnnpool.import_weights.
-      data: where the images of an imported network come from, a name of
-        `cnnpool.measuring.measured_data`; other networks have data of their own.
-      data_dir: instead of the config's `data.data_dir`.
+      workdir: a folder written by cnnpool.train, cnnpool.pack or cnnpool.import_weights.
+      data: source of the images for an imported network, a name in
+        `cnnpool.measuring.measured_data`; other networks are measured on their own data.
+      data_dir: replaces the config's `data.data_dir`.
       settings: fields of `Settings` that differ from its defaults.
 
     Raises:
       FileNotFoundError: if there is no run.
-      ValueError: if something is asked for that these networks do not have.
+      ValueError: if these networks do not have what is requested.
     """
     config = run_config.load(workdir, data_dir=data_dir)
     given = dict(settings or {})
@@ -59,7 +59,7 @@ def open(
 
 
 def _with_data(config: ConfigDict, data: str | None) -> ConfigDict:
-    """The config with images from elsewhere; None keeps those that it names."""
+    """The config with other images; None keeps those that it names."""
     if data is None:
         return config
     copy = config.copy_and_resolve_references()
@@ -68,11 +68,11 @@ def _with_data(config: ConfigDict, data: str | None) -> ConfigDict:
 
 
 def open_pictures(workdir: Path, *, data_dir: str | None = None) -> Run:
-    """Networks of pictures, whose images carry no noise of the training set.
+    """Networks on pictures, measured without the training set's image noise.
 
     Args:
       workdir: as for `open`.
-      data_dir: instead of the config's `data.data_dir`.
+      data_dir: replaces the config's `data.data_dir`.
 
     Raises:
       FileNotFoundError: if there is no run.

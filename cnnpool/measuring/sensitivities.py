@@ -22,7 +22,7 @@ from cnnpool.measuring.run import Network, Run
 
 Moments = dict[str, ImageMoments]
 ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
-Depths = Callable[[Sequence[str]], list[int | None]]  # k of units, None of those not plotted
+Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if not plotted
 
 
 def measure(
@@ -33,14 +33,14 @@ def measure(
     *,
     quiet: bool = False,
 ) -> xr.Dataset:
-    """D, G, R of every unit of every network, and what the run's method measures beside.
+    """D, G, R of every unit of every network, and what else the run's method measures.
 
     Args:
-      run: that the networks are of.
-      networks: of all seeds at all stages.
-      names: of transforms, which `transforms.parse` returned.
-      journal: keeps what is finished, where it is to outlive an interruption.
-      quiet: shows no progress.
+      run: the run of the networks.
+      networks: networks of all seeds at all stages.
+      names: names of transforms, from `transforms.parse`.
+      journal: stores finished parts if they must survive an interruption.
+      quiet: whether to hide the progress bar.
     """
     _say_what_is_equivalent(networks[0], names)
     settings, method = run.settings, run.method
@@ -60,7 +60,7 @@ def measure(
 
 
 def _say_what_is_equivalent(network: Network, names: Sequence[str]) -> None:
-    """Prints which transforms do the same as others to a network without batch normalization."""
+    """Prints which transforms are equivalent for a network without batch normalization."""
     for name in names:
         same = transforms.equivalent(name, network.variables)
         if same != name and distributed.is_first():
@@ -86,7 +86,7 @@ Keep = Callable[[str, Callable[[], Moments]], Moments]
 
 
 def _keeper(journal: Journal | None, label: str) -> Keep:
-    """Computes moments once; the names of a network's parts begin with a label."""
+    """Computes moments once; a label starts the names of a network's parts."""
 
     def keep(name: str, compute: Callable[[], Moments]) -> Moments:
         return journal.keep(f"{label} {name}", compute) if journal else compute()
@@ -102,7 +102,7 @@ def _under_transforms(
     found: dict[str, list[Moments]] = {}
 
     def after_batch(images: int) -> None:
-        """Shows progress; of several processes it is here that they agree to end."""
+        """Shows progress; joined processes also agree here whether to end."""
         bar.computed(images)
         distributed.end_if_asked(f"after {bar.n} of {bar.total} images")
 
@@ -121,7 +121,7 @@ def _under_transforms(
         for number in range(len(done), count):
             before = bar.n
             done = [*done, measured(same, number)]
-            bar.found(before + settings.images - bar.n)  # what was there from an earlier start
+            bar.found(before + settings.images - bar.n)  # finished by an earlier start
         if same in found:
             bar.found(settings.images * count)
         found[same] = found[name] = done
@@ -129,11 +129,11 @@ def _under_transforms(
 
 
 def of_network(found: ByTransform, *, label: str) -> xr.Dataset:
-    """D, G, R with errors over (transform, shuffle, layer) of one network; says what is dead.
+    """D, G, R with errors over (transform, shuffle, layer) of one network; prints dead layers.
 
     Args:
-      found: its moments under every transform; NaN stands for shuffles that a transform lacks.
-      label: of the network, for messages.
+      found: its moments under every transform; shuffles that a transform lacks become NaN.
+      label: name of the network, for messages.
     """
     parts = {}
     for name, shuffles in found.items():

@@ -1,4 +1,4 @@
-"""What a measurement is made with."""
+"""The settings of a measurement."""
 
 import dataclasses
 import itertools
@@ -7,21 +7,21 @@ import math
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Of images, diffeomorphisms, noise and shuffles; the defaults are the protocol's.
+    """Settings of images, diffeomorphisms, noise and shuffles; defaults as in docs/protocol.md.
 
     Attributes:
-      images: P, test images, drawn at random.
-      draws: diffeomorphisms and noises of each image.
+      images: P, the number of test images, drawn at random.
+      draws: number of diffeomorphisms, and of noises, per image.
       deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
       cutoffs: their cut-offs c.
-      interpolation: of deformed images: bilinear, nearest or gaussian.
-      image_noise: whether images carry the noise of the training set, where it has some; also
-        those that the test error is of.
-      shuffles: random channel shuffles of each network.
+      interpolation: how images are deformed: bilinear, nearest or gaussian.
+      image_noise: whether images get the training set's noise, if it has any; applies to the
+        test error, too.
+      shuffles: number of random channel shuffles per network.
       noise: kinds of noise, "white", "luma", "chroma"; see `cnnpool.instruments.noise`.
-      seed: of the choice of images and of all other randomness.
-      batch_size: images, deformed and noisy ones counted, whose activations a device holds at
-        once; 0 takes as many as fit a gigabyte, on a CPU at most 75 a core.
+      seed: seed of the choice of images and of all other randomness.
+      batch_size: how many images, deformed and noisy copies included, have their activations in
+        a device's memory at once; 0: as many as fit in a gigabyte, on a CPU at most 75 per core.
     """
 
     images: int = 500
@@ -36,7 +36,7 @@ class Settings:
     batch_size: int = 0
 
     def __post_init__(self):
-        """Raises ValueError where a number is impossible."""
+        """Raises ValueError if a number is impossible."""
         for field, least in {"images": 2, "draws": 1, "shuffles": 1, "batch_size": 0}.items():
             if getattr(self, field) < least:
                 raise ValueError(f"--{field} must be at least {least}, got {getattr(self, field)}")
@@ -51,7 +51,7 @@ class Settings:
                 f"--cutoffs must be 2 or more, or there is no frequency; got {self.cutoffs}"
             )
 
-    def refuse_unused(self) -> None:
+    def check_unused(self) -> None:
         """Raises ValueError if diffeomorphisms are chosen for data that has its own."""
         default = Settings()
         for field in ("deltas", "cutoffs", "interpolation"):
@@ -72,9 +72,9 @@ class Settings:
         return tuple(itertools.product(self.deltas, self.cutoffs))
 
     def record(self) -> dict:
-        """All that can change a number; the batch size changes D, G, R by rounding alone."""
+        """Everything that can change a number; the batch size changes D, G, R by rounding only."""
         record = dataclasses.asdict(self)
         del record["batch_size"]
-        if self.noise == Settings().noise:  # as before there was a choice
+        if self.noise == Settings().noise:  # omitted, as before there was a choice
             del record["noise"]
         return record

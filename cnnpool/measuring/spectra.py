@@ -19,16 +19,17 @@ def pytorch_power(shape: tuple[int, ...]) -> float:
 
 
 def torchvision_power(shape: tuple[int, ...]) -> float:
-    """The same by that of torchvision's VGG, ResNet and EfficientNet; its AlexNet has the default.
+    """gamma_l by the initialization of torchvision's VGG, ResNet and EfficientNet.
 
-    PyTorch counts the outputs of a depthwise kernel as all of its channels.
+    torchvision's AlexNet has PyTorch's default. PyTorch counts all channels of a depthwise kernel
+    as its outputs.
     """
     rows, columns, _, outputs = shape
     return filter_spectrum.he_power(rows * columns * outputs)
 
 
 def random_power_of(model: str) -> Callable[[tuple[int, ...]], float]:
-    """gamma_l of random filters, from a kernel's shape, as the network of that name begins."""
+    """gamma_l at initialization of the named network, as a function of a kernel's shape."""
     begins_as_default = model == f"{torchvision.PREFIX}alexnet"
     of_torchvision = model.startswith(torchvision.PREFIX) and not begins_as_default
     return torchvision_power if of_torchvision else pytorch_power
@@ -40,12 +41,12 @@ def spectra(
     *,
     random_power: Callable[[tuple[int, ...]], float] = pytorch_power,
 ) -> xr.Dataset:
-    """gamma_{k,l} of every convolution; NaN for other units, and beyond F^2 where filters differ.
+    """gamma_{k,l} of every convolution; NaN for other units, and beyond F^2 if filter sizes differ.
 
     Args:
-      networks: of all seeds at all stages.
+      networks: networks of all seeds at all stages.
       layers: the names along the dimension `layer`.
-      random_power: gamma_l of random filters, from a kernel's shape.
+      random_power: kernel shape -> gamma_l of random filters.
 
     Returns:
       Variables and coordinates of a result file; none for networks without convolutions.

@@ -1,4 +1,4 @@
-"""Which checkpoint a stage's name stands for."""
+"""The checkpoint that a stage's name stands for."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, Progr
 
 
 def expanded(asked: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
-    """The names of stages, each once, "all" written out as those that are there."""
+    """The names of stages without duplicates, with "all" expanded to the existing ones."""
     named = [name for stage in asked for name in (there if stage == ALL else [stage])]
     return tuple(dict.fromkeys(named))
 
@@ -16,7 +16,7 @@ def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:
     """The epoch of every stage; "all" stands for every epoch that is kept, and "trained".
 
     Raises:
-      CheckpointError: if a checkpoint is absent.
+      CheckpointError: if a checkpoint is missing.
     """
     kept = [INIT if epoch == 0 else str(epoch) for epoch in store.epochs]
     return {stage: epoch_of(stage, store) for stage in expanded(stages, [*kept, TRAINED])}
@@ -40,7 +40,7 @@ def epoch_of(stage: str, store: CheckpointStore) -> int:
     return epoch
 
 
-def refuse_unfinished(progress: Sequence[Progress], epoch: int) -> None:
+def check_finished(progress: Sequence[Progress], epoch: int) -> None:
     """Raises CheckpointError if a network has not been trained to its end."""
     running = [seed.seed for seed in progress if seed.stopped_epoch is None]
     if running:

@@ -1,4 +1,4 @@
-"""Where the networks of a training lie: in its checkpoints, or in a packed folder."""
+"""Where the networks of a training are stored: in checkpoints, or in a packed folder."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -26,11 +26,11 @@ class Checkpoints:
     """The checkpoints of a run.
 
     Attributes:
-      folder: of the run.
-      config: its own.
+      folder: the run's folder.
+      config: the run's config.
       progress_type: the dataclass of a network's progress.
-      shapes: makes shapes, types and shardings of what a checkpoint holds.
-      variables: (what a checkpoint holds, name of the stage) -> the networks at that stage.
+      shapes: () -> shapes, types and shardings of a checkpoint's contents.
+      variables: (contents of a checkpoint, name of the stage) -> the networks at that stage.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Checkpoints:
     variables: Callable[[Networks, str], Variables]
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The names of stages; "all" is every epoch that is kept, and "trained"."""
+        """The names of stages; "all" is every stored epoch, and "trained"."""
         with self._store() as store:
             return tuple(stage_names.epochs_of(asked, store))
 
@@ -48,14 +48,14 @@ class Checkpoints:
         """The networks at a stage.
 
         Raises:
-          CheckpointError: if the checkpoint is absent, damaged, or not of finished training where
-            "trained" or "last" asks for it.
+          CheckpointError: if the checkpoint is missing or damaged, or training is not finished and
+            the stage is "trained" or "last".
         """
         with self._store() as store:
             epoch = stage_names.epoch_of(stage, store)
             state = store.restore(epoch, self.shapes(), seeds=self.config.seeds)
         if stage in (TRAINED, LAST):
-            stage_names.refuse_unfinished(state.progress, state.epoch)
+            stage_names.check_finished(state.progress, state.epoch)
         return dataclasses.replace(state, networks=self.variables(state.networks, stage))
 
     def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
@@ -64,9 +64,9 @@ class Checkpoints:
             epochs = stage_names.epochs_of(stages, store)
             return {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
 
-    def refuse_other_data(self, source: str) -> None:
+    def check_same_data(self, source: str) -> None:
         """Raises ConfigMismatchError if the run was started on other data."""
-        run_config.refuse_other_data(self.folder, source)
+        run_config.check_same_data(self.folder, source)
 
     def _store(self) -> CheckpointStore:
         return CheckpointStore(
@@ -79,8 +79,8 @@ class Packed:
     """The best networks of a run in a small folder.
 
     Attributes:
-      folder: that cnnpool.pack made.
-      config: of the run.
+      folder: a folder made by cnnpool.pack.
+      config: the run's config.
       initial: makes the networks before their first step, which their seeds determine.
     """
 
@@ -109,12 +109,12 @@ class Packed:
         return packed.load(self.folder, self.config) if stage == TRAINED else self.initial()
 
     def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
-        """The checksum of the folder's networks, which the initial ones belong to."""
+        """The checksum of the folder's networks; it identifies the initial ones, too."""
         return dict.fromkeys(self.stages(stages), packed.networks_checksum(self.folder))
 
-    def refuse_other_data(self, source: str) -> None:
+    def check_same_data(self, source: str) -> None:
         """Raises PackedError if the networks were trained on other data."""
-        packed.refuse_other_data(self.folder, source)
+        packed.check_same_data(self.folder, source)
 
 
 Stored = Checkpoints | Packed

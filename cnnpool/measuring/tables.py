@@ -1,4 +1,4 @@
-"""What a measurement says, as text for a terminal."""
+"""The results of a measurement, as text for a terminal."""
 
 import itertools
 
@@ -12,15 +12,16 @@ from cnnpool.measuring.transforms import SHUFFLES
 def layer_table(dataset: xr.Dataset, *, all_units: bool = False) -> str:
     """D, G, R of every layer, averaged over seeds, for each stage, transform and perturbation.
 
-    Of several random shuffles it is the mean of the logarithms.
+    Several random shuffles are averaged by the mean of their logarithms.
 
     The error is the standard error over seeds, or the one over images for a single seed.
     Networks in which a layer is dead, so that a number is not finite, are left out of its mean, and
-    how many are left is said. Of classifiers one unit per layer is listed, as figures plot them.
+    the table gives the number that remain. For classifiers, one unit per layer is listed, as in
+    figures.
 
     Args:
-      dataset: what was measured.
-      all_units: list all units of classifiers.
+      dataset: a measured dataset.
+      all_units: whether to list all units of classifiers.
     """
     lines = []
     seeds = dataset.sizes["seed"]
@@ -31,10 +32,11 @@ def layer_table(dataset: xr.Dataset, *, all_units: bool = False) -> str:
         for stage in part["stage"].values:
             for transform in part["transform"].values:
                 cell = part.sel(stage=stage, transform=transform)
-                mean_error = float(cell["test_error"].mean())
+                mean_error = float(cell["test_error"].mean()) if "test_error" in cell else np.nan
                 error = f"test error {mean_error:.2%}"
-                known = transform == "none" or "transform" in part["test_error"].dims
-                known &= not np.isnan(mean_error)
+                known = not np.isnan(mean_error) and (
+                    transform == "none" or "transform" in part["test_error"].dims
+                )
                 about = f"{seeds} seeds" + (f", {error}" if known else "")
                 lines.append(f"\n{stage}, {transform}{kind} ({about})")
                 lines.append(f"{'layer':24s}" + "".join(f"{n:>12s} ± se     " for n in "DGR"))
@@ -45,7 +47,7 @@ def layer_table(dataset: xr.Dataset, *, all_units: bool = False) -> str:
 
 
 def _perturbations(dataset: xr.Dataset):
-    """(words, part) of every delta, cut-off and kind of noise."""
+    """(description, part) of every delta, cut-off and kind of noise."""
     if "delta" not in dataset.dims:
         yield "", dataset
         return

@@ -1,4 +1,4 @@
-"""Networks that cnnpool.train trained, from checkpoints or from a packed folder."""
+"""Networks trained by cnnpool.train, from checkpoints or from a packed folder."""
 
 import abc
 from collections.abc import Sequence
@@ -23,24 +23,24 @@ class TrainedRun(Run):
     @property
     @abc.abstractmethod
     def stored(self) -> Stored:
-        """Where the networks lie."""
+        """Where the networks are stored."""
 
     @abc.abstractmethod
     def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
-        """What is known of the networks at a stage beside D, G, R: values for each seed."""
+        """Known quantities of the networks at a stage besides D, G, R: one value per seed."""
 
     @cached_property
     def _states(self) -> dict[str, RunState]:
         return {}
 
     def state(self, stage: str) -> RunState:
-        """The networks at a stage, read once: networks and facts are both made of it."""
+        """The contents of a stage, read once for both networks and facts."""
         if stage not in self._states:
             self._states[stage] = self.stored.state(stage)
         return self._states[stage]
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The names of stages, "all" written out; raises CheckpointError for unknown ones."""
+        """The names of stages, with "all" expanded; raises CheckpointError for unknown ones."""
         return self.stored.stages(asked)
 
     def networks(self, stage: str) -> list[Network]:
@@ -70,7 +70,7 @@ class TrainedRun(Run):
         return {"trained_by": trained_by, "data_source": self.data.source}
 
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
-        """What is known beside D, G, R; None becomes NaN."""
+        """Known quantities besides D, G, R; None becomes NaN."""
         return xr.concat([self._facts_at(stage) for stage in stages], "stage", join="exact")
 
     def _facts_at(self, stage: str) -> xr.Dataset:

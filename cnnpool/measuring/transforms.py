@@ -1,21 +1,21 @@
-"""What may be done to a network before it is measured, by name.
+"""The transforms of a network before it is measured, by name.
 
 | name | what |
 |---|---|
 | none | the network as it is |
 | channel_shuffle | the input channels of every convolution but the first are permuted |
-| channel_shuffle_image | those of the first one too: the image's own channels |
-| channel_shuffle_both | input and output channels of every convolution, the first one too |
+| channel_shuffle_image | channel_shuffle that includes the first one: the image's own channels |
+| channel_shuffle_both | input and output channels of every convolution, the first included |
 | channel_shuffle_recalibrated | channel_shuffle, then batch statistics from the clean images |
-| own_statistics | batch norm takes x, tau(x) and x + eta each with its own batch's statistics |
-| mean_channel_filters | every filter of a layer is its average filter |
-| mean_channel_activations | every activation is its average over channels |
+| own_statistics | batch norm uses separate batch statistics for x, tau(x) and x + eta |
+| mean_channel_filters | every filter is replaced by its layer's average filter |
+| mean_channel_activations | every activation is replaced by its average over channels |
 
-channel_shuffle, channel_shuffle_both and channel_shuffle_recalibrated can be of one convolution
-alone, as in channel_shuffle:conv03, or of every one in turn, as in channel_shuffle_each (of all
-but the first, or with channel_shuffle_both_each of all). The three shuffles are those of the
-protocol (section 3): the authors' program since June 2022, their first one, and the first with
-running averages that fit the shuffled network.
+channel_shuffle, channel_shuffle_both and channel_shuffle_recalibrated can be applied to
+one convolution alone, as in channel_shuffle:conv03, or to each one in turn, as in
+channel_shuffle_each (all but the first; channel_shuffle_both_each: all). The three shuffles are
+those of docs/protocol.md, "Channel shuffles": the authors' program since June 2022, their first
+one, and the first with running averages that fit the shuffled network.
 """
 
 import re
@@ -54,11 +54,11 @@ _IMAGE_LAYER = r"params/conv01/.*"
 
 
 def parse(text: str, params: Params) -> tuple[str, ...]:
-    """Transform names from a comma-separated list; those of every layer are written out.
+    """Transform names from a comma-separated list, with those for every layer expanded.
 
     Args:
       text: the list.
-      params: of one network, whose layers may be named.
+      params: parameters of one network, whose layers may be named.
 
     Raises:
       ValueError: if a name or layer is unknown, or the network has nothing to shuffle.
@@ -68,7 +68,7 @@ def parse(text: str, params: Params) -> tuple[str, ...]:
         if name in _EACH:
             names += _of_every_layer(_EACH[name], params)
             continue
-        refuse_unknown(name)
+        check_known(name)
         if name not in (NONE, OWN_STATISTICS, MEAN_ACTIVATIONS, MEAN_FILTERS):
             _pattern(name, params)
         elif name == MEAN_FILTERS:
@@ -77,11 +77,11 @@ def parse(text: str, params: Params) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def refuse_unknown(name: str) -> None:
-    """Raises ValueError for what is no name of a transform of any network."""
+def check_known(name: str) -> None:
+    """Raises ValueError for a name that is not a transform of any network."""
     kind, colon, layer = name.partition(":")
     if not (kind in SHUFFLES and colon and layer):
-        errors.refuse_unknown(name, NAMES, "a transform")
+        errors.check_known(name, NAMES, "a transform")
 
 
 def _of_every_layer(kind: str, params: Params) -> list[str]:
@@ -90,29 +90,29 @@ def _of_every_layer(kind: str, params: Params) -> list[str]:
 
 
 def is_random(name: str) -> bool:
-    """Whether a transform is drawn anew with every key."""
+    """Whether a transform is random, so that it depends on the key."""
     return name.startswith(SHUFFLE)
 
 
 def recalibrates(name: str) -> bool:
-    """Whether batch statistics are taken from the clean images after the transform."""
+    """Whether batch statistics are computed from the clean images after the transform."""
     return name.partition(":")[0] == RECALIBRATED
 
 
 def changes_all_units(name: str) -> bool:
-    """Whether a transform changes units in front of the first kernel that it changes."""
+    """Whether a transform changes units before the first kernel that it changes."""
     return name in (OWN_STATISTICS, MEAN_ACTIVATIONS) or recalibrates(name)
 
 
 def equivalent(name: str, variables: Variables, *, untrained: bool = False) -> str:
-    """The simplest transform that does the same to a network.
+    """The simplest transform that has the same effect on a network.
 
-    Without batch normalization there are no statistics to take; before training they are taken
-    from the clean images whatever the transform.
+    Without batch normalization there are no statistics to compute; before training they are
+    computed from the clean images for every transform.
 
     Args:
-      name: of a transform.
-      variables: of the network.
+      name: name of a transform.
+      variables: variables of the network.
       untrained: whether no step was made.
 
     Returns:
@@ -131,8 +131,8 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
     Statistics from images, as `recalibrates` says, are not taken here.
 
     Args:
-      name: of the transform.
-      variables: of one network.
+      name: name of the transform.
+      variables: variables of one network.
       key: randomness of a shuffle.
     """
     if is_random(name):
@@ -150,8 +150,8 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
 
 
 def _shuffled(params: Params, key: Key[Array, ""], pattern: str) -> Params:
-    """Channels permuted; a kernel that reads one channel alone, as of grey images, stays."""
-    from flax.traverse_util import flatten_dict  # here: names of transforms need no Flax
+    """Permutes channels; a kernel with a single input channel, as for grey images, stays."""
+    from flax.traverse_util import flatten_dict  # imported here: names of transforms need no Flax
 
     kernels = flatten_dict(params, sep="/")
     matching = matching_paths(params, pattern)
@@ -164,12 +164,12 @@ def _shuffled(params: Params, key: Key[Array, ""], pattern: str) -> Params:
 
 
 def transform_features(name: str, features: Features) -> Features:
-    """Named activations as a transform shows them."""
+    """Named activations after a transform."""
     return mean_channel_activations(features) if name == MEAN_ACTIVATIONS else features
 
 
 def _pattern(name: str, params: Params) -> str:
-    """Of the kernels that a shuffle permutes.
+    """The paths of the kernels that a shuffle permutes.
 
     Raises:
       ValueError: if the network has no such kernels.
@@ -181,7 +181,7 @@ def _pattern(name: str, params: Params) -> str:
         return pattern
     convolutions = matching_paths(params, KERNELS)
     if f"{layer}/kernel" not in convolutions:
-        errors.refuse_unknown(layer, list(map(_layer, convolutions)), f"the convolution of {kind}")
+        errors.check_known(layer, list(map(_layer, convolutions)), f"the convolution of {kind}")
     return re.escape(f"{layer}/kernel")
 
 

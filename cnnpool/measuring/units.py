@@ -1,4 +1,4 @@
-"""Which units of a network are its layers, and how deep they are."""
+"""The units of a network that count as layers, and their depths."""
 
 from collections.abc import Sequence
 import re
@@ -9,11 +9,11 @@ _IDENTITY = re.compile(r"(?:.*/)?drop(?:out|_connect)[^/]*")
 
 
 def depths(units: Sequence[str]) -> list[int | None]:
-    """k of the units that figures plot, None of the others.
+    """k of the units that figures plot; None for the others.
 
-    One point a convolution or linear layer, k = 1..K: its last unit, after activation, pooling
-    and the addition of a shortcut, in front of the next such layer (protocol, section 3).
-    Convolutions of shortcuts and of squeeze-excite lie beside the main path and are not counted;
+    One point per convolution or linear layer, k = 1..K: its last unit, after activation, pooling
+    and the addition of a shortcut, before the next such layer (docs/protocol.md, "Sensitivities").
+    Convolutions of shortcuts and of squeeze-excite are off the main path and are not counted;
     dropout does nothing in inference.
 
     Args:

@@ -1,7 +1,7 @@
-"""Training as commands do it: from given networks, and measured on the way.
+"""Training as in the commands: with initial networks, and measurements during training.
 
-`training.init_from` and `measurement.every_epochs` of a config are what `cnnpool.training.fit` asks
-its caller for, since it knows neither folders of networks nor measurements.
+`cnnpool.training.fit` leaves `training.init_from` and `measurement.every_epochs` of a config to its
+caller, because it knows neither folders of networks nor measurements.
 """
 
 from collections.abc import Sequence
@@ -38,8 +38,8 @@ def train(config: ConfigDict, workdir: Path, *, process: Running | None = None) 
     """Trains all networks of a config; see `cnnpool.training.fit.train`.
 
     Raises:
-      ValueError, FileNotFoundError, CnnpoolError: as that, and if `training.init_from` is no folder
-        of trained networks, or they do not fit.
+      ValueError, FileNotFoundError, CnnpoolError: as there, and if `training.init_from` is not a
+        folder of trained networks, or they do not fit.
     """
     return fit.train(
         config, workdir, process=process, trained=trained_networks, monitor=monitor(config, workdir)
@@ -52,7 +52,7 @@ def trained_networks(folder: Path) -> list[Variables]:
 
 
 def monitor(config: ConfigDict, workdir: Path) -> "Monitor | None":
-    """What measures the networks of a run while they are trained; None where nothing is asked for.
+    """Measures the networks of a run during training; None if the config requests nothing.
 
     Raises:
       ValueError: if a field of `measurement` is impossible.
@@ -67,11 +67,11 @@ def monitor(config: ConfigDict, workdir: Path) -> "Monitor | None":
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _BeingTrained(ClassifierRun):
-    """The current networks of a training that goes on.
+    """The current networks of a training in progress.
 
     Attributes:
-      opened: its data and recipe.
-      now: its state, with the current networks alone.
+      opened: data and recipe of the training.
+      now: state of the training, with the current networks only.
     """
 
     opened: ImageTraining
@@ -79,16 +79,16 @@ class _BeingTrained(ClassifierRun):
 
     @cached_property
     def training(self) -> ImageTraining:
-        """Those of the training."""
+        """The data and recipe of the training."""
         return self.opened
 
     def state(self, stage: str) -> RunState:
-        """The current one."""
+        """The current state, whatever the stage."""
         del stage
         return self.now
 
     def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
-        """What the training itself knows."""
+        """Quantities known from the training."""
         del stage
         return {name: [getattr(one, name) for one in state.progress] for name in _FACTS}
 
@@ -100,10 +100,10 @@ class Monitor:
     Satisfies `cnnpool.training.fit.Monitor`.
 
     Attributes:
-      workdir: gets sensitivities.nc, a result file with an epoch for a stage.
-      config: of the run.
+      workdir: where sensitivities.nc is written, a result file with one stage per epoch.
+      config: the run's config.
       every: epochs between two measurements.
-      settings: of the measurement.
+      settings: settings of the measurement.
     """
 
     workdir: Path
@@ -131,7 +131,7 @@ class Monitor:
         return epoch % self.every == 0 or epoch == self.config.training.epochs
 
     def measure(self, training: ImageTraining, state: RunState) -> list[dict[str, float]]:
-        """Measures the current networks, which are added to the file; a dict for each seed."""
+        """Measures the current networks and adds them to the file; returns one dict per seed."""
         now = dataclasses.replace(state, networks=state.networks.current)
         run = _BeingTrained(self.workdir, self.config, self.settings, training, now)
         inputs.check(run.data, run.settings)
@@ -159,7 +159,7 @@ class Monitor:
         return attributes | run.origin() | provenance.record()
 
     def _add(self, measured: xr.Dataset) -> None:
-        """Adds an epoch to the file; later ones, of a start that was lost, go."""
+        """Adds an epoch to the file; deletes later ones, left by a start that was lost."""
         if not distributed.is_first():
             return
         path = self.workdir / FILE

@@ -1,9 +1,9 @@
-"""Network families, one a file; `build` picks one by the name in a config."""
+"""Network families, one per file; `build` picks one by the name in a config."""
 
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from cnnpool.errors import refuse_unknown
+from cnnpool.errors import check_known
 from cnnpool.models import (
     alexnet,
     efficientnet,
@@ -26,7 +26,7 @@ _BUILDERS = {
     **torchvision.BUILDERS,
 }
 
-# Those of the paper that are trained here, on images of 28 x 28 and 32 x 32.
+# The paper's networks that are trained here, on images of 28 x 28 and 32 x 32 pixels.
 DEEP_NETWORKS = tuple(
     name for name in _BUILDERS if name not in ("simple_cnn", *torchvision.BUILDERS)
 )
@@ -37,7 +37,7 @@ def build(config: ConfigDict) -> nn.Module:
 
     Every network maps images to `(output, activations)`, `activations` a dict from
     unit name to array in forward order; a name contains its unit's kind: conv, bn,
-    relu, pool, linear and so on. Deep networks also take `train`, by keyword.
+    relu, pool, linear and so on. Classifiers also take the keyword argument `train`.
 
     Args:
       config: the `model` section of a config.
@@ -45,5 +45,5 @@ def build(config: ConfigDict) -> nn.Module:
     Raises:
       ValueError: if no network has that name, or a field does not fit it.
     """
-    refuse_unknown(config.name, _BUILDERS, "config.model.name")
+    check_known(config.name, _BUILDERS, "config.model.name")
     return _BUILDERS[config.name](config)

@@ -1,4 +1,4 @@
-"""AlexNet for 32 x 32 images. Protocol, section 7."""
+"""AlexNet for 32 x 32 images (docs/protocol.md, "Networks")."""
 
 from flax import linen as nn
 from jax import Array
@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Conv, Dropout, Linear, Map
 
-# Channels, and whether a pool follows.
+# Channels, and whether a pooling layer follows.
 _CONVOLUTIONS = ((64, True), (192, True), (384, False), (256, False), (256, True))
 _HIDDEN = 4096
 
@@ -19,9 +19,9 @@ class AlexNet(nn.Module):
     Images of one channel are padded by 2 on every side.
 
     Attributes:
-      outputs: of the last layer.
-      width_factor: on the channels of all convolutions and on the 4096 hidden units.
-      dropout: rate, in front of the first two linear layers.
+      outputs: number of outputs of the last layer.
+      width_factor: multiplies the channels of all convolutions and the 4096 hidden units.
+      dropout: dropout rate in front of the first two linear layers.
     """
 
     outputs: int
@@ -56,7 +56,7 @@ class AlexNet(nn.Module):
 
 
 def build(config: ConfigDict) -> AlexNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if outputs, width_factor or alexnet_dropout is out of range.

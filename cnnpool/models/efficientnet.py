@@ -1,4 +1,4 @@
-"""EfficientNet B0 for 32 x 32 images. Protocol, section 7."""
+"""EfficientNet B0 for 32 x 32 images (docs/protocol.md, "Networks")."""
 
 from typing import NamedTuple
 
@@ -23,14 +23,14 @@ _STEM = 32
 
 
 class Stage(NamedTuple):
-    """Blocks of one kind.
+    """A stage: consecutive blocks of one kind.
 
     Attributes:
-      expansion: of the channels in front of the depthwise convolution.
-      features: output channels.
-      blocks: how many; those after the first have stride 1.
-      kernel_size: of the depthwise convolution, pixels.
-      stride: of the first block, pixels.
+      expansion: factor on the channels in front of the depthwise convolution.
+      features: number of output channels.
+      blocks: number of blocks; those after the first have stride 1.
+      kernel_size: of the depthwise convolution, in pixels.
+      stride: stride of the first block, in pixels.
     """
 
     expansion: int
@@ -52,12 +52,12 @@ STAGES = (
 
 
 class MBConv(nn.Module):
-    """Expansion, depthwise convolution, squeeze-excite, projection; a skip where shapes allow.
+    """Expansion, depthwise convolution, squeeze-excite, projection; a skip if shapes allow.
 
     Attributes:
       stage: sizes of the block.
-      stride: pixels.
-      drop_connect: rate at which an image loses the branch beside the skip.
+      stride: stride in pixels.
+      drop_connect: probability that an image skips the residual branch.
       train: whether batch statistics are used and branches dropped.
     """
 
@@ -91,7 +91,7 @@ class MBConv(nn.Module):
 
 
 def _squeeze_excite(net: Chain, squeezed: int) -> None:
-    """Multiplies every channel by a gate in (0, 1) that depends on the means of all."""
+    """Multiplies every channel by a gate in (0, 1) computed from the means of all channels."""
     gate, channels = net.branch(net.value), net.value.shape[-1]
     gate.apply("squeeze_pool", lambda y: y.mean((1, 2), keepdims=True))
     gate.layer("squeeze_conv", Conv, squeezed, kernel_size=1)
@@ -105,8 +105,8 @@ def add_stem_and_blocks(net: Chain, *, stride: int, drop_connect: float, train: 
     """Adds a 3 x 3 convolution and the sixteen blocks of B0.
 
     Args:
-      net: to add to, inside a module.
-      stride: of the stem, pixels.
+      net: the chain to add to, inside a module.
+      stride: stride of the stem, in pixels.
       drop_connect: rate that the blocks approach; block n of 16, counted from 1, has
         (n - 1) / 16 of it.
       train: whether batch statistics are used and branches dropped.
@@ -127,8 +127,8 @@ class EfficientNet(nn.Module):
     """A 3 x 3 stem of stride 1, sixteen MBConv blocks, average pool, dropout, linear.
 
     Attributes:
-      outputs: of the last layer.
-      dropout: rate in front of the linear layer.
+      outputs: number of outputs of the last layer.
+      dropout: dropout rate in front of the linear layer.
       drop_connect: rate that the blocks approach; block n of 16, counted from 1, has
         (n - 1) / 16 of it, as in the network's first publication.
     """
@@ -149,12 +149,12 @@ class EfficientNet(nn.Module):
 
 
 def build(config: ConfigDict) -> EfficientNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if outputs or a rate is out of range, or width_factor is not 1.
     """
-    fields.refuse_width_factor(config)
+    fields.check_width_factor(config)
     return EfficientNet(
         outputs=fields.at_least_one(config, "outputs"),
         dropout=fields.rate(config, "efficientnet_dropout"),

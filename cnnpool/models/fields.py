@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 
 def at_least_one(config: ConfigDict, field: str) -> int:
-    """A field that counts something; ValueError if it is below 1."""
+    """A field that is a count; ValueError if it is below 1."""
     if config[field] < 1:
         raise ValueError(f"model.{field} must be at least 1, got {config[field]}")
     return config[field]
@@ -26,7 +26,7 @@ def width_factor(config: ConfigDict) -> float:
     return config.width_factor
 
 
-def refuse_width_factor(config: ConfigDict) -> None:
+def check_width_factor(config: ConfigDict) -> None:
     """ValueError if a network whose channels do not scale is asked to scale them."""
     if config.width_factor != 1:
         raise ValueError(
@@ -36,7 +36,7 @@ def refuse_width_factor(config: ConfigDict) -> None:
 
 
 def features_only(config: ConfigDict) -> bool:
-    """Whether a network of torchvision ends with its features; ValueError if nothing says so."""
+    """Whether a torchvision network ends with its features; ValueError if the field is missing."""
     if "features_only" not in config:
         raise ValueError(
             f"model.features_only is not there, which {config.name} needs: such networks are "

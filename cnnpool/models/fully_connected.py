@@ -1,4 +1,4 @@
-"""Fully connected networks with NTK scaling. Protocol, section 7."""
+"""Fully connected networks with NTK scaling (docs/protocol.md, "CIFAR-10")."""
 
 import math
 
@@ -11,7 +11,7 @@ from cnnpool.kernels.product import product
 from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Map
 
-# Layers, counting the readout.
+# Number of layers, including the readout.
 NETWORKS = {"fully_connected_2": 2, "fully_connected_4": 4, "fully_connected_6": 6}
 
 
@@ -56,9 +56,9 @@ class FullyConnected(nn.Module):
     """Hidden layers with ReLU on the flattened image, and a readout without bias.
 
     Attributes:
-      outputs: of the readout.
-      width: units of a hidden layer.
-      depth: K, layers, counting the readout.
+      outputs: number of outputs of the readout.
+      width: units per hidden layer.
+      depth: K, the number of layers, including the readout.
     """
 
     outputs: int
@@ -78,12 +78,12 @@ class FullyConnected(nn.Module):
 
 
 def build(config: ConfigDict) -> FullyConnected:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if outputs or fully_connected_width is below 1, or width_factor is not 1.
     """
-    fields.refuse_width_factor(config)
+    fields.check_width_factor(config)
     return FullyConnected(
         outputs=fields.at_least_one(config, "outputs"),
         width=fields.at_least_one(config, "fully_connected_width"),

@@ -1,7 +1,7 @@
-"""The layers of the deep networks, with PyTorch's conventions, and the chain that names them.
+"""The layers of the classifiers, with PyTorch's conventions, and the chain that names them.
 
 Images and maps are (batch, height, width, channels). Everything is computed in the dtype
-of the input, which the parameters must share. Protocol, section 7.
+of the input, which the parameters must share. See docs/protocol.md, "Networks".
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from cnnpool.kernels.product import product
 Activations = dict[str, Float[Array, "batch ..."]]
 Map = Float[Array, "batch height width channels"]
 
-MOMENTUM = 0.1  # weight of a batch in running statistics
+MOMENTUM = 0.1  # weight of the current batch in running statistics
 _EPSILON = 1e-5
 _MAP_AXES = (0, 1, 2)
 
@@ -39,7 +39,7 @@ class Chain:
 
     Attributes:
       value: output of the last layer.
-      activations: of all layers, in forward order.
+      activations: outputs of all layers, in forward order.
     """
 
     def __init__(self, value: Array, activations: Activations | None = None):
@@ -51,7 +51,7 @@ class Chain:
         self.value = self.activations[name] = function(self.value)
 
     def layer(self, name: str, module: type[nn.Module], *args: Any, **fields: Any) -> None:
-        """Applies a module, its parameters under `name`."""
+        """Applies a module, whose parameters are stored under `name`."""
         self.apply(name, module(*args, **fields, name=name))
 
     def block(self, name: str, module: type[nn.Module], *args: Any, **fields: Any) -> None:
@@ -60,7 +60,7 @@ class Chain:
         self.activations |= {f"{name}/{unit}": output for unit, output in inner.items()}
 
     def branch(self, value: Array) -> "Chain":
-        """A second chain that starts at `value` and keeps its activations with this one's."""
+        """A second chain that starts at `value` and adds its activations to this chain's."""
         return Chain(value, self.activations)
 
 
@@ -77,14 +77,14 @@ def uniform(fan_in: int) -> Callable[..., Array]:
 class Conv(nn.Module):
     """Convolution with square kernels; weights and biases U(+-1/sqrt(fan_in)).
 
-    fan_in is kernel_size^2 inputs / groups. Protocol, section 7.
+    fan_in is kernel_size^2 inputs / groups. See docs/protocol.md, "Networks".
 
     Attributes:
-      features: output channels.
-      kernel_size: pixels a side.
-      stride: pixels.
-      padding: zeros added on every side, pixels.
-      groups: of channels that do not mix; divides inputs and features.
+      features: number of output channels.
+      kernel_size: pixels per side.
+      stride: stride in pixels.
+      padding: zeros added on every side, in pixels.
+      groups: number of groups of channels that do not mix; divides inputs and features.
       use_bias: whether a bias is added.
     """
 
@@ -97,7 +97,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Map) -> Float[Array, "batch h w features"]:
-        """The map, of (size + 2 padding - kernel_size) // stride + 1 pixels a side."""
+        """The map, with (size + 2 padding - kernel_size) // stride + 1 pixels per side."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
         initialize = uniform(math.prod(shape[:3]))
         kernel = self.param("kernel", initialize, shape, x.dtype)
@@ -108,10 +108,10 @@ class Conv(nn.Module):
 
 
 class Linear(nn.Module):
-    """x W + b; weights and biases U(+-1/sqrt(inputs)). Protocol, section 7.
+    """x W + b; weights and biases U(+-1/sqrt(inputs)) (docs/protocol.md, "Networks").
 
     Attributes:
-      features: outputs.
+      features: number of outputs.
       use_bias: whether b is added.
     """
 
@@ -132,11 +132,11 @@ class Linear(nn.Module):
 class BatchNorm(nn.Module):
     """scale (x - mean) / sqrt(var + 1e-5) + bias, by channel.
 
-    In training, mean and (biased) variance are the batch's, and the running ones in the
-    collection `batch_stats`, where it is mutable, become 0.9 old + 0.1 batch, with the
-    unbiased variance; otherwise the running ones are used. Statistics are taken in
-    float32 at least, in two passes, over the whole batch even if it is sharded under jit.
-    Protocol, section 7.
+    In training, mean and (biased) variance are those of the batch, and the running statistics
+    in the collection `batch_stats`, if it is mutable, become 0.9 old + 0.1 batch, with the
+    unbiased variance. Otherwise the running statistics are used. Statistics are computed in
+    at least float32, in two passes, over the whole batch even if it is sharded under jit.
+    See docs/protocol.md, "Networks".
 
     Attributes:
       train: whether to normalize with the batch's statistics.
@@ -149,7 +149,7 @@ class BatchNorm(nn.Module):
         """The normalized map, in the dtype of x.
 
         Raises:
-          ValueError: in training, if a channel has one value only.
+          ValueError: in training, if a channel has only one value.
         """
         dtype, channels = jnp.promote_types(x.dtype, jnp.float32), x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, channels, x.dtype).astype(dtype)
@@ -167,7 +167,7 @@ class BatchNorm(nn.Module):
         return y.astype(x.dtype)
 
     def inference(self) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-        """Gain and offset by channel of a bound layer outside training: y = gain x + offset."""
+        """Gain and offset per channel of a bound layer in inference mode: y = gain x + offset."""
         parameters, running = self.variables["params"], self.variables["batch_stats"]
         gain = _gain(parameters["scale"], running["var"])
         return gain, parameters["bias"] - running["mean"] * gain
@@ -193,9 +193,9 @@ def _gain(scale: Array, var: Array) -> Array:
 
 @jax.custom_vjp
 def _batch_normalize(x: Map, scale: Array, bias: Array) -> tuple[Map, Array, Array]:
-    """Normalized map, mean and biased variance; the latter two pass no gradient on.
+    """Normalized map, mean and biased variance; no gradient flows through the latter two.
 
-    The gradient by hand takes a fifth off the time of both passes on a CPU.
+    The hand-written gradient saves a fifth of the time of both passes on a CPU.
     """
     return _batch_normalize_forward(x, scale, bias)[0]
 
@@ -228,12 +228,12 @@ _batch_normalize.defvjp(_batch_normalize_forward, _batch_normalize_backward)
 class Dropout(nn.Module):
     """Zeroes entries with probability `rate` and divides the others by 1 - rate.
 
-    The key comes from the stream `dropout`. An array `mask` at this module's path in the
-    collection `masks` is multiplied by instead, so that a test can repeat the masks of
-    another program. The identity if `rate` is 0 or outside training.
+    The key comes from the stream `dropout`. If the collection `masks` holds an array `mask`
+    at this module's path, entries are multiplied by it instead, so that a test can repeat the masks
+    of another program. The identity if `rate` is 0 or outside training.
 
     Attributes:
-      rate: in [0, 1).
+      rate: probability of dropping, in [0, 1).
       train: whether entries are dropped.
     """
 
@@ -242,7 +242,7 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-        """The entries that are left."""
+        """The remaining entries, rescaled."""
         if not self.train or self.rate == 0:
             return x
         if self.has_variable("masks", "mask"):
@@ -251,7 +251,7 @@ class Dropout(nn.Module):
         return jnp.where(kept, x / (1 - self.rate), 0)
 
     def mask_shape(self, x: Float[Array, "batch ..."]) -> tuple[int, ...]:
-        """One decision an entry."""
+        """One decision per entry."""
         return x.shape
 
 
@@ -259,7 +259,7 @@ class DropConnect(Dropout):
     """Dropout of whole images: one decision for all entries of an image."""
 
     def mask_shape(self, x: Float[Array, "batch ..."]) -> tuple[int, ...]:
-        """One decision an image."""
+        """One decision per image."""
         return (x.shape[0],) + (1,) * (x.ndim - 1)
 
 
@@ -282,7 +282,7 @@ def max_pool_2x2(x: Map) -> Float[Array, "batch h w channels"]:
 
 @jax.custom_vjp
 def _pool_even(x: Map) -> Float[Array, "batch h w channels"]:
-    """On a CPU nine times faster, with its gradient, than lax.reduce_window."""
+    """On a CPU nine times faster than lax.reduce_window, gradient included."""
     return _pool_forward(x)[0]
 
 
@@ -290,12 +290,12 @@ def _pool_forward(x):
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     corners = [blocks[:, :, row, :, column] for row in (0, 1) for column in (0, 1)]
-    # In pairs: unlike a reduction, XLA fuses this with the layer in front.
+    # In pairs: unlike a reduction, XLA fuses this with the preceding layer.
     top = jnp.maximum(jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:]))
     first = jnp.full(top.shape, 3, jnp.int8)
     for index in (2, 1, 0):
         first = jnp.where(corners[index] == top, jnp.int8(index), first)
-    # Without the barrier the gradient compares the corners once more for each pixel.
+    # Without the barrier the gradient compares the corners again for each pixel.
     return top, lax.optimization_barrier(first)
 
 
@@ -311,7 +311,7 @@ _pool_even.defvjp(_pool_forward, _pool_backward)
 
 @jax.custom_jvp
 def _maximum(first: Map, second: Map) -> Map:
-    """The larger one; where both are the same the gradient is the first one's, not a half each."""
+    """The larger one; the gradient of a tie goes to the first, not half to each."""
     return jnp.maximum(first, second)
 
 
@@ -325,16 +325,16 @@ def max_pool(
 ) -> Float[Array, "batch h w channels"]:
     """Maxima of size x size windows; the gradient goes to the first maximum in reading order.
 
-    As in PyTorch, windows start at every stride-th pixel of the padded map, and one that would
-    stick out of it is left out. Columns are reduced before rows, so that of equal maxima the one
-    in the first row is taken, and there the first. For 2 x 2 windows take `max_pool_2x2`, whose
-    gradient is fast.
+    As in PyTorch, windows start at every stride-th pixel of the padded map, and those that
+    would extend beyond it are left out. Columns are reduced before rows, so that of equal maxima
+    the first one in the first row is taken. For 2 x 2 windows take `max_pool_2x2`, whose gradient
+    is fast.
 
     Args:
       x: the map.
-      size: pixels a side.
-      stride: pixels.
-      padding: pixels on every side, which never are the maximum.
+      size: pixels per side.
+      stride: stride in pixels.
+      padding: pixels on every side, which are never the maximum.
 
     Raises:
       ValueError: if the padded map is smaller than a window.
@@ -363,7 +363,7 @@ def adaptive_average_pool(x: Map, size: int) -> Float[Array, "batch size size ch
 
     Args:
       x: the map.
-      size: windows a side.
+      size: number of windows per side.
     """
     if x.shape[1:3] == (size, size):
         return x
@@ -395,13 +395,13 @@ def pad_single_channel(x: Map) -> Float[Array, "batch h w channels"]:
 
 
 def check_size(network: str, x: Map, *, smallest: int, largest: int | None) -> None:
-    """Refuses images that a network cannot take.
+    """Raises ValueError for images whose size a network cannot take.
 
     Args:
-      network: its name, for the message.
+      network: name of the network, for the message.
       x: images, after any padding.
-      smallest: pixels a side.
-      largest: pixels a side; None if there is no limit.
+      smallest: smallest side, in pixels.
+      largest: largest side, in pixels; None if there is no limit.
 
     Raises:
       ValueError: if a side is shorter or longer.

@@ -1,4 +1,4 @@
-"""LeNet for small images. Protocol, section 7."""
+"""LeNet for small images (docs/protocol.md, "Networks")."""
 
 from flax import linen as nn
 from jax import Array
@@ -13,7 +13,7 @@ class LeNet(nn.Module):
     """Two 5 x 5 convolutions without padding and three linear layers.
 
     Attributes:
-      outputs: of the last layer.
+      outputs: number of outputs of the last layer.
     """
 
     outputs: int
@@ -23,7 +23,7 @@ class LeNet(nn.Module):
         """Output, and the activations conv01 relu01 pool01 ... linear05.
 
         Raises:
-          ValueError: if no map would be left.
+          ValueError: if the images are too small for the layers.
         """
         del train
         layers.check_size("lenet", x, smallest=16, largest=None)
@@ -41,10 +41,10 @@ class LeNet(nn.Module):
 
 
 def build(config: ConfigDict) -> LeNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if outputs is below 1 or width_factor is not 1.
     """
-    fields.refuse_width_factor(config)
+    fields.check_width_factor(config)
     return LeNet(fields.at_least_one(config, "outputs"))

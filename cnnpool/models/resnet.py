@@ -1,4 +1,4 @@
-"""ResNets for 32 x 32 images. Protocol, section 7."""
+"""ResNets for 32 x 32 images (docs/protocol.md, "Networks")."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def conv_bn(net: Chain, conv: str, bn: str, features: int, train: bool, **fields
 
 
 def _add_shortcut(net: Chain, x: Map, stride: int, train: bool) -> None:
-    """Adds x; through a 1 x 1 convolution and batch norm where the block changes its shape."""
+    """Adds x, through a 1 x 1 convolution and batch norm if the block changes its shape."""
     shortcut, features = net.branch(x), net.value.shape[-1]
     if stride != 1 or x.shape[-1] != features:
         names = "shortcut_conv", "shortcut_bn"
@@ -32,8 +32,8 @@ class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions, the first with the stride, and a shortcut.
 
     Attributes:
-      features: output channels.
-      stride: pixels.
+      features: number of output channels.
+      stride: stride in pixels.
       train: whether batch statistics are used.
     """
 
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
 
     Attributes:
       features: channels of the first two convolutions.
-      stride: pixels.
+      stride: stride in pixels.
       train: whether batch statistics are used.
     """
 
@@ -80,7 +80,7 @@ class Bottleneck(nn.Module):
         return net.value, net.activations
 
 
-# Kind of block, and blocks of each stage.
+# Kind of block, and number of blocks in each stage.
 NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -99,10 +99,10 @@ def add_stages(
     """Adds block01, block02, ...; all stages but the first begin with stride 2.
 
     Args:
-      net: to add to, inside a module.
+      net: the chain to add to, inside a module.
       block: BasicBlock or Bottleneck.
-      channels: of each stage.
-      blocks: of each stage.
+      channels: channels of each stage.
+      blocks: number of blocks in each stage.
       train: whether batch statistics are used.
     """
     number = 0
@@ -117,10 +117,10 @@ class ResNet(nn.Module):
     """A 3 x 3 stem of stride 1, four stages of residual blocks, average pool, linear.
 
     Attributes:
-      outputs: of the last layer.
-      width_factor: on all channels.
+      outputs: number of outputs of the last layer.
+      width_factor: multiplies all channels.
       block: BasicBlock or Bottleneck.
-      blocks: of each stage; all stages but the first begin with stride 2.
+      blocks: number of blocks in each stage; all stages but the first begin with stride 2.
     """
 
     outputs: int
@@ -147,7 +147,7 @@ class ResNet(nn.Module):
 
 
 def build(config: ConfigDict) -> ResNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if outputs or width_factor is out of range.

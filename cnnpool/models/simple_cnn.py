@@ -1,6 +1,6 @@
 """The simple CNN of Figure 4: a stack of NTK-scaled convolutions on a ring.
 
-Protocol, section 6; paper, appendix B.2.
+See docs/protocol.md, "Scale detection in one dimension", and appendix B.2 of the paper.
 """
 
 import math
@@ -34,11 +34,11 @@ def ring_patches(
 class RingConv(nn.Module):
     """conv(x, W) / sqrt(fan_in) + b on a ring, W and b drawn from N(0, 1).
 
-    One matrix product over all positions of all images: XLA's own convolution is
-    several times slower than that on a CPU.
+    Computed as one matrix product over all positions of all images: on a CPU, XLA's
+    convolution is several times slower.
 
     Attributes:
-      features: output channels.
+      features: number of output channels.
       filter_size: F, taps; odd or even.
       stride: s, pixels; must divide the length of the input.
     """
@@ -104,7 +104,7 @@ class SimpleCNN(nn.Module):
         self, x: Float[Array, "batch length channels"], *, train: bool = False
     ) -> tuple[Float[Array, " batch"], Activations]:
         """Output f(x), and the activations conv01, relu01, ..., pool, linear."""
-        del train  # nothing is different then
+        del train  # the network is the same in training and inference
         activations: Activations = {}
         for k in range(1, self.depth + 1):
             name = f"conv{k:02d}"
@@ -117,7 +117,7 @@ class SimpleCNN(nn.Module):
 
 
 def build(config: ConfigDict) -> SimpleCNN:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if a size is not a positive whole number.

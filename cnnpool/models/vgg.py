@@ -1,4 +1,4 @@
-"""VGG for 32 x 32 images, with and without batch normalization. Protocol, section 7."""
+"""VGG for 32 x 32 images, with and without batch normalization (docs/protocol.md, "Networks")."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, BatchNorm, Chain, Conv, Linear, Map
 
 CHANNELS = (64, 128, 256, 512, 512)
-# Convolutions of each stage, and whether they are normalized.
+# Number of convolutions in each stage, and whether batch normalization follows.
 NETWORKS = {
     "vgg11": ((1, 1, 2, 2, 2), False),
     "vgg13": ((2, 2, 2, 2, 2), False),
@@ -32,12 +32,12 @@ def add_stages(
     batch_norm: bool,
     train: bool,
 ) -> int:
-    """Adds conv01 [bn01] relu01 ... and a 2 x 2 pool behind each stage.
+    """Adds conv01 [bn01] relu01 ... and a 2 x 2 pool after each stage.
 
     Args:
-      net: to add to, inside a module.
-      channels: of each stage.
-      convolutions: of each stage.
+      net: the chain to add to, inside a module.
+      channels: channels of each stage.
+      convolutions: number of convolutions in each stage.
       batch_norm: whether every convolution is followed by batch normalization.
       train: whether batch statistics are used.
 
@@ -62,9 +62,9 @@ class VGG(nn.Module):
     Images of one channel are padded by 2 on every side.
 
     Attributes:
-      outputs: of the last layer.
-      width_factor: on the channels of all convolutions.
-      convolutions: of each stage.
+      outputs: number of outputs of the last layer.
+      width_factor: multiplies the channels of all convolutions.
+      convolutions: number of convolutions in each stage.
       batch_norm: whether every convolution is followed by batch normalization.
     """
 
@@ -91,7 +91,7 @@ class VGG(nn.Module):
 
 
 def build(config: ConfigDict) -> VGG:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
       ValueError: if outputs or width_factor is out of range.

@@ -185,11 +185,11 @@ def claim_data(workdir: Path, source: str) -> None:
     Raises:
       ConfigMismatchError: if the run there was started on other data.
     """
-    refuse_other_data(workdir, source)
+    check_same_data(workdir, source)
     write_text(workdir / _DATA_SOURCE, f"{source}\n")
 
 
-def refuse_other_data(workdir: Path, source: str) -> None:
+def check_same_data(workdir: Path, source: str) -> None:
     """Raises ConfigMismatchError if a run was started on other data than `source`."""
     path = workdir / _DATA_SOURCE
     known = path.read_text("utf-8").strip() if path.exists() else source

@@ -60,7 +60,7 @@ class Running:
             return function(*arguments)
         answers: queue.SimpleQueue = queue.SimpleQueue()
         self._answers = answers
-        self._refuse_when_stopped()
+        self._check_not_stopped()
 
         def work() -> None:
             try:
@@ -75,7 +75,7 @@ class Running:
         except BaseException:  # Ctrl-C: as without a thread, when the call is over
             thread.join()
             raise
-        self._refuse_when_stopped()
+        self._check_not_stopped()
         if error is not None:
             raise error
         return result
@@ -139,7 +139,7 @@ class Running:
         if state == run_status.FAILED and not (distributed.is_first() or isinstance(error, others)):
             run_status.write_failure(self.workdir, status)
 
-    def _refuse_when_stopped(self) -> None:
+    def _check_not_stopped(self) -> None:
         if self.signal is not None:
             raise PreemptedError(
                 f"stopped by {self.signal}; give the same command again and it goes on"

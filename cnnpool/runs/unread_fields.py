@@ -54,7 +54,7 @@ def unread(config: ConfigDict) -> dict[str, str]:
     }
 
 
-def refuse(config: ConfigDict, given: Iterable[str]) -> None:
+def check(config: ConfigDict, given: Iterable[str]) -> None:
     """Raises ValueError if one of the fields that were given, "SECTION.FIELD", is not read."""
     found = unread(config)
     for field in given:

@@ -1,9 +1,9 @@
 """Blocks of SGD epochs on the hinge loss, several networks in one compiled program.
 
 After interpolation most batches have a hinge loss of exactly 0. Its gradient is
-then exactly 0 too, and the backward pass is skipped. Nothing in the parameters
-changes by that, bit for bit: a step is p <- shrink * p - lr * g, which for g = 0
-rounds like shrink * p, fused multiply-adds or not.
+then exactly 0 too, and the backward pass is skipped. This leaves the
+parameters unchanged, bit for bit: a step is p <- shrink * p - lr * g, which for g = 0
+rounds like shrink * p, with or without fused multiply-adds.
 """
 
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class TrainingSet(NamedTuple):
     """The training images of several networks, and the key that orders them.
 
     Attributes:
-      images: of each network.
+      images: training images of each network.
       labels: +1 or -1.
       key: order of the batches; the epoch is folded in.
     """
@@ -37,13 +37,13 @@ class TrainingSet(NamedTuple):
 
 
 class BlockMetrics(NamedTuple):
-    """What a block of epochs tells of each network.
+    """Metrics of each network over a block of epochs.
 
     Attributes:
       hinge: mean hinge loss over the block's steps, each before its update.
-      backward_fraction: part of the steps that had a backward pass.
+      backward_fraction: fraction of the steps with a backward pass.
       first_bad_step: first step in the block with a loss that is not finite, or `NO_STEP`.
-      finite: whether all parameters are finite after the block; its last step shows in no loss.
+      finite: whether all parameters are finite after the block, as no loss covers its last step.
     """
 
     hinge: Float[Array, " seeds"]
@@ -58,9 +58,9 @@ class SGD:
 
     Attributes:
       output: (params of one network, images) -> its outputs, (images,).
-      shrinkage: pytree of floats, what the ridge multiplies each parameter by a step.
+      shrinkage: pytree of floats, the ridge's factor on each parameter per step.
       learning_rate: lr.
-      batch_size: images a step; divides the number of training images.
+      batch_size: images per step; divides the number of training images.
       skip_zero_gradients: leave out backward passes whose result is exactly 0.
     """
 
@@ -78,12 +78,12 @@ class SGD:
         active: Bool[Array, " seeds"],
         skip: Bool[Array, ""],
     ) -> tuple[Params, tuple[Array, Array]]:
-        """One step of each network of a stack; those not active stay as they are.
+        """One step of each active network of a stack; the others do not change.
 
         The condition asks whether any network of the stack has a gradient, because
         `vmap` of a `lax.cond` would compute both branches for all. Whether to skip is an
-        argument of the compiled program, not a constant in it: XLA may fuse, and so round,
-        a backward pass outside a condition differently.
+        argument of the compiled program, not a constant in it: outside a condition, XLA might
+        fuse, and so round, a backward pass differently.
         """
         outputs, pullback = jax.vjp(lambda p: jax.vmap(self.output)(p, images), params)
         margins = labels * outputs
@@ -135,7 +135,7 @@ class SGD:
                 ),
                 params,
                 batches,
-                unroll=2,  # two buffers for the parameters; XLA copies them every step otherwise
+                unroll=2,  # two buffers for the parameters; otherwise XLA copies them every step
             )
             step = (number - start) * steps + jnp.arange(steps)[:, None]
             bad = jnp.minimum(bad, jnp.where(jnp.isfinite(losses), NO_STEP, step).min(0))
@@ -153,7 +153,7 @@ class SGD:
     def compile(self, mesh: Mesh, *, seeds_per_batch: int) -> Callable[..., tuple]:
         """The jitted (params, data, active, start, stop) -> (params, metrics) of all networks.
 
-        As `program`, which has to be told whether to skip.
+        As `program`, which has to be told whether to skip zero gradients.
         """
         compiled = self.program(mesh, seeds_per_batch=seeds_per_batch)
         skip = jnp.asarray(self.skip_zero_gradients)
@@ -164,13 +164,13 @@ class SGD:
     def program(self, mesh: Mesh, *, seeds_per_batch: int) -> Any:
         """The jitted (params, data, active, start, stop, skip) -> (params, metrics).
 
-        Every argument but start and stop has the seed axis in front. One network a group is
-        fastest on a CPU, where the backward passes of each network are then skipped on their own;
-        all in one group fill an accelerator.
+        Every argument but start, stop and skip has the seed axis first. One network per group is
+        fastest on a CPU, because each network's backward passes are then skipped independently;
+        all networks in one group make full use of an accelerator.
 
         Args:
-          mesh: with the axis `seed`.
-          seeds_per_batch: networks vectorized together, at most; a divisor is taken.
+          mesh: a mesh with the axis `seed`.
+          seeds_per_batch: most networks vectorized together; a divisor of all is chosen.
         """
         return over_groups(
             self.epochs, mesh, stacked=3, shared=3, seeds_per_batch=seeds_per_batch, options={}
@@ -178,6 +178,6 @@ class SGD:
 
 
 def _all_finite(params: Params) -> Bool[Array, " seeds"]:
-    """By network of a stack."""
+    """Selects by network of a stack."""
     leaves = [jnp.isfinite(p).reshape(len(p), -1).all(1) for p in jax.tree.leaves(params)]
     return jnp.stack(leaves).all(0)

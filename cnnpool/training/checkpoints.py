@@ -1,4 +1,4 @@
-"""Checkpoints of a run: atomic, asynchronous, checked when they are read (Orbax)."""
+"""Checkpoints of a run: atomic, asynchronous, verified when read (Orbax)."""
 
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
@@ -25,26 +25,26 @@ STEPS_PER_EPOCH = "steps_per_epoch"
 Networks = Any  # a pytree, the seed axis first in every leaf
 
 
-# What a recipe of training knows of one network: `SeedProgress` or `ImageProgress`, plain numbers
-# with the fields seed and stopped_epoch.
+# A recipe's progress of one network: `SeedProgress` or `ImageProgress`, plain numbers with the
+# fields seed and stopped_epoch.
 Progress = Any
 
 
 class CheckpointError(CnnpoolError):
-    """A checkpoint cannot be written or read; the message says what is still good."""
+    """A checkpoint cannot be written or read; the message says which ones are still good."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RunState:
-    """All that a run needs to go on.
+    """Everything that a run needs to resume.
 
     Attributes:
-      epoch: whole epochs done.
-      networks: parameters of all networks, the seed axis first; of classifiers with all else that
-        their training needs (`cnnpool.training.image_step.TrainState`).
-      progress: of each network.
+      epoch: number of completed epochs.
+      networks: parameters of all networks, the seed axis first; for classifiers with the rest of
+        their training state (`cnnpool.training.image_step.TrainState`).
+      progress: progress of each network.
       seconds: wall time spent on training so far.
-      step: steps done of the epoch that is not whole yet.
+      step: steps done in the current epoch.
     """
 
     epoch: int
@@ -77,13 +77,13 @@ def checksum(networks: Networks) -> int:
 
 
 class CheckpointStore:
-    """The checkpoints of one run, one per directory, which is named by the number of steps done.
+    """The checkpoints of one run, one per directory, named by the number of steps done.
 
-    A file `steps_per_epoch` beside them tells the epochs. Earlier versions named checkpoints by
-    epochs and had no such file; theirs can be read, but no training goes on from them.
+    A file `steps_per_epoch` next to them converts steps to epochs. Earlier versions named
+    checkpoints by epochs and had no such file; those can be read but not resumed from.
 
     Attributes:
-      directory: where they lie.
+      directory: where the checkpoints are.
     """
 
     def __init__(
@@ -98,17 +98,17 @@ class CheckpointStore:
         """Opens the store.
 
         Args:
-          directory: made if absent, unless `read_only`.
-          keep_epochs: never deleted; of the others the latest two are kept.
-          read_only: write and delete nothing.
-          progress_type: the dataclass that the progress of a network is read into.
-          steps_per_epoch: of a store that is to be made; None is for one that is there.
+          directory: where the checkpoints are; created if missing, unless `read_only`.
+          keep_epochs: epochs that are never deleted; of the others the latest two are kept.
+          read_only: whether to write and delete nothing.
+          progress_type: the dataclass of a network's progress.
+          steps_per_epoch: steps per epoch for a new store; None for an existing one.
 
         Raises:
-          CheckpointError: if the directory cannot be made, or lies where Orbax writes none.
+          CheckpointError: if the directory cannot be created, or Orbax does not write there.
         """
         self.directory = directory.absolute()
-        _refuse_s3(self.directory)
+        _check_not_s3(self.directory)
         self._progress_type = progress_type
         self._unit = self._steps_per_epoch(steps_per_epoch)
         preserve = checkpoint_managers.AnyPreservationPolicy(
@@ -145,9 +145,9 @@ class CheckpointStore:
             ) from error
 
     def _steps_per_epoch(self, given: int | None) -> int:
-        """What epochs are multiplied by to give the names of checkpoints; notes it in a new store.
+        """The factor from epochs to the names of checkpoints; written into a new store.
 
-        1 where the names are epochs.
+        1 if the names are epochs.
         """
         note = self.directory / STEPS_PER_EPOCH
         with self._explained("open"):
@@ -160,8 +160,8 @@ class CheckpointStore:
             )
             return given
 
-    def refuse_keyed_by_epoch(self) -> None:
-        """Raises CheckpointError where an earlier version has named checkpoints by epochs."""
+    def check_named_by_steps(self) -> None:
+        """Raises CheckpointError if an earlier version named the checkpoints by epochs."""
         if self._names() and not (self.directory / STEPS_PER_EPOCH).is_file():
             raise CheckpointError(
                 f"the checkpoints in {self.directory} are named by epochs, as an earlier version "
@@ -181,7 +181,7 @@ class CheckpointStore:
         return f"Complete checkpoints there: {', '.join(map(self._called, names))}."
 
     def _called(self, number: int) -> str:
-        """A checkpoint, as messages name it."""
+        """The name of a checkpoint in messages."""
         epoch, step = divmod(number, self._unit)
         return f"epoch {epoch}" + (f", step {step} of the next" if step else "")
 
@@ -199,11 +199,11 @@ class CheckpointStore:
         return sorted(self._manager.all_steps())
 
     def holds(self, state: RunState) -> bool:
-        """Whether there is a checkpoint of as many steps as a state's."""
+        """Whether there is a checkpoint with the state's number of steps."""
         return state.steps(self._unit) in self._numbers()
 
     def save(self, state: RunState) -> None:
-        """Starts to write a checkpoint in the background; joined processes wait until it is there.
+        """Starts writing a checkpoint in the background; joined processes wait until it is written.
 
         Raises:
           CheckpointError: if this or the previous one cannot be written.
@@ -222,7 +222,7 @@ class CheckpointStore:
                 ),
                 force=True,
             )
-            # Barriers of a write in the background could collide with others.
+            # The barriers of a background write could collide with other barriers.
             if distributed.is_joined():
                 self._manager.wait_until_finished()
 
@@ -246,13 +246,13 @@ class CheckpointStore:
         """Reads the checkpoint after an epoch.
 
         Args:
-          epoch: which one.
+          epoch: the epoch.
           like: shapes, types and shardings of the networks.
-          seeds: of the networks that the caller expects.
+          seeds: seeds of the networks that the caller expects.
 
         Raises:
-          CheckpointError: if it is absent, damaged or of another network; the message
-            names the latest checkpoint that is good.
+          CheckpointError: if it is missing, damaged or from another network; the message
+            names the latest good checkpoint.
         """
         if epoch not in self.epochs:
             raise CheckpointError(
@@ -274,7 +274,7 @@ class CheckpointStore:
         return state
 
     def _advice(self, number: int, like: Networks) -> str:
-        """What to do where a checkpoint is damaged."""
+        """What to do about a damaged checkpoint, for the message."""
         good = self._latest_good(number, like)
         if good is None:
             return "No earlier one is good either."
@@ -286,7 +286,7 @@ class CheckpointStore:
         )
 
     def checksum(self, epoch: int) -> int:
-        """The checksum that a checkpoint was written with; tells networks apart.
+        """The checksum with which a checkpoint was written; identifies its networks.
 
         Raises:
           CheckpointError: if it cannot be read.
@@ -318,7 +318,7 @@ class CheckpointStore:
             record = restored.progress
             progress = tuple(self._progress_type(**seed) for seed in record["progress"])
             expected, seconds = record["checksum"], record["seconds"]
-        except Exception as error:  # tensorstore, Orbax and json each raise their own
+        except Exception as error:  # tensorstore, Orbax and json each raise their own exceptions
             raise CheckpointError(
                 f"checkpoint {place} is damaged or of another network: "
                 f"{type(error).__name__}: {(str(error).strip() or repr(error)).splitlines()[0]}."
@@ -340,7 +340,7 @@ class CheckpointStore:
         return [number // self._unit for number in doomed if number % self._unit == 0]
 
     def close(self) -> None:
-        """Waits for writes in the background and lets go of the directory."""
+        """Waits for background writes and releases the directory."""
         with self._explained("write"):
             self._manager.close()
 
@@ -357,7 +357,7 @@ class CheckpointStore:
             logging.error("%s", second)
 
 
-def _refuse_s3(directory: Path) -> None:
+def _check_not_s3(directory: Path) -> None:
     if str(directory).startswith("s3://"):
         raise CheckpointError(
             f"Orbax writes no checkpoints to {directory}, only to disks and gs://BUCKET/...; mount "

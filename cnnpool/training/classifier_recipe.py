@@ -1,4 +1,4 @@
-"""Training of classifiers: a fixed number of epochs, the best network kept."""
+"""Training of classifiers: a fixed number of epochs, keeping the best network."""
 
 from collections.abc import Callable
 import dataclasses
@@ -24,10 +24,10 @@ from cnnpool.training.recipe import DivergedError
 
 @runtime_checkable
 class Monitor(Protocol):
-    """Measures the networks of a run while they are trained."""
+    """Measures the networks of a run during training."""
 
     def columns(self, training: ImageTraining) -> tuple[str, ...]:
-        """The names of what is measured of each network."""
+        """The names of the measured quantities of each network."""
         ...
 
     def due(self, epoch: int) -> bool:
@@ -35,14 +35,14 @@ class Monitor(Protocol):
         ...
 
     def measure(self, training: ImageTraining, state: RunState) -> list[dict[str, float]]:
-        """What is measured of the current networks, by name; a dict for each seed."""
+        """The measured quantities of the current networks, by name; one dict per seed."""
         ...
 
 
 class ClassifierRecipe:
     """The recipe of `cnnpool.training.recipe.Recipe` whose calls are a few steps of an epoch.
 
-    `RunState.networks` is a stacked `TrainState`. A row of metrics.csv tells of an epoch.
+    `RunState.networks` is a stacked `TrainState`. metrics.csv has one row per network and epoch.
     """
 
     COLUMNS = (
@@ -63,16 +63,16 @@ class ClassifierRecipe:
         trained: Callable[[Path], list[Variables]] | None = None,
         monitor: Monitor | None = None,
     ):
-        """Reads the data and makes the compiled programs.
+        """Reads the data and prepares the compiled programs.
 
         Args:
-          config: complete.
-          trained: reads the networks of a folder, for `training.init_from`.
-          monitor: measures the networks on the way.
+          config: the complete config.
+          trained: reads the networks in a folder, for `training.init_from`.
+          monitor: measures the networks during training.
 
         Raises:
           ValueError: if the config is impossible.
-          DataError: if the data is absent or damaged.
+          DataError: if the data is missing or damaged.
         """
         self.config = config
         self._trained, self._monitor = trained, monitor
@@ -92,10 +92,10 @@ class ClassifierRecipe:
         return state if folder is None else self._from_trained(state, Path(folder))
 
     def _from_trained(self, state: RunState, folder: Path) -> RunState:
-        """The first state with the networks of a folder, one for each seed or one for all.
+        """The first state with the networks in a folder, one for each seed or one for all.
 
         Raises:
-          ValueError: if there are others than these, or they do not fit.
+          ValueError: if their number is different, or they do not fit.
         """
         if self._trained is None:
             raise ValueError("training.init_from is for cnnpool.train; expected None here")
@@ -121,7 +121,7 @@ class ClassifierRecipe:
         )
 
     def reopened(self, state: RunState) -> RunState:
-        """A state of fewer epochs than the config asks for goes on from its last step."""
+        """If the config asks for more epochs than the state's, continues from its last step."""
         if state.epoch >= self.config.training.epochs:
             return state
         progress = tuple(dataclasses.replace(one, stopped_epoch=None) for one in state.progress)
@@ -137,7 +137,7 @@ class ClassifierRecipe:
         return self.config.training.epochs
 
     def next_stop(self, state: RunState) -> int:
-        """A few steps later, or at the end of the epoch."""
+        """A few steps later, but at most the end of the epoch."""
         step = min(state.step + self.config.runtime.steps_per_call, self.steps_per_epoch)
         return state.epoch * self.steps_per_epoch + step
 
@@ -174,7 +174,7 @@ class ClassifierRecipe:
         return state.step == 0
 
     def evaluate(self, state: RunState) -> tuple[Networks, Evaluation]:
-        """Evaluates on the test images, and remembers a network if it is the best so far."""
+        """Evaluates on the test images, and keeps each network that is the best so far."""
         training = self.training
         return self._finish(state.networks, training.keys, training.test, state.epoch - 1)
 
@@ -182,9 +182,9 @@ class ClassifierRecipe:
         """The progress after an epoch.
 
         Raises:
-          DivergedError: if a test loss is not finite. The loss of a step is taken before its
-            update, so that an epoch's last update can leave a broken network unseen, which must
-            not become a checkpoint.
+          DivergedError: if a test loss is not finite. The loss of a step is computed before its
+            update, so the last update of an epoch can break a network unnoticed, which must not
+            become a checkpoint.
         """
         last = state.epoch * self.steps_per_epoch - 1
         for seed, loss in zip(self.config.seeds, evaluations.loss, strict=True):
@@ -231,7 +231,7 @@ class ClassifierRecipe:
         ]
 
     def summary(self, state: RunState, sums: StepMetrics) -> str:
-        """The mean loss of the epoch so far, and what the latest test found."""
+        """The mean loss of the epoch so far, and the latest test errors."""
         del sums
         tested = [_tested(state)] if state.epoch else []
         if state.step:

@@ -1,4 +1,4 @@
-"""Where a training begins with networks that were trained before."""
+"""Starting a training from networks that were trained before."""
 
 from typing import Any
 
@@ -6,24 +6,24 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cnnpool.training.image_step import Variables
 
-_READOUT = "linear"  # how the names of fully connected layers begin
+_READOUT = "linear"  # prefix of the names of fully connected layers
 
 
 def transplanted(fresh: Variables, given: Variables) -> tuple[Variables, list[str]]:
-    """The variables of `given` in the network of `fresh`.
+    """Copies the variables of `given` into the network of `fresh`.
 
-    Fully connected layers that do not fit stay as they are in `fresh`, so that a network trained on
-    other classes, or on images of another size, can begin a training.
+    Fully connected layers that do not fit are kept from `fresh`, so that training can start from a
+    network trained on other classes, or on images of another size.
 
     Args:
-      fresh: of the network that is to be trained.
-      given: of the trained network.
+      fresh: variables of the network that is to be trained.
+      given: variables of the trained network.
 
     Returns:
-      The variables of the new network, and the names of the layers that stay fresh.
+      The variables of the new network, and the names of the layers kept from `fresh`.
 
     Raises:
-      ValueError: if another layer is absent in one of them, or has another shape.
+      ValueError: if any other layer is missing in one of them, or has a different shape.
     """
     own, other = ({p: a for t in one for p, a in flatten_dict(t).items()} for one in (fresh, given))
     misfits = {

@@ -40,32 +40,32 @@ def train(
     trained: Callable[[Path], list[Variables]] | None = None,
     monitor: Monitor | None = None,
 ) -> RunState:
-    """Trains all networks of a config; goes on where an earlier call was stopped.
+    """Trains all networks of a config; resumes where an earlier call was stopped.
 
-    A run of fewer epochs than the config asks for, finished or not, becomes longer.
+    A run with fewer epochs than the config asks for, finished or not, is extended.
 
     Args:
-      config: complete, as the files in `configs/` make it.
-      workdir: gets config.json, metrics.csv, status.json, checkpoints/ and, where the config asks
-        for it, tensorboard/.
-      process: that holds `workdir` already; None holds it here.
-      trained: reads the networks of a folder, for `training.init_from` of a classifier.
-      monitor: measures classifiers on the way.
+      config: a complete config, as made by the files in `configs/`.
+      workdir: where config.json, metrics.csv, status.json, checkpoints/ and, if the config asks
+        for it, tensorboard/ are written.
+      process: the process that holds `workdir` already; None: this call holds it.
+      trained: reads the networks in a folder, for `training.init_from` of a classifier.
+      monitor: measures classifiers during training.
 
     Returns:
       The finished networks.
 
     Raises:
-      ValueError: if the config is impossible or lacks a field, `workdir` holds another one's run,
-        or JAX is set so that other numbers would come out.
-      DataError: if the data is absent or damaged.
+      ValueError: if the config is impossible or lacks a field, `workdir` holds a run of another
+        config, or JAX settings would change the numbers.
+      DataError: if the data is missing or damaged.
       CheckpointError: if a checkpoint cannot be written or read.
       TrainingDivergedError: if a loss is not finite.
       WorkdirBusyError: if another process works there.
-      PreemptedError: if a signal asked to stop; all is saved.
+      PreemptedError: if a signal asked to stop; everything is saved.
     """
-    numerics.refuse_others()
-    packed.refuse_packed(workdir)
+    numerics.check_settings()
+    packed.check_not_packed(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
         config = data_sets.completed(config)
@@ -88,7 +88,7 @@ def train(
         _say_what_more_epochs_take(before, recipe, state)
         if state.finished:
             return state
-        store.refuse_keyed_by_epoch()
+        store.check_named_by_steps()
         if not store.holds(state):
             store.save(state)
         _say_where_it_goes_on(state)
@@ -102,7 +102,7 @@ def train(
                 tensorboard=recipe.tensorboard,
             )
         )
-        # The last to be entered: a lost process must not be waited for in the others' exits.
+        # Entered last, so that the other contexts' exits do not wait for a lost process.
         stack.enter_context(distributed.ending_together(process.record))
         return _run(recipe, state, store, log, process)
 
@@ -121,16 +121,16 @@ def _missing_fields_named(config: ConfigDict) -> Iterator[None]:
 
 
 def _is_of_config(error: Exception) -> bool:
-    """Whether it is a ConfigDict that complains."""
+    """Whether the error comes from a ConfigDict."""
     raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return Path(ml_collections.__file__).parent in raised_in.parents
 
 
 def _claim(workdir: Path, recipe: Recipe) -> ConfigDict | None:
-    """Writes config and data into the working directory, or refuses those of another run.
+    """Writes config and data source into the working directory, or refuses another run's.
 
     Returns:
-      The config that was there, in the first process.
+      The config that was there before, in the first process.
     """
     source, before = recipe.data_source, None
 
@@ -144,7 +144,7 @@ def _claim(workdir: Path, recipe: Recipe) -> ConfigDict | None:
 
     distributed.on_first(claim)
     if source is not None:
-        run_config.refuse_other_data(workdir, source)
+        run_config.check_same_data(workdir, source)
     return before
 
 
@@ -155,7 +155,7 @@ def _first_state(recipe: Recipe, store: CheckpointStore) -> RunState:
 
 
 def _say_what_more_epochs_take(before: ConfigDict | None, recipe: Recipe, state: RunState) -> None:
-    """Tells how much is left of a run that is to be longer, and what becomes of its schedule."""
+    """Logs how much is left of a run that is extended, and how its schedule changes."""
     if before is None or "epochs" not in before.training:
         return
     were, now = before.training.epochs, recipe.config.training.epochs
@@ -176,7 +176,7 @@ def _say_what_more_epochs_take(before: ConfigDict | None, recipe: Recipe, state:
 
 
 def _say_where_it_goes_on(state: RunState) -> None:
-    """Tells from where a run that was begun before goes on, and what takes the first minute."""
+    """Logs from where a run resumes, and that compiling takes the first minute."""
     if not distributed.is_first():
         return
     if state.epoch or state.step:
@@ -220,7 +220,7 @@ def _run(
 
 
 def _advance(recipe: Recipe, state: RunState, process: Running) -> tuple[RunState, RunState, Any]:
-    """The states after some steps, before and after the evaluation; and what the steps told."""
+    """The states after some steps, before and after the evaluation, and the steps' sums."""
     began = time.monotonic()
     stop = recipe.next_stop(state)
     networks, sums = process.call(recipe.advance, state, stop)
@@ -236,7 +236,7 @@ def _advance(recipe: Recipe, state: RunState, process: Running) -> tuple[RunStat
 
 
 def _save(store: CheckpointStore, log: MetricsLog, state: RunState) -> None:
-    """Saves a state that is not saved yet; the rows of what came before it are on disk first."""
+    """Saves a state that is not saved yet, after the rows before it are on disk."""
     log.flush()
     if not store.holds(state):
         store.save(state)
@@ -259,7 +259,7 @@ def _report(recipe: Recipe, state: RunState, bar: tqdm, process: Running) -> Non
 
 
 def _progress_bar(recipe: Recipe, state: RunState) -> tqdm:
-    """A bar over steps; in a log file it prints a line every 30 seconds at most."""
+    """A progress bar over steps; in a log file, at most one line every 30 seconds."""
     return tqdm(
         initial=state.steps(recipe.steps_per_epoch),
         desc="training",

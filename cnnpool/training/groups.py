@@ -1,4 +1,4 @@
-"""Programs that work on the networks of a run: over devices, and in groups on each."""
+"""Programs over all networks of a run: spread over devices, in groups on each device."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,18 +20,18 @@ def over_groups(
     seeds_per_batch: int,
     options: Mapping[str, Any],
 ) -> Callable:
-    """Jits a function of a group of networks for all, spread over the mesh axis `seed`.
+    """Jits a function of a group of networks for all networks, sharded over the mesh axis `seed`.
 
-    A device, or the devices of one network, takes its networks in groups of
-    `seeds_per_batch`, group after group.
+    Each device, or the devices that share one network, processes its networks in groups of
+    `seeds_per_batch`, one group after another.
 
     Args:
-      function: (*of a group, *shared) -> pytree of the group.
-      mesh: with the axis `seed`; others are left to the compiler.
-      stacked: number of leading arguments that have a seed axis in front.
+      function: (*arguments of a group, *shared) -> pytree of the group.
+      mesh: a mesh with the axis `seed`; other axes are left to the compiler.
+      stacked: number of leading arguments whose first axis is the seed.
       shared: number of the other arguments.
-      seeds_per_batch: networks of a group, at most; a divisor is taken.
-      options: of the compiler.
+      seeds_per_batch: largest number of networks per group; a divisor of all is chosen.
+      options: options of the compiler.
     """
     spec = PartitionSpec(runtime.SEED_AXIS)
 

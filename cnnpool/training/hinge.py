@@ -1,4 +1,4 @@
-"""Hinge loss with ridge on the filters (protocol, section 6)."""
+"""Hinge loss with ridge on the filters (docs/protocol.md, "Scale detection in one dimension")."""
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
@@ -26,15 +26,15 @@ def hinge_slope(margins: Margins, labels: Margins) -> Margins:
 def ridge_shrinkage(
     params: Params, *, ridge: float, width: int, depth: int, learning_rate: float
 ) -> Params:
-    """What a step of SGD on the ridge alone multiplies each parameter by.
+    """The factor by which an SGD step on the ridge alone multiplies each parameter.
 
     The ridge is ridge / (H K) sum_k ||W_k||^2 over the convolutions' kernels; a step
     of size lr takes W to W (1 - 2 lr ridge / (H K)). Biases and readout are not
-    decayed: theirs is 1.
+    decayed: their factor is 1.
 
     Args:
       params: parameters of one network, keyed by layer.
-      ridge: its coefficient.
+      ridge: coefficient of the ridge.
       width: H, channels.
       depth: K, convolutions.
       learning_rate: lr.

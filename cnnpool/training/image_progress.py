@@ -1,4 +1,4 @@
-"""How far a deep network is in its training."""
+"""The progress of a classifier's training."""
 
 import dataclasses
 import math
@@ -10,19 +10,19 @@ from cnnpool.training.image_step import Evaluation
 
 @dataclasses.dataclass(frozen=True)
 class ImageProgress:
-    """How far one deep network is.
+    """The progress of one classifier.
 
     Attributes:
-      seed: its number.
-      stopped_epoch: the epoch after which it was finished.
-      best_epoch: the epoch after which its test error was smallest.
-      best_error: that error; the network is kept.
-      test_error: after the latest epoch.
-      test_loss: mean, after the latest epoch.
-      dead_epoch: the first epoch after which it said the same of all test images, for good.
-      loss_sum: of the training losses of the steps since the latest epoch.
-      error_sum: of the parts of their images that were misclassified.
-      step_seconds: these steps took.
+      seed: the network's seed.
+      stopped_epoch: the epoch after which training finished.
+      best_epoch: the epoch after which the test error was smallest.
+      best_error: the test error after that epoch; this network is kept.
+      test_error: test error after the latest epoch.
+      test_loss: mean test loss after the latest epoch.
+      dead_epoch: the first epoch since which the output is the same for all test images.
+      loss_sum: sum of the training losses of the steps since the latest epoch.
+      error_sum: sum over these steps of the fraction of misclassified images.
+      step_seconds: time taken by these steps.
     """
 
     seed: int
@@ -37,7 +37,7 @@ class ImageProgress:
     step_seconds: float = 0.0
 
     def count(self, loss: np.float32, error: np.float32, seconds: float) -> "ImageProgress":
-        """The progress after some steps, of whose losses and errors the sums are given."""
+        """The progress after some steps, given the sums of their losses and errors."""
         return dataclasses.replace(
             self,
             loss_sum=float(np.float32(self.loss_sum) + loss),
@@ -64,7 +64,7 @@ class ImageProgress:
         )
 
     def summary(self) -> str:
-        """One line for a person."""
+        """A one-line summary for the user."""
         if self.best_error is None:
             return f"seed {self.seed}: not trained yet"
         dead = ""

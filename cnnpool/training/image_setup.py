@@ -1,4 +1,4 @@
-"""What the config of a deep network means: data, recipe, mesh and first state."""
+"""Builds what the config of a classifier describes: data, recipe, mesh and first state."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -34,13 +34,13 @@ DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImageTraining:
-    """All that is needed to train and to evaluate the networks of a config.
+    """Everything needed to train and evaluate the networks of a config.
 
     Attributes:
-      config: complete.
+      config: the complete config.
       data: the data set.
-      recipe: of one network.
-      mesh: with axes `seed` and `data`.
+      recipe: how one network is trained.
+      mesh: a mesh with axes `seed` and `data`.
       keys: randomness of every network, the seed axis first.
       train: the training images, on all devices.
       test: the test images in chunks, each chunk over the devices of a network.
@@ -56,7 +56,7 @@ class ImageTraining:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches of the training images."""
+        """Number of whole batches of the training images."""
         return steps_per_epoch(self.config, self.data)
 
     def compile(self, function: Callable, *, stacked: int, shared: int) -> Callable:
@@ -109,8 +109,8 @@ def image_data(
       build: of its section `data`.
 
     Raises:
-      ValueError: if it is impossible, or not one of images.
-      DataError: if it is absent or damaged.
+      ValueError: if it is impossible, or not a data set of images.
+      DataError: if it is missing or damaged.
     """
     data = build(config.data)
     if isinstance(data, Scale1D):
@@ -122,7 +122,7 @@ def image_data(
 
 
 def steps_per_epoch(config: ConfigDict, data: ImageData) -> int:
-    """Whole batches of the training images.
+    """The number of whole batches of the training images.
 
     Raises:
       ValueError: if there is none.
@@ -137,7 +137,7 @@ def steps_per_epoch(config: ConfigDict, data: ImageData) -> int:
 
 
 def check_outputs(config: ConfigDict, data: ImageData) -> None:
-    """Raises ValueError if loss, number of outputs and labels do not fit one another."""
+    """Raises ValueError if loss, number of outputs and labels do not match."""
     loss = config.training.loss
     if loss not in LOSSES:
         raise ValueError(f"training.loss is {loss!r}; expected one of {sorted(LOSSES)}")
@@ -156,15 +156,15 @@ def check_outputs(config: ConfigDict, data: ImageData) -> None:
 
 
 def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
-    """Everything that a config of a deep network asks for.
+    """Builds everything that the config of a classifier describes.
 
     Args:
-      config: complete, as the files in `configs/` make it.
-      n_devices: to use at most; None is all.
+      config: a complete config, as made by the files in `configs/`.
+      n_devices: most devices to use; None: all.
 
     Raises:
-      ValueError: if fields are impossible or do not fit one another.
-      DataError: if the data is absent or damaged.
+      ValueError: if fields are impossible or do not match.
+      DataError: if the data is missing or damaged.
     """
     return _setup(config, data_sets.build, jax.devices()[:n_devices], global_arrays.place)
 
@@ -235,7 +235,7 @@ def _setup(
         place(data.train, everywhere),
         place(test, in_chunks),
     )
-    made.state_shapes()  # so that a network refuses images that it cannot take before a run begins
+    made.state_shapes()  # so that a network rejects impossible images before a run begins
     return made
 
 

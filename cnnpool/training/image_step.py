@@ -1,4 +1,4 @@
-"""Training steps and evaluations of deep networks, several networks in one program."""
+"""Training steps and evaluations of classifiers, several networks in one program."""
 
 from collections.abc import Callable
 import dataclasses
@@ -24,10 +24,10 @@ class TrainState(NamedTuple):
     """One network in training.
 
     Attributes:
-      current: after the latest step.
-      optimizer: its state.
-      best: the network with the smallest test error so far, after a whole epoch.
-      best_error: that error; infinite before the first epoch.
+      current: the network after the latest step.
+      optimizer: state of the optimizer.
+      best: the network with the smallest test error after any epoch so far.
+      best_error: test error of `best`; infinite before the first epoch.
     """
 
     current: Variables
@@ -47,7 +47,7 @@ class NetworkKeys(NamedTuple):
 
 
 def network_keys(seed: int) -> NetworkKeys:
-    """Keys of initialization, order of images, their views, dropout, and noise in test images."""
+    """Keys for initialization, order of images, their views, dropout, and noise in test images."""
     return NetworkKeys(*jax.random.split(jax.random.key(seed), len(NetworkKeys._fields)))
 
 
@@ -55,9 +55,9 @@ class StepMetrics(NamedTuple):
     """Sums over the steps of a call.
 
     Attributes:
-      loss: of the mean training loss of each step, before its update.
-      error: of the part of its images that were misclassified.
-      first_bad_step: in the epoch, with a loss that is not finite; or `NO_STEP`.
+      loss: sum over steps of the mean training loss before the update.
+      error: sum over steps of the fraction of misclassified images.
+      first_bad_step: the epoch's first step with a loss that is not finite; or `NO_STEP`.
     """
 
     loss: Float[Array, "..."]
@@ -66,12 +66,12 @@ class StepMetrics(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """A network on the test images.
+    """The evaluation of a network on the test images.
 
     Attributes:
-      loss: mean.
-      error: part of them that is misclassified.
-      dead: whether the network says the same of every image.
+      loss: mean loss.
+      error: fraction of misclassified images.
+      dead: whether the network's output is the same for every image.
     """
 
     loss: Float[Array, "..."]
@@ -88,7 +88,7 @@ class TestSet(NamedTuple):
 
     @classmethod
     def of(cls, split: Split, *, chunk: int, devices: int = 1) -> "TestSet":
-        """Chunks of at most `chunk` images, or a few more where `devices` is to divide them."""
+        """Chunks of at most `chunk` images, or a few more so that `devices` divides them."""
         count = len(split.labels)
         size = -(-min(chunk, count) // devices) * devices
         missing = -count % size
@@ -108,11 +108,11 @@ class Recipe:
       model: images -> (outputs, activations), a Flax module with the argument `train`.
       augment: (key, stored images) -> images to train on.
       normalize: (key, stored images) -> images to test on.
-      loss: of each image.
-      optimizer: of the parameters.
-      batch_size: images a step.
-      compute_dtype: of the network's arithmetic; parameters and statistics stay float32.
-      batch_sharding: of a batch over the devices of one network.
+      loss: the loss of each image.
+      optimizer: optimizer of the parameters.
+      batch_size: images per step.
+      compute_dtype: dtype of the network's arithmetic; parameters and statistics stay float32.
+      batch_sharding: sharding of a batch over the devices of one network.
     """
 
     model: Any
@@ -130,7 +130,7 @@ class Recipe:
         variables = self.model.init(key, view, train=False)
         current = Variables(variables["params"], variables.get("batch_stats", {}))
         optimizer = self.optimizer.init(current.params)
-        # A weakly typed infinity would compile every program once more after the first epoch.
+        # A weakly typed infinity would make every program compile again after the first epoch.
         worst = jnp.full((), jnp.inf, jnp.result_type(float))
         return TrainState(current, optimizer, current, worst)
 
@@ -169,7 +169,7 @@ class Recipe:
     def step(
         self, state: TrainState, images: Array, labels: Array, dropout: Key[Array, ""] | None
     ) -> tuple[TrainState, Array, Array]:
-        """One step on views of images; returns its loss and error too."""
+        """One step on views of images; also returns its loss and error."""
         gradient, stats, loss, error = self.gradient(state.current, images, labels, dropout)
         updates, optimizer = self.optimizer.update(gradient, state.optimizer, state.current.params)
         params = optax.apply_updates(state.current.params, updates)
@@ -184,9 +184,9 @@ class Recipe:
         start: Int[Array, ""],
         stop: Int[Array, ""],
     ) -> tuple[TrainState, StepMetrics]:
-        """Steps start..stop-1 of an epoch, whose images are shuffled anew.
+        """Steps start..stop-1 of an epoch, whose images are reshuffled.
 
-        What an epoch's last batch would leave over is not seen in that epoch.
+        Images that do not fill a last batch are not used in that epoch.
         """
         order = jax.random.permutation(jax.random.fold_in(keys.order, epoch), len(train.labels))
 
@@ -208,7 +208,7 @@ class Recipe:
         return lax.fori_loop(start, stop, body, (state, nothing))
 
     def _spread(self, batch: Any) -> Any:
-        """A batch over the devices of one network."""
+        """Shards a batch over the devices of one network."""
         if self.batch_sharding is None:
             return batch
         return lax.with_sharding_constraint(batch, self.batch_sharding)
@@ -251,11 +251,11 @@ def over_networks(
     """Jits a function of one network for many, as `over_groups`, each group vectorized.
 
     Args:
-      function: (*of one network, *shared) -> pytree of one network.
-      mesh: with axes `seed` and `data`; the latter is left to the compiler.
-      stacked: number of leading arguments that have a seed axis in front.
+      function: (*arguments of one network, *shared) -> pytree of one network.
+      mesh: a mesh with axes `seed` and `data`; the latter is left to the compiler.
+      stacked: number of leading arguments whose first axis is the seed.
       shared: number of the other arguments.
-      seeds_per_batch: networks vectorized together, at most; a divisor is taken.
+      seeds_per_batch: most networks vectorized together; a divisor of all is chosen.
     """
     return over_groups(
         lambda *arguments: jax.vmap(lambda one: function(*one, *arguments[stacked:]))(

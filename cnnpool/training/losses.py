@@ -1,4 +1,7 @@
-"""Losses of the deep networks, and when an output counts as wrong (protocol, sections 5, 7)."""
+"""Losses of the classifiers, and when an output counts as wrong.
+
+See docs/protocol.md, "Scale detection in two dimensions" and "CIFAR-10".
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,12 +18,12 @@ Labels = Int[Array, " images"]
 
 
 class Loss(NamedTuple):
-    """A loss of each image.
+    """A loss, image by image.
 
     Attributes:
       values: (outputs, labels) -> loss of each image.
       wrong: (outputs, labels) -> whether each image is misclassified.
-      needs_classes: whether labels are classes 0..C-1 with an output each, or +1 and -1 with one.
+      needs_classes: whether labels are 0..C-1 with C outputs, or +1 and -1 with one output.
     """
 
     values: Callable[[Outputs, Labels], Float[Array, " images"]]
@@ -39,7 +42,7 @@ def hinge_of_output(outputs: Outputs, labels: Labels) -> Float[Array, " images"]
 
 
 def not_the_largest(outputs: Outputs, labels: Labels) -> Bool[Array, " images"]:
-    """Whether another output is larger, or one is NaN, which argmax takes for the largest."""
+    """Whether another output is larger; also true for NaN, which argmax takes for the largest."""
     return (jnp.argmax(outputs, -1) != labels) | jnp.isnan(outputs).any(-1)
 
 

@@ -1,4 +1,4 @@
-"""The record of a run: a CSV that survives being killed, and the same for TensorBoard."""
+"""The record of a run: a CSV that survives a kill, and the same numbers for TensorBoard."""
 
 from collections.abc import Iterator, Sequence
 import contextlib
@@ -19,14 +19,14 @@ class MetricsLog:
     """Rows of metrics, appended and flushed."""
 
     def append(self, epoch: int, seed: int, **values: float | None) -> None:
-        """Adds the row of a network; here, in a process that keeps no log, nothing."""
+        """Adds a network's row; does nothing in this class, for processes that keep no log."""
 
     def flush(self) -> None:
         """Hands all rows to the operating system, or to the bucket."""
 
 
 class MetricsFile(MetricsLog):
-    """A CSV, and what TensorBoard shows of it."""
+    """A CSV, and the same rows as TensorBoard events."""
 
     def __init__(
         self,
@@ -36,9 +36,9 @@ class MetricsFile(MetricsLog):
         columns: Sequence[str],
         board: SummaryWriter | None = None,
     ):
-        """Opens the file; rows of epochs after `resume_epoch` will be computed again and go.
+        """Opens the file and deletes rows after `resume_epoch`, which will be computed again.
 
-        Columns of an earlier start that are not asked for any more stay, behind the others.
+        Columns of an earlier start that are no longer written are kept, after the others.
         """
         self._board = board
         kept = _kept_rows(path, resume_epoch)
@@ -83,7 +83,7 @@ class MetricsFile(MetricsLog):
 
 
 def _kept_rows(path: Path, resume_epoch: int) -> list[dict[str, str]]:
-    """The whole rows of a file up to an epoch; none if there is no file."""
+    """The complete rows of a file up to an epoch; none if there is no file."""
     if not path.exists():
         return []
     whole, _, _torn = path.read_text("utf-8").rpartition("\n")
@@ -95,13 +95,13 @@ def _kept_rows(path: Path, resume_epoch: int) -> list[dict[str, str]]:
 def open_log(
     workdir: Path, *, resume_epoch: int, columns: Sequence[str], tensorboard: bool
 ) -> Iterator[MetricsLog]:
-    """The log of a run, in the first process; rows and events after an epoch go.
+    """The log of a run, in the first process; deletes rows and events after an epoch.
 
     Args:
-      workdir: gets metrics.csv and, where asked for, tensorboard/.
-      resume_epoch: what comes after it will be computed again.
-      columns: after epoch and seed.
-      tensorboard: whether to write the rows for TensorBoard too.
+      workdir: where metrics.csv and, if requested, tensorboard/ are written.
+      resume_epoch: the last epoch to keep; later ones will be computed again.
+      columns: the columns after epoch and seed.
+      tensorboard: whether to write the rows for TensorBoard as well.
     """
     if not distributed.is_first():
         yield MetricsLog()

@@ -1,4 +1,7 @@
-"""Learning rates and optimizers of the deep networks (protocol, sections 5 and 7)."""
+"""Learning rates and optimizers of the classifiers.
+
+See docs/protocol.md, "Scale detection in two dimensions" and "CIFAR-10".
+"""
 
 import math
 
@@ -12,13 +15,13 @@ import optax
 def learning_rate(config: ConfigDict, step: int | Array, *, steps_per_epoch: int) -> Array:
     """The rate of one step: lr0, or lr0 (1 + cos(pi e / (period E))) / 2 in epoch e of E.
 
-    A period below 1 lets it rise again at the end, as the authors' does (0.8). With warm-up
-    it is multiplied by the part of the warm-up's steps that are done, this one included.
+    With a period below 1 it rises again at the end, as the authors' schedule does (0.8). During
+    warm-up it is multiplied by the fraction of warm-up steps done, this one included.
 
     Args:
       config: a `training` section.
-      step: counted from 0.
-      steps_per_epoch: steps of an epoch.
+      step: number of the step, counted from 0.
+      steps_per_epoch: steps per epoch.
     """
     rate = jnp.asarray(config.learning_rate, jnp.result_type(float))
     if config.schedule == "cosine":
@@ -36,7 +39,7 @@ def build(config: ConfigDict, *, steps_per_epoch: int) -> optax.GradientTransfor
     """The optimizer of a config's `training` section.
 
     SGD: g += decay w for tensors of two or more dimensions, v = momentum v + g,
-    w -= lr v; as PyTorch's. Gradients are clipped, where asked for, before the decay.
+    w -= lr v, as in PyTorch. Gradients are clipped, if requested, before the decay.
 
     Raises:
       ValueError: if a field is impossible.

@@ -1,7 +1,7 @@
 """The best networks of a run in a small folder: half precision, readable with numpy alone.
 
 A folder holds `config.json` and `provenance.json` of the run, `networks.npz` (float16, by
-"seedN/LAYER/NAME") and `summary.json`, which is written last and knows the others' numbers.
+"seedN/LAYER/NAME") and `summary.json`, which is written last and holds the others' numbers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,18 +35,18 @@ class PackedError(CnnpoolError):
 
 
 def is_packed(folder: Path) -> bool:
-    """Whether a folder is one of packed networks, whole or damaged, and not a run."""
+    """Whether a folder holds packed networks, intact or damaged, and not a run."""
     return (folder / SUMMARY).is_file() or (folder / NETWORKS).is_file()
 
 
-def refuse_run(folder: Path) -> None:
+def check_is_no_run(folder: Path) -> None:
     """Raises FileExistsError if a folder is a run, which packing would damage."""
     if run_config.config_path(folder).exists() and not is_packed(folder):
         raise FileExistsError(f"{folder} holds a run; pack its networks into another folder")
 
 
-def refuse_packed(folder: Path) -> None:
-    """Raises FileExistsError if a folder is one of packed networks, in which nothing trains."""
+def check_not_packed(folder: Path) -> None:
+    """Raises FileExistsError if a folder holds packed networks, where nothing can be trained."""
     if is_packed(folder):
         raise FileExistsError(
             f"{folder} holds packed networks, which are finished; take another --workdir"
@@ -57,8 +57,8 @@ def named_arrays(variables: Variables, seeds: Sequence[int]) -> dict[str, np.nda
     """Parameters and batch statistics of all networks by "seedN/LAYER/NAME".
 
     Args:
-      variables: stacked, the seed axis first.
-      seeds: of the networks, in their order.
+      variables: stacked variables, the seed axis first.
+      seeds: seeds of the networks, in the same order.
     """
     leaves = {
         path: np.asarray(leaf)
@@ -76,7 +76,7 @@ def rounded(variables: Variables, seeds: Sequence[int]) -> Variables:
     """The networks in float16, the seed axis first.
 
     Raises:
-      PackedError: if a value does not fit, naming its array.
+      PackedError: if a value does not fit; the message names its array.
     """
     limit = float(np.finfo(np.float16).max)
     for name, array in named_arrays(variables, seeds).items():
@@ -103,16 +103,16 @@ def write(
     """Writes the folder; the same networks written again change nothing.
 
     Args:
-      folder: made if absent.
-      config: of the run; the folder that its data was read from is left out.
-      state: `networks` is what `rounded` returned, of the best networks.
+      folder: the folder, created if missing.
+      config: the run's config; the folder that its data was read from is left out.
+      state: the run's state, with `networks` the result of `rounded` for the best networks.
       rounded_errors: test error of each network after rounding.
-      data: that the networks were tested on; its name and the shape of its images are noted.
+      data: the data of the test error; its name and the shape of its images are recorded.
       trained_by: text of the run's provenance.json.
-      overwrite: replace other networks.
+      overwrite: whether to replace other networks.
 
     Returns:
-      What summary.json holds.
+      The contents of summary.json.
 
     Raises:
       FileExistsError: if the folder holds something else.
@@ -168,15 +168,15 @@ def _row(progress: Any, rounded_error: float) -> dict[str, Any]:
 
 
 def networks_checksum(folder: Path) -> str:
-    """What tells the networks of a folder from others.
+    """What identifies the networks of a folder.
 
     Raises:
-      PackedError: if summary.json is absent or damaged.
+      PackedError: if summary.json is missing or damaged.
     """
     return _summary(folder)["networks_sha256"]
 
 
-def refuse_other_data(folder: Path, source: str) -> None:
+def check_same_data(folder: Path, source: str) -> None:
     """Raises PackedError if the networks of a folder were trained on other data than `source`."""
     known = _summary(folder)["data_source"]
     if known != source:
@@ -187,14 +187,14 @@ def refuse_other_data(folder: Path, source: str) -> None:
 
 
 def load(folder: Path, config: ConfigDict) -> RunState:
-    """The best networks of a folder; `networks` is `Variables` in float32, the seed axis first.
+    """The best networks in a folder; `networks` is `Variables` in float32, the seed axis first.
 
     Args:
-      folder: as `write` makes it.
-      config: its config.
+      folder: a folder made by `write`.
+      config: the config in it.
 
     Raises:
-      PackedError: if a file or an array is absent, damaged or of another network.
+      PackedError: if a file or an array is missing, damaged or from another network.
     """
     summary, path = _summary(folder), folder / NETWORKS
     found = tuple(row["seed"] for row in summary["seeds"])
@@ -244,7 +244,7 @@ def _progress(row: Mapping[str, Any]) -> ImageProgress:
 
 
 def _shapes(config: ConfigDict, image_shape: Sequence[int]) -> Variables:
-    """Shapes of one network, from its config alone."""
+    """Shapes of one network's variables, from its config alone."""
     model: Any = models.build(config.model)
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     variables = jax.eval_shape(
@@ -254,7 +254,7 @@ def _shapes(config: ConfigDict, image_shape: Sequence[int]) -> Variables:
 
 
 def _with_seed_axis(shapes: Variables, count: int) -> Variables:
-    """Arrays of float16 that take no memory, of the shapes that are expected."""
+    """Placeholders in float16 with the expected shapes, which take no memory."""
     return jax.tree.map(
         lambda a: np.broadcast_to(np.zeros((), np.float16), (count, *a.shape)), shapes
     )
@@ -263,12 +263,12 @@ def _with_seed_axis(shapes: Variables, count: int) -> Variables:
 def _read(path: Path, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     arrays, name = {}, "its list of arrays"
     try:
-        # Opened here: numpy leaves a file open that it cannot read.
+        # Opened here, because numpy does not close a file that it cannot read.
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = [name for name in expected if name not in file.files]
             for name in expected.keys() - set(missing):
                 arrays[name] = file[name]
-    except Exception as error:  # numpy, zipfile and zlib each raise their own, by the damage
+    except Exception as error:  # numpy, zipfile and zlib each raise their own exceptions
         raise PackedError(
             f"{path} is damaged at {name} ({type(error).__name__}: {error}); take it from its "
             "source again"
@@ -289,7 +289,7 @@ def _read(path: Path, expected: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def _stacked(tree: Any, arrays: Mapping[str, np.ndarray], seeds: Sequence[int]) -> Any:
-    """The tree of one network's shapes, filled with the arrays of all."""
+    """The tree of one network's shapes, filled with the stacked arrays of all networks."""
     return unflatten_dict(
         {
             path: np.stack([arrays[f"seed{seed}/{path}"] for seed in seeds]).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What the training loop asks of a kind of training: the ring's, or that of classifiers."""
+"""The interface between the training loop and a kind of training: ring or classifier."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,24 +8,24 @@ from cnnpool.training.checkpoints import Networks, Progress, RunState
 
 
 class DivergedError(Exception):
-    """A network's loss is no longer finite; says its seed, and what was seen and when."""
+    """A network's loss is no longer finite; the message gives the seed, the loss and the step."""
 
 
 @runtime_checkable
 class Recipe(Protocol):
     """How all networks of a config are trained.
 
-    Nothing but `RunState` changes: a recipe gives the same for the same state, so that a run goes
-    on from a saved state bit for bit. Steps are counted over all epochs.
+    All state is in `RunState`: a recipe returns the same for the same state, so that a run resumed
+    from a saved state is identical bit for bit. Steps are counted over all epochs.
 
     Attributes:
-      config: complete.
-      steps_per_epoch: training steps of an epoch.
-      columns: of metrics.csv, after epoch and seed.
+      config: the complete config.
+      steps_per_epoch: training steps per epoch.
+      columns: columns of metrics.csv, after epoch and seed.
       progress_type: the dataclass of a network's progress.
-      data_source: tells the data from others, where they are not determined by the config.
-      tensorboard: whether the rows are written for TensorBoard too.
-      remedy: the fields of the config to make smaller where a network diverges.
+      data_source: identifies the data if the config does not determine them.
+      tensorboard: whether the rows are also written for TensorBoard.
+      remedy: the fields of the config to make smaller if a network diverges.
     """
 
     config: ConfigDict
@@ -41,7 +41,7 @@ class Recipe(Protocol):
         ...
 
     def reopened(self, state: RunState) -> RunState:
-        """A finished state as one to go on from, if the config asks for a longer training now."""
+        """The state to continue from, if the config now asks for a longer training."""
         ...
 
     def shapes(self) -> Networks:
@@ -49,24 +49,24 @@ class Recipe(Protocol):
         ...
 
     def expected_end(self, state: RunState) -> int | None:
-        """The epoch at which the last network may stop, where it is known."""
+        """The epoch at which the last network may stop, if known."""
         ...
 
     def next_stop(self, state: RunState) -> int:
-        """The step, later than the state's, at which `advance` has to come back."""
+        """The step, later than the state's, at which `advance` must return."""
         ...
 
     def advance(self, state: RunState, stop: int) -> tuple[Networks, Any]:
-        """The networks after the steps up to `stop`, and a tree of arrays about these steps."""
+        """The networks after the steps up to `stop`, and a pytree of sums over these steps."""
         ...
 
     def count(self, state: RunState, sums: Any, seconds: float) -> tuple[Progress, ...]:
         """The progress after an advance.
 
         Args:
-          state: before it.
-          sums: what `advance` told of its steps, as numpy arrays.
-          seconds: they took.
+          state: the state before it.
+          sums: the sums that `advance` returned, as numpy arrays.
+          seconds: time taken by the steps.
 
         Raises:
           DivergedError: if a loss is not finite.
@@ -78,11 +78,11 @@ class Recipe(Protocol):
         ...
 
     def evaluate(self, state: RunState) -> tuple[Networks, Any]:
-        """The networks, the best of them remembered, and a tree of arrays about each of them."""
+        """The networks, updated where one is the best so far, and a pytree of evaluations."""
         ...
 
     def observe(self, state: RunState, evaluations: Any) -> tuple[Progress, ...]:
-        """The progress after an evaluation, which is given as numpy arrays.
+        """The progress after an evaluation, which is passed as numpy arrays.
 
         Raises:
           DivergedError: if a loss is not finite.
@@ -90,23 +90,23 @@ class Recipe(Protocol):
         ...
 
     def measurement_due(self, state: RunState) -> bool:
-        """Whether something is measured beside at a state."""
+        """Whether further quantities are measured at a state."""
         ...
 
     def measure(self, state: RunState) -> dict[int, dict[str, float]]:
-        """What is measured beside of the networks at such a state: more columns, by seed."""
+        """Further measured quantities of the networks at such a state: more columns, by seed."""
         ...
 
     def rows(self, before: RunState, after: RunState, sums: Any) -> list[dict[str, Any]]:
-        """The rows of metrics.csv after an advance: `seed` and the columns that are known.
+        """The rows of metrics.csv after an advance: `seed` and the known columns.
 
         Args:
           before: the state after the advance and before the evaluation, if there was one.
-          after: and after it.
-          sums: what `advance` told of its steps, as numpy arrays.
+          after: the state after that evaluation.
+          sums: the sums that `advance` returned, as numpy arrays.
         """
         ...
 
     def summary(self, state: RunState, sums: Any) -> str:
-        """What the progress bar says after an advance."""
+        """The text of the progress bar after an advance."""
         ...

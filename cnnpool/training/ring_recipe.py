@@ -1,4 +1,4 @@
-"""Training of the ring's simple CNNs: hinge and ridge, until zero loss and its multiple."""
+"""Training of the ring's simple CNNs: hinge and ridge, to a multiple of the interpolation epoch."""
 
 import dataclasses
 from typing import Any
@@ -26,8 +26,8 @@ def stopping_rule(config: ConfigDict) -> StoppingRule:
 class RingRecipe:
     """The recipe of `cnnpool.training.recipe.Recipe` whose calls are blocks of whole epochs.
 
-    A row of metrics.csv tells of a block. A network that has stopped stays as it is while the
-    others go on.
+    metrics.csv has one row per network and block. A network that has stopped does not change
+    while the others continue.
     """
 
     columns = ("hinge", "backward_fraction", "train_hinge", "validation_error")
@@ -37,7 +37,7 @@ class RingRecipe:
     remedy = "training.learning_rate_per_channel"
 
     def __init__(self, config: ConfigDict):
-        """Makes data and compiled programs.
+        """Builds the data and the compiled programs.
 
         Raises:
           ValueError: if the config is impossible.
@@ -66,7 +66,7 @@ class RingRecipe:
         return setup.initial_state(self._net, self.config.seeds, self._mesh)
 
     def reopened(self, state: RunState) -> RunState:
-        """The state itself: what ends the training defines the run."""
+        """The state itself: its stopping rule is part of what defines a run."""
         return state
 
     def shapes(self) -> Networks:
@@ -80,7 +80,7 @@ class RingRecipe:
         return max(known) if len(known) == len(ends) else None
 
     def next_stop(self, state: RunState) -> int:
-        """The end of the next check's epoch, the next row's or the next kept checkpoint's."""
+        """The end of the epoch of the next check, row or kept checkpoint, whichever is first."""
         epoch, every = state.epoch, self.config.runtime.log_every
         checks = [
             self._rule.next_check(epoch, one) for one in state.progress if one.stopped_epoch is None
@@ -98,7 +98,7 @@ class RingRecipe:
     def count(
         self, state: RunState, sums: BlockMetrics, seconds: float
     ) -> tuple[SeedProgress, ...]:
-        """The progress, which steps alone do not change.
+        """The progress, unchanged by steps alone.
 
         Raises:
           DivergedError: if a loss is not finite or above the threshold.
@@ -133,7 +133,7 @@ class RingRecipe:
         ]
 
     def evaluate(self, state: RunState) -> tuple[Networks, Any]:
-        """The networks as they are, and their outputs for all images."""
+        """The networks, unchanged, and their outputs for all images."""
         return state.networks, self._outputs(state.networks, self._images)
 
     def observe(self, state: RunState, evaluations: np.ndarray) -> tuple[SeedProgress, ...]:
@@ -166,7 +166,7 @@ class RingRecipe:
         return {}
 
     def rows(self, before: RunState, after: RunState, sums: BlockMetrics) -> list[dict[str, Any]]:
-        """One row per network that has taken part in the block."""
+        """One row per network that was trained in the block."""
         found = zip(before.progress, after.progress, self._due(before), strict=True)
         return [
             {
@@ -181,7 +181,7 @@ class RingRecipe:
         ]
 
     def summary(self, state: RunState, sums: BlockMetrics) -> str:
-        """Loss, backward passes, and how many networks are how far."""
+        """Loss, fraction of backward passes, and numbers of interpolated and stopped networks."""
         interpolated = sum(one.interpolation_epoch is not None for one in state.progress)
         stopped = sum(one.stopped_epoch is not None for one in state.progress)
         return (

@@ -1,4 +1,4 @@
-"""What a config means: data, network, step, and the state before the first epoch."""
+"""Builds what a config of the ring describes: data, network, step and first state."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -32,7 +32,7 @@ class SeedKeys(NamedTuple):
 
 
 def seed_keys(seed: int | Int[Array, ""]) -> SeedKeys:
-    """Keys for initialization, draw of the training set and order of the batches."""
+    """Keys for initialization, choice of the training set and order of the batches."""
     return SeedKeys(*jax.random.split(jax.random.key(seed), 3))
 
 
@@ -106,7 +106,7 @@ def network(config: ConfigDict) -> Network:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError if there is no seed, or one twice."""
+    """Raises ValueError if there is no seed, or a duplicate."""
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
 
@@ -120,7 +120,7 @@ def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
 
 
 def is_training_image(config: ConfigDict, data: Scale1D) -> Bool[np.ndarray, "seeds images"]:
-    """Which images each network trains on; the others validate."""
+    """The images that each network trains on; the others are for validation."""
     mask = np.zeros((len(config.seeds), len(data.labels)), bool)
     for row, seed in zip(mask, config.seeds, strict=True):
         row[balanced_split(seed_keys(seed).split, data.labels, config.data.train_size)[0]] = True

@@ -1,18 +1,18 @@
-"""When a simple CNN has been trained for long enough (protocol, section 6)."""
+"""When to stop training a simple CNN (docs/protocol.md, "Scale detection in one dimension")."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class SeedProgress:
-    """How far one network is.
+    """The progress of one network.
 
     Attributes:
-      seed: its number.
+      seed: the network's seed.
       interpolation_epoch: first checked epoch with a training hinge loss of exactly 0.
       stopped_epoch: the epoch after which it was frozen.
-      train_hinge: mean hinge loss over the training images when last evaluated.
-      validation_error: part of the other images on the wrong side of 0, then.
+      train_hinge: mean hinge loss over the training images at the last evaluation.
+      validation_error: fraction of the other images on the wrong side of 0, likewise.
     """
 
     seed: int
@@ -22,7 +22,7 @@ class SeedProgress:
     validation_error: float | None = None
 
     def summary(self) -> str:
-        """One line for a person."""
+        """A one-line summary for the user."""
         return (
             f"seed {self.seed}: interpolated at epoch {self.interpolation_epoch}, stopped at "
             f"{self.stopped_epoch}, train hinge {self.train_hinge:g}, validation error "
@@ -32,13 +32,13 @@ class SeedProgress:
 
 @dataclasses.dataclass(frozen=True)
 class StoppingRule:
-    """Stop at the first checked epoch, not before `multiple` times the interpolation epoch.
+    """Stops at the first checked epoch at which training hinge loss and validation error are 0.
 
-    At that epoch the training hinge loss and the validation error must both be 0.
+    That is not before `multiple` times the interpolation epoch.
 
     Attributes:
       check_every: epochs between checks.
-      multiple: of the interpolation epoch, 500 in the paper.
+      multiple: multiple of the interpolation epoch, 500 in the paper.
       max_epochs: no network trains for longer.
     """
 

@@ -1,4 +1,4 @@
-"""What a network of Flax computes with, apart from what trains it."""
+"""The variables of a Flax network, without the state of its training."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,10 @@ Params = dict
 
 
 class Variables(NamedTuple):
-    """What a network computes with.
+    """The variables of a network.
 
     Attributes:
-      params: trained by gradients.
+      params: parameters, trained by gradients.
       batch_stats: running means and variances of batch normalization; may be empty.
     """
 

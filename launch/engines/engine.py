@@ -20,7 +20,7 @@ class JobsFailedError(EngineError):
     """Jobs were run and failed; the message names them."""
 
 
-def refuse_less(options: Any, **least: int) -> None:
+def check_at_least(options: Any, **least: int) -> None:
     """Raises EngineError if an option, where it is given, is less than it can be."""
     for name, limit in least.items():
         value = getattr(options, name)

@@ -21,9 +21,9 @@ from cnnpool.errors import EXIT_PREEMPTED
 from cnnpool.launch.engines.engine import (
     EngineError,
     JobsFailedError,
+    check_at_least,
     nothing,
     outside_of_slurm,
-    refuse_less,
 )
 from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
 from cnnpool.runs import lease, run_status
@@ -51,7 +51,7 @@ class Options:
 
     def __post_init__(self):
         """Raises EngineError where an option is impossible."""
-        refuse_less(self, parallel=1)
+        check_at_least(self, parallel=1)
         if not all(device.strip() for device in self.devices):
             raise EngineError(
                 f"--devices must be GPUs by number, 0,1; got {','.join(self.devices)!r}"

@@ -15,9 +15,9 @@ import shutil
 import subprocess
 from typing import Any
 
-from cnnpool.errors import EXIT_PREEMPTED, refuse_unknown
+from cnnpool.errors import EXIT_PREEMPTED, check_known
 from cnnpool.files.atomic_write import write_text
-from cnnpool.launch.engines.engine import EngineError, nothing, refuse_less
+from cnnpool.launch.engines.engine import EngineError, check_at_least, nothing
 from cnnpool.launch.job_states import RUNNING, STOPPED, WAITING, JobState, Queued, write_submission
 
 LABEL = "schema-checked, never run on a TPU"
@@ -71,7 +71,7 @@ class Options:
 
     def __post_init__(self):
         """Raises EngineError where an option is impossible."""
-        refuse_less(self, nodes=1)
+        check_at_least(self, nodes=1)
         if self.nodes > 1 and not (self.accelerators or "").startswith("tpu-"):
             raise EngineError(
                 f"--nodes={self.nodes} without a TPU: the machines would not find one another; a "
@@ -149,11 +149,11 @@ def accelerators(name: str | None) -> dict[str, Any]:
     kind, _, size = name.rpartition("-")
     if not name.startswith("tpu-"):
         gpu, _, count = name.partition(":")
-        _refuse(gpu, GPUS, "--accelerators")
+        _check_known(gpu, GPUS, "--accelerators")
         if count and not (count.isdigit() and int(count) >= 1):
             raise EngineError(f"--accelerators={name}: expected GPU:COUNT, such as H100:1")
         return {"accelerators": name if count else f"{gpu}:1"}
-    _refuse(kind, TPU_RUNTIMES, "--accelerators")
+    _check_known(kind, TPU_RUNTIMES, "--accelerators")
     if not size.isdigit() or int(size) not in TPU_SIZES[kind]:
         known = ", ".join(f"{kind}-{one}" for one in TPU_SIZES[kind])
         raise EngineError(f"--accelerators={name} is no slice; there are {known}")
@@ -163,9 +163,9 @@ def accelerators(name: str | None) -> dict[str, Any]:
     }
 
 
-def _refuse(name: str, known: Sequence[str] | Mapping[str, Any], flag: str) -> None:
+def _check_known(name: str, known: Sequence[str] | Mapping[str, Any], flag: str) -> None:
     try:
-        refuse_unknown(name, list(known), flag)
+        check_known(name, list(known), flag)
     except ValueError as error:
         raise EngineError(str(error)) from error
 

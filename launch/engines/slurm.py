@@ -30,9 +30,9 @@ from cnnpool.files.atomic_write import write_text
 from cnnpool.launch.engines.engine import (
     AbsentError,
     EngineError,
+    check_at_least,
     nothing,
     outside_of_slurm,
-    refuse_less,
 )
 from cnnpool.launch.job_states import (
     RUNNING,
@@ -99,7 +99,7 @@ class Options:
 
     def __post_init__(self):
         """Raises EngineError where an option is impossible."""
-        refuse_less(self, cpus=1, gpus=0, tasks=1, parallel=1, signal_seconds=1)
+        check_at_least(self, cpus=1, gpus=0, tasks=1, parallel=1, signal_seconds=1)
         if self.setup is not None and not storage.on_disk(self.setup).is_file():
             raise EngineError(
                 f"--setup={self.setup}: expected a file of shell code to source, and there is none"

@@ -1,1 +1,1 @@
-"""Sweeps of one's own: `grid`, an example to copy."""
+"""Sweeps of your own: `grid` is an example to copy."""

@@ -286,15 +286,15 @@ def test_an_expected_error_becomes_one_line(monkeypatch, capsys):
 
 def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path):
     (tmp_path / "file").touch()
-    command_line.refuse_unwritable(tmp_path / "new" / "a.nc")
+    command_line.check_writable(tmp_path / "new" / "a.nc")
     with pytest.raises(IsADirectoryError, match="is a folder; expected the name of the file"):
-        command_line.refuse_unwritable(tmp_path)
+        command_line.check_writable(tmp_path)
     with pytest.raises(OSError, match=r"a\.nc cannot be written: File name too long"):
-        command_line.refuse_unwritable(tmp_path / f"{'a' * 250}.nc")
-    command_line.refuse_unwritable(tmp_path / "a.nc")
+        command_line.check_writable(tmp_path / f"{'a' * 250}.nc")
+    command_line.check_writable(tmp_path / "a.nc")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(NotADirectoryError, match=r"a\.nc cannot be written: .*file is a file"):
-        command_line.refuse_unwritable(tmp_path / "file" / "a.nc")
+        command_line.check_writable(tmp_path / "file" / "a.nc")
 
 
 def test_what_cannot_be_printed_ends_no_command(tmp_path):

@@ -40,7 +40,7 @@ from cnnpool import command_line
 from cnnpool.devices import numerics
 
 try:
-    numerics.refuse_others()
+    numerics.check_settings()
 except ValueError as error:
     print(str(error).count(" is "), file=sys.stderr)
 
@@ -93,7 +93,7 @@ def test_a_library_refuses_settings_of_others_and_changes_none(call, tmp_path):
     flipped = flax_config.temp_flip_flag("fix_rng_separator", True)
     with flipped, pytest.raises(ValueError, match="flax_fix_rng_separator is True, not False"):
         call(tmp_path)
-    numerics.refuse_others()
+    numerics.check_settings()
 
 
 def test_other_variables_that_change_the_rounding_are_recorded(monkeypatch):

@@ -89,7 +89,7 @@ def test_every_item_is_a_sweep(item):
     for preset in ("cpu", "paper"):
         jobs = sweep_file.load(path, preset, seeds_per_job=None, data_dir=None)
         for job in jobs:
-            job.refuse_unknown_names()
+            job.check_names()
         split = sweep_file.load(path, preset, seeds_per_job=1, data_dir="there")
         assert len(split) == sum(len(job.config.seeds) for job in jobs)
         assert len({job.name for job in split}) == len(split)
@@ -215,9 +215,9 @@ def jobs(preset):
 )
 def test_what_cannot_be_measured_is_refused_before_training(field, value, message):
     config = cifar10.get_config()
-    Job(config, (Measurement(transforms=("channel_shuffle:conv02",)),)).refuse_unknown_names()
+    Job(config, (Measurement(transforms=("channel_shuffle:conv02",)),)).check_names()
     with pytest.raises(SweepError, match=f"cifar10-.*: measurement 'x': .*{message}"):
-        Job(config, (Measurement("x", **{field: value}),)).refuse_unknown_names()
+        Job(config, (Measurement("x", **{field: value}),)).check_names()
 
 
 def test_a_folder_that_no_job_reads_is_refused():

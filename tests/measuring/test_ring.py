@@ -294,7 +294,7 @@ def test_a_result_file_is_not_called_what_it_is_not(name, capsys):
     ("parse", "text", "message"),
     [
         (parse_stages, "init,tained", "stage 'tained': expected init, trained, last, all or an"),
-        (transforms.refuse_unknown, "shuffle", "a transform is 'shuffle'; expected one of "),
+        (transforms.check_known, "shuffle", "a transform is 'shuffle'; expected one of "),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(parse, text, message):

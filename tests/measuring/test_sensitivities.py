@@ -315,7 +315,7 @@ def test_kinds_of_noise_share_their_diffeomorphisms(vgg):
     with pytest.raises(ValueError, match="these images are gray"):
         check(vgg[1].data, settings)
     with pytest.raises(ValueError, match="images are gray, without chroma: leave out --noise"):
-        settings.refuse_unused()
+        settings.check_unused()
 
 
 @pytest.mark.parametrize("unit", ["bn01", "relu04"])

@@ -46,7 +46,7 @@ def fill(net: nn.Module, name: str, kind: str, keys: np.ndarray, shapes: np.ndar
     net.load_state_dict({key: torch.from_numpy(array) for key, array in arrays}, assign=True)
 
 
-def refuse_blind(net: nn.Module, images: torch.Tensor, output: np.ndarray, what: str) -> None:
+def check_sees(net: nn.Module, images: torch.Tensor, output: np.ndarray, what: str) -> None:
     """Raises ValueError if the last unit says the same of another image."""
     _, recorded = torchvision_networks.units(net, images.flip(3))
     change = abs(list(recorded.values())[-1].numpy() - output).max() / parity_inputs.scale(output)
@@ -63,7 +63,7 @@ def unit_arrays(net: nn.Module, name: str, kind: str) -> Arrays:
     scales = np.array([parity_inputs.scale(array) for array in arrays.values()])
     if not np.all(np.isfinite(scales) & (scales > 0)):
         raise ValueError(f"{name}, {kind}: a unit is zero or not finite: {scales}")
-    refuse_blind(net, images, list(arrays.values())[-1], f"{name}, {kind}")
+    check_sees(net, images, list(arrays.values())[-1], f"{name}, {kind}")
     rows = [torchvision_inputs.fingerprint(unit, array) for unit, array in arrays.items()]
     return {
         f"{kind}_unit_names": np.array(list(arrays), dtype=str),

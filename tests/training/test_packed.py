@@ -243,4 +243,4 @@ def test_damage_is_an_error_that_names_file_and_array(folder, damage, message):
 def test_training_in_a_packed_folder_is_refused(tmp_path):
     (tmp_path / packed.NETWORKS).touch()
     with pytest.raises(FileExistsError, match="holds packed networks"):
-        packed.refuse_packed(tmp_path)
+        packed.check_not_packed(tmp_path)

@@ -1,4 +1,4 @@
-"""torchvision's own networks for ImageNet, one family a file, whose weights can be imported."""
+"""torchvision's networks for ImageNet, one family per file, whose weights can be imported."""
 
 from collections.abc import Callable
 
@@ -15,5 +15,5 @@ BUILDERS: dict[str, Callable[[ConfigDict], nn.Module]] = {
     **dict.fromkeys(resnet.NETWORKS, resnet.build),
     **dict.fromkeys(efficientnet.NETWORKS, efficientnet.build),
 }
-# As torchvision calls them.
+# The names that torchvision gives them.
 NAMES = tuple(name.removeprefix(PREFIX) for name in BUILDERS)

@@ -9,7 +9,7 @@ from cnnpool.models import fields, layers
 from cnnpool.models.layers import Activations, Chain, Conv, Map
 from cnnpool.models.torchvision.classifier import add_classifier
 
-# Channels, kernel size, stride and padding, and whether a pool follows.
+# Channels, kernel size, stride and padding, and whether a pooling layer follows.
 CONVOLUTIONS = (
     (64, 11, 4, 2, True),
     (192, 5, 1, 2, True),
@@ -24,7 +24,7 @@ class AlexNet(nn.Module):
     """Five convolutions, three of them followed by a 3 x 3 pool, and three linear layers.
 
     Attributes:
-      outputs: of the last layer.
+      outputs: number of outputs of the last layer.
       features_only: whether it ends with the last pool.
     """
 
@@ -54,9 +54,9 @@ class AlexNet(nn.Module):
 
 
 def build(config: ConfigDict) -> AlexNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
-      ValueError: if outputs is out of range, or features_only is not there.
+      ValueError: if outputs is out of range, or features_only is missing.
     """
     return AlexNet(fields.at_least_one(config, "outputs"), fields.features_only(config))

@@ -11,13 +11,13 @@ _DROPOUT = 0.5
 def add_classifier(
     net: Chain, convolutions: int, outputs: int, *, dropout_first: bool, train: bool
 ) -> None:
-    """Adds linearK reluK ... to a flat value, and dropout in front of or behind the hidden layers.
+    """Adds linearK reluK ... to a flat value, and dropout before or after the hidden layers.
 
     Args:
       net: to add to, inside a module.
-      convolutions: in front, whose numbers the names continue.
-      outputs: of the last layer.
-      dropout_first: as in AlexNet: in front of both hidden layers, else behind.
+      convolutions: number of preceding convolutions, which the layers' numbers continue.
+      outputs: number of outputs of the last layer.
+      dropout_first: whether dropout is before both hidden layers, as in AlexNet, or after.
       train: whether entries are dropped.
     """
     for k in (convolutions + 1, convolutions + 2):

@@ -19,7 +19,7 @@ class EfficientNet(nn.Module):
     """A 3 x 3 stem of stride 2, sixteen MBConv blocks, a 1 x 1 head, average pool, linear.
 
     Attributes:
-      outputs: of the last layer.
+      outputs: number of outputs of the last layer.
       features_only: whether it ends with the head, in front of the average pool.
     """
 
@@ -42,9 +42,9 @@ class EfficientNet(nn.Module):
 
 
 def build(config: ConfigDict) -> EfficientNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
-      ValueError: if outputs is out of range, or features_only is not there.
+      ValueError: if outputs is out of range, or features_only is missing.
     """
     return EfficientNet(fields.at_least_one(config, "outputs"), fields.features_only(config))

@@ -1,7 +1,7 @@
-"""Networks of torchvision before training, drawn as torchvision draws them.
+"""torchvision's networks before training, initialized as torchvision does it.
 
-Every layer is first drawn by PyTorch's defaults, which `model.init` has; then a family draws some
-of them again:
+Every layer is first initialized by PyTorch's defaults, which `model.init` applies; then a family
+draws some of them again:
 
 | family | kernels | biases |
 |---|---|---|
@@ -10,9 +10,9 @@ of them again:
 | ResNet | convolutions N(0, 2 / fan_out) | as PyTorch |
 | EfficientNet | convolutions N(0, 2 / fan_out), linear layers U(+-1 / sqrt(outputs)) | 0 |
 
-fan_out is F^2 outputs, of depthwise convolutions too. Batch norms have scale 1 and bias 0. These
-are the rules in the constructors of torchvision's networks; that its weights were trained from
-such draws is likely, not known.
+fan_out is F^2 outputs, also for depthwise convolutions. Batch norms have scale 1 and bias 0. These
+are the rules in the constructors of torchvision's networks; that its published weights were
+trained from such an initialization is likely but not known.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from jaxtyping import Float, Key
 from cnnpool.models import layers
 
 Draw = Callable[[Key[Array, ""], tuple[int, ...]], Array]
-_LINEAR_DEVIATION = 0.01  # of VGG
+_LINEAR_DEVIATION = 0.01  # standard deviation of VGG's linear layers
 
 
 def _he(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
@@ -52,7 +52,7 @@ def _zeros(key: Key[Array, ""], shape: tuple[int, ...]) -> Float[Array, "..."]:
 
 
 _CONV, _LINEAR, _BIAS = r"(.*/)?\w*conv\w*/kernel", r"linear\d*/kernel", r".*(conv|linear)\w*/bias"
-# By what a family's names contain; the first pattern that matches a path, LAYER/NAME, draws it.
+# By a part of a family's names; the first pattern that matches a path, LAYER/NAME, draws it.
 _REDRAWN: dict[str, dict[str, Draw]] = {
     "alexnet": {},
     "vgg": {_CONV: _he, _LINEAR: _normal, _BIAS: _zeros},
@@ -66,9 +66,9 @@ def initialize(model: nn.Module, name: str, key: Key[Array, ""], *, size: int) -
 
     Args:
       model: the network.
-      name: its own, in a config.
-      key: of all that is drawn.
-      size: of images that it takes, pixels a side; nothing depends on it.
+      name: the network's name in a config.
+      key: randomness of all draws.
+      size: side of an image that the network takes, in pixels; the result does not depend on it.
     """
     images = jnp.zeros((1, size, size, 3))
     variables = jax.jit(lambda key: model.init(key, images, train=False))(key)

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from cnnpool.models import fields, layers, resnet
 from cnnpool.models.layers import Activations, Chain, Linear, Map
 
-# Kind of block, and blocks of each stage.
+# Kind of block, and number of blocks in each stage.
 NETWORKS = {f"torchvision_{name}": network for name, network in resnet.NETWORKS.items()}
 
 
@@ -16,10 +16,10 @@ class ResNet(nn.Module):
     """A 7 x 7 stem and a pool, both of stride 2, four stages of blocks, average pool, linear.
 
     Attributes:
-      outputs: of the last layer.
+      outputs: number of outputs of the last layer.
       features_only: whether it ends with the last block.
       block: BasicBlock or Bottleneck.
-      blocks: of each stage; all stages but the first begin with stride 2.
+      blocks: number of blocks in each stage; all stages but the first begin with stride 2.
     """
 
     outputs: int
@@ -43,10 +43,10 @@ class ResNet(nn.Module):
 
 
 def build(config: ConfigDict) -> ResNet:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
-      ValueError: if outputs is out of range, or features_only is not there.
+      ValueError: if outputs is out of range, or features_only is missing.
     """
     outputs = fields.at_least_one(config, "outputs")
     return ResNet(outputs, fields.features_only(config), *NETWORKS[config.name])

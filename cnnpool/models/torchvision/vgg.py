@@ -9,7 +9,7 @@ from cnnpool.models import fields, layers, vgg
 from cnnpool.models.layers import Activations, Chain, Map
 from cnnpool.models.torchvision.classifier import add_classifier
 
-# Convolutions of each stage, and whether they are normalized.
+# Number of convolutions in each stage, and whether batch normalization follows.
 NETWORKS = {f"torchvision_{name}": network for name, network in vgg.NETWORKS.items()}
 
 
@@ -17,9 +17,9 @@ class VGG(nn.Module):
     """Five stages of 3 x 3 convolutions, each followed by a pool, and three linear layers.
 
     Attributes:
-      outputs: of the last layer.
+      outputs: number of outputs of the last layer.
       features_only: whether it ends with the last pool.
-      convolutions: of each stage.
+      convolutions: number of convolutions in each stage.
       batch_norm: whether every convolution is followed by batch normalization.
     """
 
@@ -47,10 +47,10 @@ class VGG(nn.Module):
 
 
 def build(config: ConfigDict) -> VGG:
-    """The network of a config's `model` section.
+    """The network that a config's `model` section describes.
 
     Raises:
-      ValueError: if outputs is out of range, or features_only is not there.
+      ValueError: if outputs is out of range, or features_only is missing.
     """
     outputs = fields.at_least_one(config, "outputs")
     return VGG(outputs, fields.features_only(config), *NETWORKS[config.name])

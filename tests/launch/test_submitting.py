@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from cnnpool.configs import scale2d
-from cnnpool.launch import engine_choice, giving, job_states, status, sweep, sweep_file
+from cnnpool.launch import engine_choice, job_states, status, submitting, sweep, sweep_file
 from cnnpool.launch.engines import slurm
 from cnnpool.launch.engines.engine import EngineError
 from cnnpool.launch.jobs import Job, with_fields
@@ -61,7 +61,7 @@ def cluster(monkeypatch):
     found = Cluster()
     monkeypatch.setattr(slurm, "_once", found.once)
     monkeypatch.setattr(slurm, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(giving, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(submitting, "POLL_SECONDS", 0.01)
     return found
 
 
@@ -254,16 +254,16 @@ def test_what_a_cluster_does_not_take_is_given_later(cluster, words, tmp_path):
 
 
 def test_the_next_launcher_comes_in_once_the_first_has_noted(tmp_path, monkeypatch):
-    monkeypatch.setattr(giving, "POLL_SECONDS", 0.01)
-    monkeypatch.setattr(giving, "WAIT_SECONDS", 0.1)
-    with giving.giving(tmp_path) as noted:
+    monkeypatch.setattr(submitting, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(submitting, "WAIT_SECONDS", 0.1)
+    with submitting.submitting(tmp_path) as noted:
         with (
-            pytest.raises(EngineError, match=r"process \d+ on .* has been giving jobs of"),
-            giving.giving(tmp_path),
+            pytest.raises(EngineError, match=r"process \d+ on .* has been submitting jobs of"),
+            submitting.submitting(tmp_path),
         ):
             pass
         noted()
-        with giving.giving(tmp_path):
+        with submitting.submitting(tmp_path):
             assert lease.is_held(tmp_path / "launchers")
 
 

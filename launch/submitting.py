@@ -1,4 +1,4 @@
-"""One launcher at a time looks which jobs of a root are to be given, and gives them."""
+"""One launcher at a time finds which jobs of a root are to be submitted, and submits them."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -14,7 +14,7 @@ POLL_SECONDS = 0.5
 
 
 @contextlib.contextmanager
-def giving(root: Path) -> Iterator[Callable[[], None]]:
+def submitting(root: Path) -> Iterator[Callable[[], None]]:
     """Holds a root, after waiting for other launchers, from reading states to noting submissions.
 
     Args:
@@ -37,8 +37,8 @@ def giving(root: Path) -> Iterator[Callable[[], None]]:
                 if time.monotonic() > deadline:
                     who = lease.owner(folder) or {"pid": "unknown", "host": "an unknown host"}
                     raise EngineError(
-                        f"process {who['pid']} on {who['host']} has been giving jobs of {root} for "
-                        f"{WAIT_SECONDS:g} s; end it, or give this command again later"
+                        f"process {who['pid']} on {who['host']} has been submitting jobs of {root} "
+                        f"for {WAIT_SECONDS:g} s; end it, or give this command again later"
                     ) from error
                 time.sleep(POLL_SECONDS)
         yield held.close

@@ -221,7 +221,28 @@ At half the utilization all but the smallest runs take twice as long: read these
 order of magnitude. Of the depthwise convolutions of EfficientNetB0 no accelerator makes
 {UTILIZATION:.0%} of its peak. Several seeds of a small network on one device
 (`runtime.seeds_per_batch`) cost little more than one.
+
+## What was compiled for a TPU
+
+The sections above are calculated. These steps were compiled for v5e by the TPU's own compiler,
+without a TPU, and none was run: memory, collectives, operations and bytes are the compiled
+program's, of one chip; a bound is what no step is faster than, not what it will take. LeNet's step
+needs so little that its bound says nothing of the real time: latencies decide. Only the rows below
+were compiled; nothing is known of the other networks but the calculation, and no row of "The full
+programme" rests on a compiled program. `python -m cnnpool.train --config=CONFIG
+--compile_for=v5e:2x4` tells the same of any run, also for v4, v5p and v6e, of one slice.
+
+{compiled_table()}
+
+Compile times, commits and what is missing:
+[benchmarks/tpu_compile.md](../benchmarks/tpu_compile.md).
 """
+
+
+def compiled_table() -> str:
+    """The rows of benchmarks/tpu_compile.md."""
+    lines = (Path(__file__).parent / "tpu_compile.md").read_text("utf-8").splitlines()
+    return "\n".join(line for line in lines if line.startswith("|"))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -298,7 +298,7 @@ def check_inputs(clean: Images, deformed: Images, noisy: Images, batch_size: int
         )
 
 
-def _activations(features: Features, clean: Array, copies: int) -> dict[str, Any]:
+def _activations(features: Features, clean: Any, copies: int) -> dict[str, Any]:
     """Shapes of the activations of one image and its copies, or `Rescaled`, in the order named.
 
     Raises:

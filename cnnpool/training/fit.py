@@ -7,10 +7,8 @@ from functools import partial
 from pathlib import Path
 import sys
 import time
-import traceback
 from typing import Any
 
-import ml_collections
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -111,19 +109,13 @@ def train(
 def _missing_fields_named(config: ConfigDict) -> Iterator[None]:
     try:
         yield
-    except (AttributeError, KeyError) as error:
-        if not _is_of_config(error):
+    except AttributeError as error:
+        if not isinstance(error.obj, ConfigDict):
             raise
         raise ValueError(
             f"data.name {config.data.name!r} with model.name {config.model.name!r} needs a field "
-            f"that the config lacks: {error.args[0]}; start from the file in configs/ of that data"
+            f"that the config lacks: {error.name!r}; start from the file in configs/ of that data"
         ) from error
-
-
-def _is_of_config(error: Exception) -> bool:
-    """Whether the error comes from a ConfigDict."""
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return Path(ml_collections.__file__).parent in raised_in.parents
 
 
 def _claim(workdir: Path, recipe: Recipe) -> ConfigDict | None:

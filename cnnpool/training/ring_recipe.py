@@ -20,7 +20,7 @@ from cnnpool.training.stopping import SeedProgress, StoppingRule
 def stopping_rule(config: ConfigDict) -> StoppingRule:
     """The stopping rule of a config's `training` section."""
     fields = [field.name for field in dataclasses.fields(StoppingRule)]
-    return StoppingRule(**{field: config.training[field] for field in fields})
+    return StoppingRule(**{field: getattr(config.training, field) for field in fields})
 
 
 class RingRecipe:

@@ -218,3 +218,19 @@ def test_training_does_not_go_on_from_checkpoints_of_an_earlier_version(
     with pytest.raises(CheckpointError, match=r"named by epochs.*version in provenance\.json"):
         fit.train(tiny_config, tmp_path)
     assert sorted(checkpoint_directory(tmp_path).iterdir()) == before
+
+
+@pytest.mark.parametrize("field", ["learning_rate_per_channel", "multiple"])
+def test_a_config_without_a_field_is_refused_by_its_name(field, tiny_config, tmp_path):
+    config = tiny_config.copy_and_resolve_references().unlock()
+    del config.training[field]
+    with pytest.raises(ValueError, match=f"needs a field that the config lacks: '{field}'"):
+        fit.train(config.lock(), tmp_path / "run")
+
+
+def test_an_error_of_the_program_is_not_taken_for_one_of_the_config(
+    tiny_config, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fit, "_claim", lambda *_: object().field)
+    with pytest.raises(AttributeError, match="no attribute 'field'"):
+        fit.train(tiny_config, tmp_path / "run")

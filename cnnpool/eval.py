@@ -145,8 +145,9 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--transforms", default="none", help="comma-separated, see above (%(default)s)"
     )
-    parser.add_argument("--out", type=command_line.netcdf_path, help="the netCDF file to write")
-    parser.add_argument(
+    end = parser.add_mutually_exclusive_group(required=True)
+    end.add_argument("--out", type=command_line.netcdf_path, help="the netCDF file to write")
+    end.add_argument(
         "--compile_for",
         help="compile the programs of the measurement for these devices on this machine, print "
         "what they take, and end: a TPU and its shape, e.g. v5e:2x4 (needs "
@@ -166,8 +167,6 @@ def main(argv: Sequence[str]) -> None:
     command_line.add_process_flags(parser)
     args = parser.parse_args(argv)
     stages = parse_stages(args.stage)
-    if args.out is None and args.compile_for is None:
-        parser.error("the following arguments are required: --out")
     if args.function is not None and args.compile_for is not None:
         parser.error("--compile_for is for the networks of a folder, --workdir")
     args.function = args.function and user_file.parse(args.function)

@@ -49,6 +49,7 @@ def evaluate(
       PackedError, ImportedError: if such a folder is damaged.
       DataError: if the images are missing or damaged.
     """
+    numerics.check_settings()  # opening may draw images already
     run = runs.open(workdir, data=data, data_dir=data_dir, settings=settings)
     return evaluate_run(run, out, stages=stages, transforms=transforms, overwrite=overwrite)
 

@@ -150,15 +150,16 @@ class CheckpointStore:
         1 if the names are epochs.
         """
         note = self.directory / STEPS_PER_EPOCH
+
+        def write() -> None:
+            if not note.is_file() and not self._names():
+                write_atomically(note, lambda path: path.write_text(f"{given}\n", "utf-8"))
+
         with self._explained("open"):
-            if note.is_file():
-                return int(note.read_text("utf-8"))
-            if given is None or self._names():
-                return 1
-            distributed.on_first(
-                lambda: write_atomically(note, lambda path: path.write_text(f"{given}\n", "utf-8"))
-            )
-            return given
+            if given is not None:
+                # All processes, whether they see the file already or not: it is where they wait.
+                distributed.on_first(write)
+            return int(note.read_text("utf-8")) if note.is_file() else 1
 
     def check_named_by_steps(self) -> None:
         """Raises CheckpointError if an earlier version named the checkpoints by epochs."""

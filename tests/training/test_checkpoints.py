@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnpool.training import checkpoints
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
 from cnnpool.training.stopping import SeedProgress
 
@@ -178,3 +179,19 @@ def test_a_checkpoint_of_other_seeds_is_refused(written):
         pytest.raises(CheckpointError, match="another config: expected seeds"),
     ):
         store.restore(30, like(), seeds=(0, 1))
+
+
+def test_processes_wait_for_the_first_whether_or_not_they_see_its_file(tmp_path, monkeypatch):
+    """Of two that start together one may find the file that the other has just written."""
+    waited = []
+
+    def on_first(action):
+        waited.append(action)
+        action()
+
+    monkeypatch.setattr(checkpoints.distributed, "on_first", on_first)
+    for _ in range(2):
+        with CheckpointStore(tmp_path / "checkpoints", steps_per_epoch=4):
+            pass
+    assert len(waited) == 2
+    assert (tmp_path / "checkpoints" / "steps_per_epoch").read_text() == "4\n"

@@ -1,4 +1,4 @@
-"""Deep networks on images of your own: `images.npy` and `labels.npy` in a folder.
+"""Classifiers on images of your own: `images.npy` and `labels.npy` in a folder.
 
     python -m cnnpool.train --config=configs/arrays.py --config.data.data_dir=FOLDER \
         --config.model.name=resnet18 --config.model.outputs=4 --workdir=runs/mine

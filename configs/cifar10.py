@@ -1,4 +1,4 @@
-r"""Deep networks on CIFAR-10: Figures 2 (left), 3, 7 (left), 8, 10; noise of the abstract.
+r"""Classifiers on CIFAR-10: Figures 2 (left), 3, 7 (left), 8, 10; noise of the abstract.
 
     python -m cnnpool.train --config=configs/cifar10.py:cpu --workdir=runs/vgg11_bn
     python -m cnnpool.train --config=configs/cifar10.py:paper --config.model.name=lenet \

@@ -2,8 +2,9 @@
 
     python -m cnnpool.train --config=configs/scale1d_stride2.py --workdir=runs/stride2
 
-Protocol, section 6. Seven layers of stride 2 take L = 128 to one position. Moves
-never leave a sector of 32 pixels, so D_k of constant filters is 0 from k = 5 on.
+See docs/protocol.md, "Scale detection in one dimension". Seven layers of stride 2 take L = 128 to
+one position. Moves never leave a sector of 32 pixels, so D_k of constant filters is 0 from k = 5
+on.
 """
 
 from ml_collections import ConfigDict

@@ -1,4 +1,4 @@
-r"""Deep networks on 2-D scale detection: Figures 3, 5, 6, 8, 10 (row 3).
+r"""Classifiers on 2-D scale detection: Figures 3, 5, 6, 8, 10 (row 3).
 
     python -m cnnpool.train --config=configs/scale2d.py --config.model.name=vgg11_bn \
         --workdir=runs/scale2d-vgg11_bn

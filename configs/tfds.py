@@ -1,4 +1,4 @@
-r"""Deep networks on any image classification set of TensorFlow Datasets.
+r"""Classifiers on any image classification set of TensorFlow Datasets.
 
     python -m cnnpool.train --config=configs/tfds.py --config.data.dataset=cifar100 \
         --config.model.name=resnet18 --workdir=runs/cifar100

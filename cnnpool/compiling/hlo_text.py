@@ -130,10 +130,10 @@ def _cut(text: str) -> tuple[str, str]:
 
 
 def arrays(shape: str) -> Iterator[Stored]:
-    """The arrays of a shape, one or a tuple, with layouts.
+    """The arrays that a shape stands for, a single one or a tuple, with their layouts.
 
-    f32[16,10]{0,1:T(8,128)S(1)} has the first axis as its fastest one, tiles of 8 x 128 values,
-    and lies in memory space 1.
+    f32[16,10]{0,1:T(8,128)S(1)} varies fastest along its first axis, is stored in tiles of
+    8 x 128 values, and is in memory space 1.
     """
     for dtype, dims, layout in _ARRAY.findall(shape):
         lengths = tuple(int(d.strip().removeprefix("<=")) for d in dims.split(",") if d.strip())

@@ -52,7 +52,7 @@ def programs(
     if run_config.is_on_ring(config):
         raise ValueError(
             "simple CNNs on a ring are measured by small programs; --compile_for of cnnpool.eval "
-            "is for deep networks on images"
+            "is for classifiers of pictures"
         )
     mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=tuple(devices))
     if is_imported(workdir):

@@ -290,10 +290,11 @@ def markdown(networks: Sequence[Network]) -> str:
       networks: image classifiers with convolutions, trained without noise in the training set.
 
     Raises:
-      ValueError: if there is none, or one lacks a stage, a transform or its spectra.
+      ValueError: if there are no such networks, or one of them has no spectra or was not measured
+        at a stage or under a transform that a claim needs.
     """
     chosen = measured.choose(
-        networks, lambda one: not one.image_noise, item=ITEM, needs="deep networks without noise"
+        networks, lambda one: not one.image_noise, item=ITEM, needs="classifiers without noise"
     )
     needed = (*spectra.VARIABLES, "spatial_share")
     measured.require(chosen, item=ITEM, stages=STAGES, transforms=TRANSFORMS, variables=needed)

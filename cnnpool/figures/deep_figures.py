@@ -64,7 +64,7 @@ def make(item: str, files: Sequence[Path], out: Path) -> str:
       Which networks were drawn and which were not, and the figure's numbers.
 
     Raises:
-      ValueError: if no file holds what the figure shows, or one lacks a stage or transform.
+      ValueError: if no file holds what the figure shows, or a stage or transform is missing.
     """
     figure = FIGURES[item]
     given = networks.read(files)

@@ -16,20 +16,12 @@ only one; they include the spread over random shuffles. Networks that are dead i
 out there, and the legend says so: n = 2 of 4. The data is written next to the picture, NAME.csv.
 """
 
-import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
+from cnnpool.figures import flags
 from cnnpool.figures.item_names import FORMATS, picture_path
 from cnnpool.files import storage
-
-
-def pair(text: str) -> tuple[str, str]:
-    """NAME=VALUE of a flag, split at the last "="."""
-    name, sign, value = text.rpartition("=")
-    if not (sign and name and value):
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
-    return name, value
 
 
 def main(argv: Sequence[str]) -> None:
@@ -41,20 +33,13 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--facet", default="", metavar="NAME", help="what panels tell apart")
     parser.add_argument(
         "--select",
-        type=pair,
+        type=flags.pair,
         action="append",
         default=[],
         metavar="NAME=VALUE,...",
         help="only these curves; may be given several times",
     )
-    parser.add_argument(
-        "--label",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="FILE=LABEL",
-        help="what a network is called; FILE:GROUP of a file of several",
-    )
+    flags.add_labels(parser)
     parser.add_argument("--quantities", default="DGR", help="of D, G and R (%(default)s)")
     parser.add_argument("--relative", action="store_true", help="against relative depth k/K")
     parser.add_argument(

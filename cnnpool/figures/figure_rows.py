@@ -39,7 +39,7 @@ class Row:
         """The curves of the figure.
 
         Raises:
-          ValueError: if no network is one that it shows, or one lacks a stage or a curve.
+          ValueError: if the figure shows none of the networks, or a stage or a curve is missing.
         """
         chosen = measured.choose(networks, self.shows, item=self.item, needs=self.needs)
         return self.series_of(chosen, item=self.item)

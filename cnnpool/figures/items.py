@@ -43,7 +43,7 @@ def _one_run(files: Sequence[Path]) -> xr.Dataset:
     if "mean_filter" not in dataset:
         raise ValueError(
             f"fig4 and table1 are of simple CNNs on a ring, runs of configs/scale1d.py; got "
-            f"{', '.join(map(str, files))}, of a deep network"
+            f"{', '.join(map(str, files))}, of a classifier"
         )
     return dataset
 

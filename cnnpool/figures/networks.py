@@ -259,8 +259,8 @@ def choose(
             f"{title}: {', '.join(one.source for one in found)}" for title, found in twice.items()
         ]
         raise ValueError(
-            f"{item} shows a network once; give one file a run, all its stages and transforms "
-            "measured in one call of cnnpool.eval. Leave out all but one of\n  "
+            f"{item} shows each network once; give one file per run, with all its stages and "
+            "transforms measured by one call of cnnpool.eval. Leave out all but one of\n  "
             + "\n  ".join(lines)
         )
     return in_order(chosen)

@@ -3,7 +3,7 @@
     python -m cnnpool.figures report --results results/items.toml
 
 writes beside items.toml README.md (a table of the paper's items, with verdicts), provenance.md
-(where the files come from), FOLDER/README.md (a page an item) and report.html (all on one page,
+(where the files come from), FOLDER/README.md (one page per item) and report.html (all on one page,
 pictures embedded: it needs no other file); and, in the README.md of the folder above, what stands
 between the comments `report_pages.BLOCK_BEGIN` and `BLOCK_END`, if it has them. What the two files
 hold: `cnnpool.figures.report_items`, `cnnpool.figures.report_provenance`.

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cnnpool import command_line
-from cnnpool.figures.depth_command import pair
+from cnnpool.figures import flags
 from cnnpool.files import storage
 
 _ITEMS = ".toml"
@@ -27,14 +27,7 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "cnnpool.figures report")
     parser.add_argument("files", type=storage.path, nargs="*", help="result files, or items.toml")
     parser.add_argument("--results", type=storage.path, nargs="+", help="the same")
-    parser.add_argument(
-        "--label",
-        type=pair,
-        action="append",
-        default=[],
-        metavar="FILE=LABEL",
-        help="what a network is called; FILE:GROUP of a file of several",
-    )
+    flags.add_labels(parser)
     parser.add_argument("--out", type=storage.path, help="the page (report.html)")
     args = parser.parse_args(argv)
     files = [*args.files, *(args.results or [])]

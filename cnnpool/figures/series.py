@@ -1,6 +1,6 @@
 """One curve of a figure as numbers: what is drawn, and what stands in the CSV beside it.
 
-A figure of deep networks is drawn from its series alone, so that picture and table agree.
+A figure of classifiers is drawn from its series alone, so that picture and table agree.
 """
 
 from collections.abc import Iterable

@@ -57,7 +57,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
         lambda one: one.image_noise == 0 and one.has(STAGE, "none") and bool(there(one)),
         item=ITEM,
         needs=(
-            "deep networks, shuffled and not (`"
+            "classifiers, shuffled and not (`"
             f"{measured.command([STAGE], ['none', *LABELS])}`), without noise in the training set"
         ),
     )

@@ -1,8 +1,8 @@
 """Test error, D, G and R of a sweep's networks against the parameters that it varies.
 
-`launch.collect` makes the parameters coordinates of its file, one value a network, so that any
-result files with such coordinates will do. D, G and R are those of the output; of several networks
-of one parameter it is the mean over seeds, and bars are one standard error (`seed_average`).
+`launch.collect` makes the parameters coordinates of its file, with one value per network, so
+that any result files with such coordinates will do. D, G and R are those of the output. Networks
+with the same parameters are averaged over seeds; bars are one standard error (`seed_average`).
 """
 
 from collections.abc import Sequence

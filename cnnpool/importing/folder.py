@@ -31,7 +31,7 @@ class ImportedError(CnnpoolError):
 
 
 def is_imported(folder: Path) -> bool:
-    """Whether a folder is one of an imported network, whole or damaged."""
+    """Whether a folder holds an imported network, intact or damaged."""
     if (folder / WEIGHTS).is_file():
         return True
     known = run_config.config_path(folder).is_file()

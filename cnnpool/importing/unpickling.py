@@ -84,7 +84,7 @@ def check_memo(file: Any) -> None:
     for 34 GB.
 
     Raises:
-      StateDictError: if a number is higher than one of a pickle's operations.
+      StateDictError: if an object's number exceeds that of the operations before it.
     """
     try:
         for count, (operation, number, _) in enumerate(pickletools.genops(file)):

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 Layers = Sequence[str] | None
-_FEW = 4  # images of which a network is asked what it says of them in another company
-# Rounding of a deep network in float32 is 1e-5 of its activations, on GPUs in TF32 1e-3.
+_FEW = 4  # images that a network is given again, at other places of a different batch
+# In float32 a network of many layers rounds its activations by 1e-5, in a GPU's TF32 by 1e-3.
 _SAME = 1e-2
 
 

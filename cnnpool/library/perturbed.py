@@ -65,7 +65,7 @@ def of_config(config: ConfigDict, settings: Settings) -> Shown:
     """Test images of the data of a config; see `of_run`."""
     if run_config.is_on_ring(config):
         raise ValueError(
-            f"the data {config.data.name} is no images; expected those of deep networks"
+            f"the data {config.data.name} are no pictures; expected those of a classifier"
         )
     if "resize" in config.data:
         raise ValueError(

@@ -193,7 +193,7 @@ def _setup(
     if config.model.name == "simple_cnn":
         raise ValueError(
             f"the network 'simple_cnn' trains on the ring of data.name 'scale1d', got "
-            f"{config.data.name!r}; take configs/scale1d.py, or a deep network"
+            f"{config.data.name!r}; take configs/scale1d.py, or another network"
         )
     model = models.build(config.model)
     data = image_data(config, build)

@@ -95,7 +95,8 @@ def network(config: ConfigDict) -> Network:
     if config.model.name != "simple_cnn":
         raise ValueError(
             f"the ring of data.name {config.data.name!r} is for model.name 'simple_cnn', got "
-            f"{config.model.name!r}; deep networks take configs/cifar10.py or configs/scale2d.py"
+            f"{config.model.name!r}; classifiers of pictures take configs/cifar10.py or "
+            "configs/scale2d.py"
         )
     data = data_sets.build(config.data)
     if not isinstance(data, Scale1D):

@@ -90,7 +90,7 @@ def test_a_run_given_twice_is_refused():
         for model in ("vgg11", "vgg11_bn")
         for name in "ab"
     ]
-    with pytest.raises(ValueError, match="Figure 2 shows a network once") as raised:
+    with pytest.raises(ValueError, match="Figure 2 shows each network once") as raised:
         fig2.series(files)
     assert str(raised.value).splitlines()[1:] == [
         "  VGG11, CIFAR-10: vgg11-a.nc, vgg11-b.nc",

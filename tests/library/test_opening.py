@@ -122,7 +122,7 @@ def test_an_imported_network_is_that_of_pytorch(imported):
     ours = cp.measure(run.networks()[0], x, layers=units)
     assert sorted(ours["layer"].values) == sorted(units)
     assert len(units) > 40
-    assert_same(theirs, ours.sel(layer=units))
+    assert_same(theirs, ours.sel(layer=units), errors=0.02)
 
 
 def test_an_imported_network_has_no_images_and_two_stages(imported):

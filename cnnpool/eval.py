@@ -210,6 +210,7 @@ def _evaluate(
     args: argparse.Namespace, stages: Sequence[str], names: Sequence[str], processes: int
 ) -> None:
     from cnnpool.devices import distributed
+    from cnnpool.instruments.sensitivity import few_images
     from cnnpool.measuring import tables
     from cnnpool.measuring.evaluation import evaluate_run as evaluate
 
@@ -230,6 +231,8 @@ def _evaluate(
         print(f"\n{tables.error_table(dataset)}")
     if "spatial_share" in dataset:
         print(f"\n{tables.budget_table(dataset)}")
+    if note := few_images(run.settings.images):
+        print(f"\n{note}")
     print(f"\nin {args.out}")
 
 

@@ -28,6 +28,7 @@ from cnnpool.shapes import Float, Key
 
 # A layer counts as dead if its spread is no larger than the rounding error of a constant.
 _ROUNDING = 8 * float(np.finfo(np.float32).eps)
+_FEW = 100  # below, P / (P - 1) is more than a percent above 1
 
 
 class Sensitivity(NamedTuple):
@@ -87,9 +88,26 @@ def sensitivity(
         draws=draws,
     )
     natural_flags([(delta, cutoff)], size=images.shape[1])
+    if note := few_images(len(images)):
+        warnings.warn(note, stacklevel=2)
     with tqdm(total=len(images), desc="measuring", unit="image", disable=None) as bar:
         moments = image_moments(function, *inputs, batch_size=batch_size, on_batch=bar.update)
     return sensitivities(moments)
+
+
+def few_images(count: int) -> str | None:
+    """A note on the factor P / (P - 1) in D and G, below 100 images; else None.
+
+    Args:
+      count: P, the number of images.
+    """
+    if not 1 < count < _FEW:
+        return None
+    return (
+        f"{count} images are few: D and G divide by the mean over all ordered pairs of images, "
+        f"each with itself included, and so are P / (P - 1) = {count / (count - 1):.3f} times "
+        "those of different images; 500 make small errors"
+    )
 
 
 def sensitivities(moments: Mapping[str, ImageMoments]) -> dict[str, Sensitivity]:

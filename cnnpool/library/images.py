@@ -7,8 +7,9 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
+from cnnpool.instruments.sensitivity import few_images
+
 _CHANNELS = (1, 3, 4)
-_FEW = 100
 
 
 def checked(images: Any) -> np.ndarray:
@@ -41,7 +42,8 @@ def checked(images: Any) -> np.ndarray:
         raise ValueError(
             f"diffeomorphisms are of square images, got {rows} x {columns} pixels; crop the images"
         )
-    _warn_of_few(len(array))
+    if note := few_images(len(array)):
+        warnings.warn(note, stacklevel=3)
     return np.ascontiguousarray(array, np.float32)
 
 
@@ -60,14 +62,4 @@ def _check_layout(shape: tuple[int, ...], *, is_torch: bool) -> None:
         raise ValueError(
             f"expected {_layout(is_torch)}, got shape {shape}: axis {other}, of length "
             f"{shape[other]}, looks like channels; give {mend}"
-        )
-
-
-def _warn_of_few(count: int) -> None:
-    if 1 < count < _FEW:
-        warnings.warn(
-            f"{count} images are few: D and G divide by the mean over all ordered pairs of images, "
-            "each with itself included, and so are P / (P - 1) = "
-            f"{count / (count - 1):.3f} times those of different images; 500 make small errors",
-            stacklevel=4,
         )

@@ -161,6 +161,7 @@ def test_what_is_done_to_the_images_is_said(tmp_path, capsys):
     assert "images: 8 x 8 pixels, (x - mean) / std, mean 0.5 0.4 0.3, std 0.5 0.5 0.5" in said.err
     assert "ImageNet" not in said.err
     assert re.search(r"pool +[0-9]", said.out)
+    assert re.search(r"\n\d+ images are few: D and G divide", said.out)
 
 
 def test_arrays_are_measured_as_they_are(folder, tmp_path):

@@ -9,29 +9,16 @@ that fails, or takes longer than --limit, is a row that says so. Delete --kept a
 programs.
 """
 
-import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
-from importlib import metadata
-import json
-import multiprocessing
-from multiprocessing.connection import Connection
-from pathlib import Path
-import sys
-import time
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from benchmarks import machine
-from cnnpool.compiling import bound, table, topology, training_programs
-from cnnpool.compiling.chips import CHIPS
-from cnnpool.compiling.programs import TooLargeError, compile_one
+from benchmarks import compiled_rows
+from benchmarks.compiled_rows import Row
+from cnnpool.compiling import table, topology, training_programs
 from cnnpool.configs import cifar10, scale1d, scale2d
-from cnnpool.files.atomic_write import write_text
-from cnnpool.runs import provenance
 
-_CHIP = CHIPS["v5e"]
 _COLUMNS = (
     "network",
     "data",
@@ -129,98 +116,39 @@ CASES = (
 )
 
 
-def compiled_apart(case: Case, limit: float) -> dict[str, Any]:
-    """The row of a case, compiled in a process of its own; where it failed, with the reason.
-
-    Args:
-      case: a training step.
-      limit: seconds after which the process is ended.
-    """
-    spawning = multiprocessing.get_context("spawn")
-    receiving, sending = spawning.Pipe(duplex=False)
-    process = spawning.Process(target=_send_row, args=(case, sending))
-    process.start()
-    sending.close()
-    try:
-        if receiving.poll(limit):
-            return receiving.recv()
-        return _failed(f"not compiled within {limit:g} s")
-    except EOFError:
-        process.join()
-        return _failed(f"its process ended with code {process.exitcode}")
-    finally:
-        process.kill()
-        process.join()
-
-
-def _send_row(case: Case, to: Connection) -> None:
-    topology.prepare(case.topology)
-    try:
-        to.send(measured(case))
-    except Exception as error:  # whatever the compiler says is the row
-        to.send(_failed(f"{type(error).__name__}: {error}"))
-
-
-def _failed(reason: str) -> dict[str, Any]:
-    return {"error": reason, "commit": provenance.commit()}
-
-
-def measured(case: Case) -> dict[str, Any]:
-    """The row of a case; where it does not fit, with the compiler's reason."""
+def measured(case: Case) -> Row:
+    """The row of a case."""
     devices = topology.target(case.topology).devices
     programs = training_programs.programs(case.config(), devices)
     (program,) = (one for one in programs if one.name == "training")
-    wall, cpu = time.monotonic(), time.process_time()
-    try:
-        found = compile_one(program)
-    except TooLargeError as error:
-        return _failed(str(error))
-    cost, limit = found.cost, bound.bound(found.cost, _CHIP)
-    return {
-        "wall": time.monotonic() - wall,
-        "cpu": time.process_time() - cpu,
-        "arguments": found.memory.arguments,
-        "temporaries": found.memory.temporaries,
-        "share": found.memory.total / _CHIP.memory,
-        "collectives": table.collectives(cost),
-        "summed": sum(one.count * one.size for one in cost.collectives),
-        "flops": cost.flops,
-        "moved": cost.moved,
-        "products": limit.products,
-        "links": limit.links,
-        "bound": limit.seconds,
-        "binds": limit.binds,
-        "commit": provenance.commit(),
-    }
+    return compiled_rows.row_of(program)
 
 
-def text(rows: Mapping[str, Mapping[str, Any]], command: str) -> str:
+def text(rows: Mapping[str, Row], command: str) -> str:
     """The page."""
-    done = [case for case in CASES if case.key in rows]
-    missing = [case.key for case in CASES if case.key not in rows]
     lines = [
         "# Training steps, compiled for TPU by its compiler, never run on one",
         "",
-        f"Made by `{command}` with libtpu {metadata.version('libtpu')}; {machine.describe()}. The "
-        "cores were busy with other work: CPU seconds tell more of the compiler than wall seconds.",
+        compiled_rows.made_by(command),
         "",
         "The protocol's step, batch 128, float32, on eight v5e chips (the simple CNN: an epoch, on "
         "four chips); bytes and operations are one chip's. Lowering and compiling together. "
-        f"Bound: no step is faster at {_CHIP.peak / 1e12:g} TFLOP/s, {_CHIP.bandwidth / 1e9:g} "
-        f"GB/s of memory and two links of {_CHIP.link / 1e9:g} GB/s, as published "
-        f"({_CHIP.source}); it is no prediction. commit: of the program that was compiled.",
+        f"Bound: no step is faster at {compiled_rows.peaks()}",
         "",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'|'.join(['---'] * len(_COLUMNS))}|",
-        *(f"| {' | '.join(_cells(case, rows[case.key]))} |" for case in done),
+        *table_of(rows),
         "",
+        *compiled_rows.missing(CASES, rows),
     ]
-    if missing:
-        lines += [f"Not compiled yet, {len(missing)} of {len(CASES)}: {'; '.join(missing)}.", ""]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _cells(case: Case, row: Mapping[str, Any]) -> Iterable[str]:
+def table_of(rows: Mapping[str, Row]) -> list[str]:
+    """The lines of the table."""
+    cells = [_cells(case, rows[case.key]) for case in CASES if case.key in rows]
+    return compiled_rows.markdown(_COLUMNS, cells)
+
+
+def _cells(case: Case, row: Row) -> Sequence[str]:
     number, start = table.number, (case.name, case.data, f"{case.seed} x {case.shared}")
     if "error" in row:
         reason = row["error"].splitlines()[0]
@@ -242,33 +170,5 @@ def _cells(case: Case, row: Mapping[str, Any]) -> Iterable[str]:
     )
 
 
-def main() -> None:
-    """Runs the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="markdown file")
-    parser.add_argument(
-        "--kept", type=Path, default=Path("runs/tpu_compile.json"), help="rows (%(default)s)"
-    )
-    parser.add_argument(
-        "--limit", type=float, default=7200, help="seconds for one program (%(default)s)"
-    )
-    arguments = parser.parse_args()
-    kept = arguments.kept
-    rows = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    command = " ".join(["python -m benchmarks.tpu_compile", *sys.argv[1:]])
-    write_text(arguments.out, text(rows, command))
-    for case in CASES:
-        if case.key in rows:
-            continue
-        print(f"compiling {case.key}", file=sys.stderr, flush=True)
-        rows[case.key] = compiled_apart(case, arguments.limit)
-        print(rows[case.key], file=sys.stderr, flush=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, json.dumps(rows, indent=1))
-        write_text(arguments.out, text(rows, command))
-
-
 if __name__ == "__main__":
-    main()
+    compiled_rows.run(__doc__, "tpu_compile", CASES, measured, text)

@@ -80,7 +80,7 @@ class Case:
         """What config.json of its folder says."""
         if self.pixels == _IMAGENET:
             model = {"name": self.network, "outputs": 1000, "features_only": False}
-            return json.dumps({"model": model, "seeds": [0]})
+            return json.dumps({"model": model, "data": {"name": "image_folder"}, "seeds": [0]})
         return run_config.to_json(
             with_fields(
                 cifar10.get_config("paper"),

@@ -60,12 +60,12 @@ def of_each_shape(states: Sequence[JobState]) -> list[JobState]:
 
 def plan(states: Sequence[JobState], accelerators: str | None, nodes: int | None) -> str:
     """A sentence on what `check` would do."""
-    left_out = _left_out(accelerators, nodes)
+    left_out = _left_out(accelerators)
     if left_out is not None:
         return left_out
     names = ", ".join(one.job.name for one in of_each_shape(states))
     return (
-        f"to be compiled for {topology_of(accelerators)} by its compiler before submission, never "
+        f"to be compiled for {_of_slices(accelerators, nodes)} by its compiler before submission, never "
         f"run on one: {names}"
     )
 
@@ -88,8 +88,8 @@ def check(
       TooLargeError: if programs do not fit.
       ValueError: if a job is impossible on so many devices.
     """
-    left_out = None if compiled else _left_out(accelerators, nodes)
-    topology = topology_of(accelerators)
+    left_out = None if compiled else _left_out(accelerators)
+    topology = _of_slices(accelerators, nodes)
     if left_out is not None or topology is None:
         return left_out or "no TPU: nothing was compiled before submission"
     chosen = of_each_shape(states)
@@ -101,11 +101,15 @@ def check(
     )
 
 
-def _left_out(accelerators: str | None, nodes: int | None) -> str | None:
+def _of_slices(accelerators: str | None, nodes: int | None) -> str | None:
+    """What `--compile_for` calls all slices of a job."""
+    one = topology_of(accelerators)
+    return one if one is None or (nodes or 1) == 1 else f"{one},slices={nodes}"
+
+
+def _left_out(accelerators: str | None) -> str | None:
     if topology_of(accelerators) is None:
         return "no TPU: nothing is compiled before submission"
-    if nodes is not None and nodes > 1:
-        return "not compiled for TPU before submission: programs of several slices are not"
     return None if importlib.util.find_spec("libtpu") else _NO_COMPILER
 
 

@@ -10,7 +10,7 @@ from cnnpool.compiling.programs import Compiled, Program, TooLargeError, compile
 
 HELP = (
     "compile all programs for these devices on this machine, print what they take, and end: a TPU "
-    "and its shape, e.g. v5e:2x4, or a number of CPU devices; reads no data "
+    "and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2, or a number of CPU devices; reads no data "
     "that the config tells the shapes of, writes nothing"
 )
 

@@ -21,6 +21,7 @@ COLLECTIVES = (
     "collective-broadcast",
     "reduce-scatter",
     "ragged-all-to-all",
+    "send",  # to another slice, over the network between hosts: no link of the chip's
 )
 # Products of bfloat16 that make one of float32, on a matrix unit: XLA's precisions of operands.
 _PASSES = {"highest": 6, "high": 3}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 import numpy as np
 
 from cnnpool import models
@@ -54,7 +54,7 @@ def programs(
             "simple CNNs on a ring are measured by small programs; --compile_for of cnnpool.eval "
             "is for classifiers of pictures"
         )
-    mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=tuple(devices))
+    mesh = runtime.mesh_over(tuple(devices), {DATA_AXIS: len(devices)})
     if is_imported(workdir):
         variables, _ = conversion.shapes(config.model)
         model, image = models.build(config.model), _IMAGE

@@ -86,7 +86,22 @@ ENTRY %main (x: f32[5]) -> f32[5] {
     assert link_bytes(one) == pytest.approx(2 * 3 / 4 * 20)
 
 
-@pytest.mark.parametrize("name", ["v5e", "v9:2x2", "0", "v5e:2x4,slices=a"])
+def test_what_goes_to_another_slice_is_counted_and_takes_no_link():
+    text = """
+ENTRY %main (x: f32[5]) -> f32[5] {
+  %x = f32[5]{0} parameter(0)
+  %go = token[] after-all()
+  %sent = (f32[5]{0}, u32[], token[]) send(%x, %go), channel_id=2, is_host_transfer=true
+  %done = token[] send-done(%sent), channel_id=2, is_host_transfer=true
+  ROOT %y = f32[5]{0} copy(%x)
+}
+"""
+    (one,) = hlo_cost.cost_of(text).collectives
+    assert one == Collective("send", 20, 1)
+    assert link_bytes(one) == 0
+
+
+@pytest.mark.parametrize("name", ["v5e", "v9:2x2", "0", "v5e:2x4,slices=a", "v5e:2x4,slices=0"])
 def test_devices_that_are_none_are_refused(name):
     with pytest.raises(ValueError, match="compile_for"):
         prepare(name)

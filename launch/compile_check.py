@@ -65,8 +65,8 @@ def plan(states: Sequence[JobState], accelerators: str | None, nodes: int | None
         return left_out
     names = ", ".join(one.job.name for one in of_each_shape(states))
     return (
-        f"to be compiled for {_of_slices(accelerators, nodes)} by its compiler before submission, never "
-        f"run on one: {names}"
+        f"to be compiled for {_of_slices(accelerators, nodes)} by its compiler before submission, "
+        f"never run on one: {names}"
     )
 
 

@@ -3,15 +3,14 @@
 from collections.abc import Callable
 import dataclasses
 from pathlib import Path
-import sys
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 from ml_collections import ConfigDict
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.devices import distributed, global_arrays, runtime
+from cnnpool.runs.progress_bar import say
 from cnnpool.training import optimizer
 from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import Networks, RunState
@@ -115,7 +114,7 @@ class ClassifierRecipe:
         placed = global_arrays.place(stacked, runtime.over_seeds(self.training.mesh))
         if distributed.is_first():
             kept = f"; not from there: {', '.join(stays)}" if stays else ""
-            tqdm.write(f"beginning with the networks of {folder}{kept}", file=sys.stderr)
+            say(f"beginning with the networks of {folder}{kept}")
         return dataclasses.replace(
             state, networks=state.networks._replace(current=placed, best=placed)
         )

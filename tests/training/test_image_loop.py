@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from cnnpool.runs import run_config
+from cnnpool.runs import progress_bar, run_config
 from cnnpool.runs.lease import WorkdirBusyError, hold
 from cnnpool.runs.running import Running
 from cnnpool.training import fit, image_setup, optimizer
@@ -137,6 +137,7 @@ def test_bar_and_status_tell_of_the_epoch_that_they_name(tmp_path, monkeypatch, 
         report(self, task, epoch, epochs)
 
     monkeypatch.setattr(Running, "report", watched)
+    monkeypatch.setattr(progress_bar, "LOG_SECONDS", 0.0)
     state = fit.train(tiny_images.config(), tmp_path / "run")
     assert [epoch for epoch in dict.fromkeys(told) if epoch is not None] == [0, 1, 2, 3]
     error = np.mean([one.test_error for one in state.progress])

@@ -18,7 +18,7 @@ from cnnpool.figures import (
     style,
 )
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series, write_csv
 
 
@@ -35,7 +35,7 @@ class DeepFigure(NamedTuple):
       markdown: numbers to print.
     """
 
-    series: Callable[[Sequence[Network]], list[Series]]
+    series: Callable[[Sequence[MeasuredNetwork]], list[Series]]
     draw: Callable[[Sequence[Series]], Figure]
     markdown: Callable[[Sequence[Series]], str] = _no_text
 
@@ -79,7 +79,7 @@ def make(item: str, files: Sequence[Path], out: Path) -> str:
     return "\n\n".join(part for part in ("\n".join(lines), figure.markdown(series)) if part)
 
 
-def _described(network: Network) -> str:
+def _described(network: MeasuredNetwork) -> str:
     seeds = network.dataset.sizes["seed"]
     training = f"{network.epochs} epochs" if network.epochs else "imported"
     clean = network.image_noise and not network.measured_under_noise

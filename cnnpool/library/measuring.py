@@ -23,7 +23,7 @@ from cnnpool.library.recognition import measurable
 from cnnpool.measuring import grid, pictures, sensitivities
 from cnnpool.measuring import transforms as known_transforms
 from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
-from cnnpool.measuring.run import Network
+from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
 from cnnpool.runs.progress_bar import ProgressBar
@@ -125,7 +125,7 @@ def measure(
     names = network.parsed([transforms] if isinstance(transforms, str) else list(transforms))
     network = network.prepared(clean[:2])
     activations.check_independent(network, clean)
-    labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
+    labels = NetworkAtStage(network.seed, stage, untrained=False, variables=Variables({}, {}))
     cells = []
     with _progress_bar(names, settings) as bar:
         for kind, inputs in max_entropy_perturbations(jnp.asarray(clean), settings):

@@ -15,7 +15,7 @@ from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
 from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import network, runs
-from cnnpool.measuring.run import Network, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.runs.progress_bar import say
 from cnnpool.shapes import Float
 
@@ -74,7 +74,7 @@ def _check_normalized(images: np.ndarray, path: Path, mean: Sequence[float]) -> 
         )
 
 
-def _check_image_size(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
+def _check_image_size(run: Run, one: NetworkAtStage, images: np.ndarray, path: Path) -> None:
     """Raises DataError if the network cannot take images of this size."""
     channels = run.channels[-1]
     shape = jax.ShapeDtypeStruct((1, *images.shape[1:3], channels), jnp.float32)

@@ -15,7 +15,7 @@ from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import grid, transforms
 from cnnpool.measuring.inputs import kinds
 from cnnpool.measuring.journal import Journal
-from cnnpool.measuring.run import Network, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.runs.progress_bar import ProgressBar, say
 
 Moments = dict[str, ImageMoments]
@@ -25,7 +25,7 @@ Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if 
 
 def measure(
     run: Run,
-    networks: Sequence[Network],
+    networks: Sequence[NetworkAtStage],
     names: Sequence[str],
     journal: Journal | None = None,
     *,
@@ -58,7 +58,7 @@ def measure(
     return method.completed(run, networks, whole)
 
 
-def _say_what_is_equivalent(network: Network, names: Sequence[str]) -> None:
+def _say_what_is_equivalent(network: NetworkAtStage, names: Sequence[str]) -> None:
     """Prints which transforms are equivalent for a network without batch normalization."""
     for name in names:
         same = transforms.equivalent(name, network.variables)
@@ -82,7 +82,12 @@ def _keeper(journal: Journal | None, label: str) -> Keep:
 
 
 def _under_transforms(
-    run: Run, network: Network, names: Sequence[str], inputs: Inputs, keep: Keep, bar: ProgressBar
+    run: Run,
+    network: NetworkAtStage,
+    names: Sequence[str],
+    inputs: Inputs,
+    keep: Keep,
+    bar: ProgressBar,
 ) -> dict[str, list[Moments]]:
     """The moments of one network under every transform, a list over shuffles."""
     settings = run.settings

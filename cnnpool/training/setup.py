@@ -37,8 +37,8 @@ def seed_keys(seed: int | Int[Array, ""]) -> SeedKeys:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-    """A network and its data set.
+class RingNetwork:
+    """The networks of the ring, as one model, and their images.
 
     Attributes:
       data: all images.
@@ -86,7 +86,7 @@ class Network:
         )
 
 
-def network(config: ConfigDict) -> Network:
+def network(config: ConfigDict) -> RingNetwork:
     """The network and data set of a config.
 
     Raises:
@@ -103,7 +103,7 @@ def network(config: ConfigDict) -> Network:
         raise ValueError(
             f"the simple CNN of Figure 4 trains on data.name 'scale1d', got {config.data.name!r}"
         )
-    return Network(data, models.build(config.model))
+    return RingNetwork(data, models.build(config.model))
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -112,7 +112,7 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
 
 
-def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
+def initial_state(net: RingNetwork, seeds: Sequence[int], mesh: Mesh) -> RunState:
     """All networks before the first epoch."""
     init = jax.jit(net.init)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(seed) for seed in seeds])
@@ -159,7 +159,7 @@ def training_sets(
     return place(sets, runtime.over_seeds(mesh))
 
 
-def sgd(config: ConfigDict, net: Network) -> SGD:
+def sgd(config: ConfigDict, net: RingNetwork) -> SGD:
     """The training step of a config."""
     width, depth = config.model.width, config.model.depth
     learning_rate = config.training.learning_rate_per_channel * width

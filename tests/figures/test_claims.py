@@ -12,7 +12,7 @@ from cnnpool.figures import __main__ as figures
 from cnnpool.figures import claims
 from cnnpool.figures.claims import FAILS, HOLDS, NOT_REFUTED, UNDECIDED
 from cnnpool.figures.intervals import Interval
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
 from cnnpool.instruments.filter_spectrum import laplacian_modes
 from tests import deep_results
@@ -24,7 +24,7 @@ def network(data="scale2d", *, share=0.95, share_se=0.01, seeds=3, **fields):
     cells = xr.DataArray(np.full((seeds, 2), share), dims=("seed", "stage")).where(there)
     dataset["spatial_share"], dataset["spatial_share_se"] = cells, cells * 0 + share_se
     dataset.attrs["measurement"] = json.dumps({"settings": {"shuffles": deep_results.SHUFFLES}})
-    return Network(dataset, "a.nc")
+    return MeasuredNetwork(dataset, "a.nc")
 
 
 def values(one):
@@ -125,7 +125,7 @@ def test_before_training_both_kinds_of_statistics_are_judged():
     assert found[words, "own statistics"] == FAILS
     assert found[words, FROZEN] == NOT_REFUTED
     np.testing.assert_allclose(values(one)[words, "own statistics"].mean, 1)
-    without = Network(deep_results.network("vgg11", "cifar10"), "b.nc")
+    without = MeasuredNetwork(deep_results.network("vgg11", "cifar10"), "b.nc")
     assert claims._before_training(without) == {"": "none"}, "the same without batch norm"
 
 
@@ -169,7 +169,7 @@ def test_a_share_is_undefined_where_r_falls_by_less_than_half_a_decade():
 
 def test_files_of_schema_1_are_judged_by_their_means_and_spreads():
     new = network("cifar10", seeds=1)
-    old = Network(deep_results.of_schema_1(new.measured), "old.nc")
+    old = MeasuredNetwork(deep_results.of_schema_1(new.measured), "old.nc")
     then, now = values(old)[RAISED], values(new)[RAISED]
     # The mean of R over shuffles is larger than that of its logarithms, by half its variance.
     n = deep_results.SHUFFLES
@@ -219,4 +219,4 @@ def test_the_command_writes_a_line_a_claim_and_network(tmp_path, capsys):
 def test_networks_that_were_not_shuffled_are_refused():
     dataset = deep_results.network("vgg11", "scale2d", transforms=("none",))
     with pytest.raises(ValueError, match=r"lacks transform channel_shuffle.*spatial_share"):
-        claims.markdown([Network(dataset, "a.nc")])
+        claims.markdown([MeasuredNetwork(dataset, "a.nc")])

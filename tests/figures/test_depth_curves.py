@@ -7,14 +7,14 @@ import pytest
 
 from cnnpool.figures import depth_curves, fig6, style
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from tests import deep_results
 
 fig2, fig7 = (ROWS[item] for item in ("fig2", "fig7"))
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(deep_results.network(*args, **fields), "a.nc")
 
 
 def lines_of(axes, color):
@@ -149,7 +149,7 @@ def test_displacement_and_cutoff_are_the_nominal_ones():
 def test_layers_without_a_value_leave_a_gap():
     dataset = deep_results.network("vgg11", seeds=1)
     dataset["R"].loc[{"layer": "relu05"}] = np.nan
-    curves = fig2.series([Network(dataset, "a.nc")])
+    curves = fig2.series([MeasuredNetwork(dataset, "a.nc")])
     assert list(np.flatnonzero(np.isnan(curves[0].y))) == [4]
     assert list(curves[0].seeds) == [1, 1, 1, 1, 0, 1, 1, 1, 1]
     fig2.draw(curves)

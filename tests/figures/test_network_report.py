@@ -8,7 +8,7 @@ import pytest
 
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import network_findings, network_report
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
 from tests import deep_results
 from tests.figures.test_depth import own, written
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 
 def layers_of(dataset):
-    one = network_report._reported(Network(dataset, "a.nc"), "it")
+    one = network_report._reported(MeasuredNetwork(dataset, "a.nc"), "it")
     return {layer.name: layer for layer in one.layers}, one
 
 

@@ -6,7 +6,7 @@ import pytest
 from cnnpool.figures import delta_cutoff, fig5, fig6, fig8, layers, noise
 from cnnpool.figures import networks as measured
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
 from tests import deep_results
 
@@ -14,7 +14,7 @@ fig2, fig3, fig7 = (ROWS[item] for item in ("fig2", "fig3", "fig7"))
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(deep_results.network(*args, **fields), "a.nc")
 
 
 def test_names_come_from_the_config():
@@ -86,7 +86,7 @@ def test_no_network_of_a_figure_is_an_error_that_lists_what_was_given():
 
 def test_a_run_given_twice_is_refused():
     files = [
-        Network(deep_results.network(model), f"{model}-{name}.nc")
+        MeasuredNetwork(deep_results.network(model), f"{model}-{name}.nc")
         for model in ("vgg11", "vgg11_bn")
         for name in "ab"
     ]
@@ -116,7 +116,7 @@ def test_an_outline_says_what_the_whole_file_does(tmp_path):
     ):
         for name, variable in lazy.outline.variables.items():
             np.testing.assert_array_equal(variable.values, whole[name].values)
-        known = Network(whole, lazy.source)
+        known = MeasuredNetwork(whole, lazy.source)
         for field in (
             "title",
             "epochs",
@@ -143,7 +143,9 @@ def test_all_that_is_missing_is_said_with_the_command_that_measures_it():
         "delta 1.0 (it has 0.3). Measure with `python -m cnnpool.eval --workdir=RUN "
         "--stage=trained --transforms=none,channel_shuffle --out=FILE`"
     )
-    without = Network(deep_results.network("vgg11").drop_vars(["gamma", "eigenvalue"]), "a.nc")
+    without = MeasuredNetwork(
+        deep_results.network("vgg11").drop_vars(["gamma", "eigenvalue"]), "a.nc"
+    )
     with pytest.raises(ValueError, match="lacks variable gamma, variable eigenvalue"):
         fig3.series([without])
     with pytest.raises(ValueError, match=r"--deltas=0\.3,1,3 --cutoffs=3,10 --out=FILE"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnpool.figures import error_scatter, fig5, noise, style
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import write_csv
 from tests import deep_results
 
@@ -17,7 +17,7 @@ BY_IMAGES = "± se over images ($n$ = 1)"
 
 
 def network(model, data="scale2d", **fields):
-    return Network(deep_results.network(model, data, **fields), f"{model}.nc")
+    return MeasuredNetwork(deep_results.network(model, data, **fields), f"{model}.nc")
 
 
 def five(**fields):

@@ -5,7 +5,7 @@ import pytest
 
 from cnnpool.figures import fig8, spectra
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.instruments.filter_spectrum import laplacian_modes
 from tests import deep_results
 
@@ -13,7 +13,7 @@ fig3, fig10 = (ROWS[item] for item in ("fig3", "fig10"))
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(deep_results.network(*args, **fields), "a.nc")
 
 
 def test_a_panel_a_convolution_and_a_row_a_network():

@@ -21,7 +21,7 @@ from cnnpool.measuring import sensitivities as all_networks
 from cnnpool.measuring.classifier_run import open_training
 from cnnpool.measuring.imported_run import ImportedRun
 from cnnpool.measuring.inputs import check, chosen_images, clean_images, perturbations
-from cnnpool.measuring.run import Network
+from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.training.variables import Variables
 from tests import deep_runs
@@ -270,7 +270,7 @@ def test_without_batch_norm_a_recalibrated_shuffle_is_not_measured_again(
     config.model.name = "lenet"
     model = models.build(config.model)
     made = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    net = Network(0, "trained", False, Variables(made["params"], {}))
+    net = NetworkAtStage(0, "trained", False, Variables(made["params"], {}))
     calls = []
     measured = measuring.moments
     monkeypatch.setattr(

@@ -88,7 +88,7 @@ class MeasuredNetwork:
         return self.config["data"]["name"]
 
     @property
-    def is_deep(self) -> bool:
+    def is_classifier(self) -> bool:
         """Whether this is an image classifier, not a simple CNN on the ring as in Figure 4."""
         return self.data != "scale1d"
 
@@ -253,7 +253,7 @@ def choose(
     Raises:
       ValueError: if there is none, or one is there twice.
     """
-    chosen = [network for network in networks if network.is_deep and wanted(network)]
+    chosen = [network for network in networks if network.is_classifier and wanted(network)]
     if not chosen:
         given = "; ".join(f"{one.title} ({one.source})" for one in networks)
         raise ValueError(f"{item} needs result files of {needs}; got {given or 'none'}")

@@ -32,9 +32,9 @@ from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Checkpoints
 from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.shapes import Bool, Float, Key
-from cnnpool.training import setup
+from cnnpool.training import ring_setup
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.stopping import RingProgress
 from cnnpool.training.variables import Variables
 
 # Training splits the plain key of a seed; folding in any constant avoids those keys.
@@ -172,7 +172,7 @@ class RingRun(TrainedRun):
       net: data and model.
     """
 
-    net: setup.RingNetwork
+    net: ring_setup.RingNetwork
 
     method = METHOD
 
@@ -184,7 +184,7 @@ class RingRun(TrainedRun):
     @cached_property
     def is_training(self) -> Bool[np.ndarray, "seeds images"]:
         """Which images each network was trained on."""
-        return setup.is_training_image(self.config, self.data)
+        return ring_setup.is_training_image(self.config, self.data)
 
     @cached_property
     def stored(self) -> Checkpoints:
@@ -192,7 +192,7 @@ class RingRun(TrainedRun):
         return Checkpoints(
             self.folder,
             self.config,
-            SeedProgress,
+            RingProgress,
             shapes=self._shapes,
             variables=lambda params, _: Variables(params, {}),
         )
@@ -226,7 +226,7 @@ def open(workdir: Path, config: ConfigDict, given: Mapping[str, Any]) -> RingRun
         )
     config = config.copy_and_resolve_references()
     config.measurement.draws = given.get("draws", config.measurement.draws)
-    net = setup.network(config)
+    net = ring_setup.network(config)
     settings = Settings(
         images=len(net.data.labels),
         draws=config.measurement.draws,

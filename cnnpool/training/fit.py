@@ -19,10 +19,10 @@ from cnnpool.runs.running import Running, running
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
 from cnnpool.training.classifier_recipe import ClassifierRecipe, Monitor
-from cnnpool.training.image_step import Variables
 from cnnpool.training.metrics_log import MetricsLog, open_log
 from cnnpool.training.recipe import DivergedError, Recipe
 from cnnpool.training.ring_recipe import RingRecipe
+from cnnpool.training.variables import Variables
 
 
 class TrainingDivergedError(CnnpoolError):

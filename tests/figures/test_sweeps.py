@@ -5,11 +5,11 @@ import pytest
 
 from cnnpool.figures import delta_cutoff, dynamics
 from cnnpool.figures.networks import MeasuredNetwork
-from tests import deep_results
+from tests import classifier_results
 
 
 def network(*args, **fields):
-    return MeasuredNetwork(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(classifier_results.network(*args, **fields), "a.nc")
 
 
 def test_r_against_displacement_a_curve_a_cutoff():

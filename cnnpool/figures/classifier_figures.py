@@ -26,7 +26,7 @@ def _no_text(series: Sequence[Series]) -> str:
     return ""
 
 
-class DeepFigure(NamedTuple):
+class ClassifierFigure(NamedTuple):
     """One figure.
 
     Attributes:
@@ -41,14 +41,14 @@ class DeepFigure(NamedTuple):
 
 
 FIGURES = {
-    **{item: DeepFigure(row.series, row.draw) for item, row in ROWS.items()},
-    "fig5": DeepFigure(fig5.series, fig5.draw, fig5.markdown),
-    "fig6": DeepFigure(fig6.series, fig6.draw),
-    "fig8": DeepFigure(fig8.series, fig8.draw),
-    "noise": DeepFigure(noise.series, noise.draw, noise.markdown),
-    "delta_cutoff": DeepFigure(delta_cutoff.series, delta_cutoff.draw),
-    "shuffles": DeepFigure(shuffles.series, shuffles.draw, shuffles.markdown),
-    "dynamics": DeepFigure(dynamics.series, dynamics.draw),
+    **{item: ClassifierFigure(row.series, row.draw) for item, row in ROWS.items()},
+    "fig5": ClassifierFigure(fig5.series, fig5.draw, fig5.markdown),
+    "fig6": ClassifierFigure(fig6.series, fig6.draw),
+    "fig8": ClassifierFigure(fig8.series, fig8.draw),
+    "noise": ClassifierFigure(noise.series, noise.draw, noise.markdown),
+    "delta_cutoff": ClassifierFigure(delta_cutoff.series, delta_cutoff.draw),
+    "shuffles": ClassifierFigure(shuffles.series, shuffles.draw, shuffles.markdown),
+    "dynamics": ClassifierFigure(dynamics.series, dynamics.draw),
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks import communication
 from benchmarks.accelerators import MACHINES, Machine, all_reduce_seconds
-from benchmarks.programme import BACKWARD, Training, deep_trainings, images_of, simple_cnns
+from benchmarks.programme import BACKWARD, Training, classifier_trainings, images_of, simple_cnns
 from cnnpool import command_line
 from cnnpool.files.atomic_write import write_atomically
 
@@ -138,7 +138,7 @@ def cost_table(trainings: Sequence[Training]) -> str:
 
 def document() -> str:
     """The whole page."""
-    trainings = list(deep_trainings())
+    trainings = list(classifier_trainings())
     plain = [one for one in trainings if not one.config.data.get("image_noise", 0.0)]
     sources = "\n".join(
         f"- {m.name}: {m.peak / 1e12:g} TFLOP/s a device ({m.arithmetic}); {m.links}. Of these the "

@@ -20,7 +20,7 @@ from cnnpool.measuring import classifier_run, network
 from cnnpool.measuring import transforms as named
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
-from cnnpool.training import image_setup
+from cnnpool.training import classifier_setup
 from cnnpool.training.variables import Variables
 
 _SHRINK = "a smaller --batch_size, or more devices"
@@ -61,7 +61,7 @@ def programs(
         errors: list[Program] = []
     else:
         here = classifier_run.on_devices(config, _shared(devices))
-        training = image_setup.described(here, devices)
+        training = classifier_setup.described(here, devices)
         state = training.state_shapes()
         current = jax.tree.map(_of_one, state.current)
         model, variables = training.recipe.model, current
@@ -81,7 +81,7 @@ def _of_one(stacked: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype)
 
 
-def _errors(training: image_setup.ImageTraining, variables: Variables) -> Program:
+def _errors(training: classifier_setup.ClassifierTraining, variables: Variables) -> Program:
     tested = global_arrays.placed_shapes(
         np.zeros(len(training.config.seeds), np.int32), runtime.over_seeds(training.mesh)
     )

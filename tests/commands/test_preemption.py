@@ -18,7 +18,7 @@ from cnnpool.training import fit
 from cnnpool.training.classifier_recipe import ClassifierRecipe
 from tests import tiny_images
 from tests.paths import ROOT
-from tests.training.test_image_resume import assert_same_run
+from tests.training.test_classifier_resume import assert_same_run
 
 
 def stop_at_call(monkeypatch, number, kind=signal.SIGTERM):

@@ -154,7 +154,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
     assert there.sel(transform="none").notnull().values.ravel().tolist() == [True, False]
     assert np.isnan(found.test_error).all()  # two folders are not a thousand classes
     assert "broken.jpg" in found.attrs["unreadable_files"]
-    assert "broken.jpg" in capsys.readouterr().out
+    assert "broken.jpg" in capsys.readouterr().err
     with pytest.raises(FileExistsError, match="with another measurement"):
         evaluation.evaluate(imported, out, **given | {"settings": {"images": 5}})
 

@@ -1,4 +1,4 @@
-"""Published speeds of accelerators, and how long an all-reduce takes by them."""
+"""Published speeds of accelerators, and how long collectives take by them."""
 
 from typing import NamedTuple
 
@@ -84,3 +84,18 @@ def all_reduce_seconds(machine: Machine, devices: int, size: float) -> float:
     hosts = devices // inside
     fast = 2 * (inside - 1) / inside * size / machine.fast
     return fast + 2 * (hosts - 1) / hosts * (size / inside) / machine.slow
+
+
+def all_gather_seconds(machine: Machine, devices: int, size: float) -> float:
+    """Time that the links need to give `size` bytes of each of some devices to all of them.
+
+    In rings: first among devices of the same place in all hosts, then inside every host.
+
+    Args:
+      machine: with its links.
+      devices: that take part, whole hosts of them where they are more than one host's.
+      size: bytes that one device has.
+    """
+    inside = min(devices, machine.host)
+    hosts = devices // inside
+    return (hosts - 1) * size / machine.slow + (inside - 1) * hosts * size / machine.fast

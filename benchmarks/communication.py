@@ -1,11 +1,12 @@
 """What devices that share a batch send one another: calculated, and read out of a compiled program.
 
-All of it is all-reduces of float32: sums over images. With P parameters, C channels under batch
-normalization (of all its layers together), O outputs and E_l entries of unit l, all of one network:
+All of it is float32: all-reduces, which are sums over images, and of batch normalization
+all-gathers. With P parameters, C channels under batch normalization (of all its layers together), O
+outputs and E_l entries of unit l, all of one network:
 
-    step         4 (P + 2 C + 2)             gradients, means and variances, loss and error; the
-                                             backward pass of batch norm needs but what are its
-                                             parameters' gradients
+    step         4 (P + 2)                   gradients, loss and error; the backward pass of batch
+                                             norm needs but what are its parameters' gradients
+                 8 C, gathered               means and variances of every device's own images
     evaluation   4 (chunks (2 O + 2) + 1)    loss, error, largest and smallest outputs of a chunk of
                                              test images; their number
     measurement  4 (sum_l (2 E_l + S_l + U_l) + 2)   means of unit l twice, of its S_l projections,
@@ -94,8 +95,13 @@ def size_of(model: Any, image: tuple[int, int, int]) -> Size:
 
 
 def step_bytes(size: Size) -> int:
-    """Of one training step of one network."""
-    return 4 * (size.parameters + 2 * size.normalized_channels + 2)
+    """Summed in one training step of one network."""
+    return 4 * (size.parameters + 2)
+
+
+def gathered_bytes(size: Size) -> int:
+    """That each device gives to all others in one training step of one network."""
+    return 8 * size.normalized_channels
 
 
 def evaluation_bytes(size: Size, *, chunks: int, networks: int = 1) -> int:

@@ -12,13 +12,18 @@ import math
 from pathlib import Path
 
 from benchmarks import communication
-from benchmarks.accelerators import MACHINES, Machine, all_reduce_seconds
+from benchmarks.accelerators import (
+    MACHINES,
+    Machine,
+    all_gather_seconds,
+    all_reduce_seconds,
+)
 from benchmarks.programme import BACKWARD, Training, classifier_trainings, images_of, simple_cnns
 from cnnpool import command_line
 from cnnpool.files.atomic_write import write_atomically
 
 UTILIZATION = 0.2  # assumed part of the peak that convolutions reach
-LATENCY = 10e-6  # assumed seconds of an all-reduce, however small
+LATENCY = 10e-6  # assumed seconds of a collective, however small
 LEAST_STEP = 0.5e-3  # assumed seconds of a step, however small the network
 
 
@@ -45,7 +50,8 @@ def traffic_table(trainings: Sequence[Training]) -> str:
                 f"{size.parameters:,}",
                 f"{size.normalized_channels:,}",
                 f"{communication.step_bytes(size):,}",
-                all_reduces(one),
+                f"{communication.gathered_bytes(size):,}",
+                collectives(one),
                 f"{communication.evaluation_bytes(size, chunks=chunks):,}",
                 f"{communication.measurement_bytes(size):,}",
                 number(step_flops(one) / 1e9),
@@ -57,7 +63,8 @@ def traffic_table(trainings: Sequence[Training]) -> str:
             "parameters",
             "channels under batch norm",
             "bytes a step",
-            "all-reduces in a row",
+            "gathered a step",
+            "collectives in a row",
             "bytes an evaluation",
             "bytes a measurement",
             "GFLOP a step",
@@ -66,9 +73,9 @@ def traffic_table(trainings: Sequence[Training]) -> str:
     )
 
 
-def all_reduces(one: Training) -> int:
-    """That wait for one another in a step: mean, variance and gradient of each norm, the rest."""
-    return 3 * one.size.norms + 1
+def collectives(one: Training) -> int:
+    """That wait for one another in a step: statistics and gradient of each norm, the rest."""
+    return 2 * one.size.norms + 1
 
 
 def step_flops(one: Training) -> float:
@@ -81,9 +88,9 @@ def step_seconds(
 ) -> tuple[float, float]:
     """Computing and communicating in a step of one network on some devices."""
     computing = step_flops(one) / devices / (UTILIZATION * machine.peak)
-    size = communication.step_bytes(one.size)
-    links = all_reduce_seconds(machine, devices, size)
-    return computing, links + latency * all_reduces(one) * (devices > 1)
+    summing = all_reduce_seconds(machine, devices, communication.step_bytes(one.size))
+    gathering = all_gather_seconds(machine, devices, communication.gathered_bytes(one.size))
+    return computing, summing + gathering + latency * collectives(one) * (devices > 1)
 
 
 def bound_at(one: Training, machine: Machine, *, latency: float) -> str:
@@ -154,7 +161,7 @@ def document() -> str:
 Made by `python -m benchmarks.scaling --out=docs/scaling.md`. **Calculated from shapes and
 published speeds; no accelerator was used, nothing here is measured.** Held against compiled
 programs: `tests/devices/test_communication.py` compiles steps, evaluations and a measurement for
-eight devices and finds all-reduces alone, of these bytes within 5 %.
+eight devices and finds these collectives alone, of these bytes within 5 %.
 
 ## The mesh
 
@@ -178,9 +185,9 @@ that share a batch, in bytes; a device sends up to twice that over its links. P 
 channels under batch normalization, O outputs, E<sub>l</sub> activations of unit l,
 S<sub>l</sub> <= 1024 projections of them:
 
-- a step: 4 (P + 2 C + 2): gradients; means and variances; loss and error. The backward pass of
-  batch normalization needs two more sums a channel, which are the gradients of its scale and
-  shift.
+- a step: 4 (P + 2): gradients; loss and error. The backward pass of batch normalization needs two
+  sums a channel, which are the gradients of its scale and shift. Besides, every device gives all
+  others mean and variance of its own images, 8 C bytes ("gathered").
 - an evaluation on all test images: 4 (chunks (2 O + 2) + 1), a chunk being
   `runtime.test_batch_size` images.
 - a measurement of D, G, R of all units under one transform: 4 (sum<sub>l</sub> (2 E<sub>l</sub> +
@@ -190,8 +197,8 @@ S<sub>l</sub> <= 1024 projections of them:
 {traffic_table(plain)}
 
 GFLOP: products of convolutions and linear layers, forward and twice that backward, of 128 images.
-All-reduces in a row: mean, variance and gradient of each batch norm, and the rest together. A
-compiler may make more of them.
+Collectives in a row: statistics and gradient of each batch norm, and the rest together. A compiler
+may make more of them.
 
 ## Where communication binds
 
@@ -200,7 +207,7 @@ compiler may make more of them.
 Assumed: convolutions reach {UTILIZATION:.0%} of the peak, all else included; sums do not overlap
 with computing. "Bound at": the fewest devices that share a batch of 128 at which a step
 communicates longer than it computes, "-" if none of the machine are enough. "Links" counts the
-published bandwidth alone; "with latency" assumes {LATENCY * 1e6:g} us for each all-reduce that
+published bandwidth alone; "with latency" assumes {LATENCY * 1e6:g} us for each collective that
 has to wait for the one before: nobody publishes that number, and for small networks it decides.
 
 {bound_table(plain)}

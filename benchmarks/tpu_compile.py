@@ -4,30 +4,21 @@ r"""What training steps take on TPUs, compiled by the TPU's own compiler; none i
     python -m benchmarks.tpu_compile --out=benchmarks/tpu_compile.md
 
 Needs no TPU. The table is written after every program, smallest first; given again, the command
-goes on with those that --kept does not have. Delete --kept after a change of the programs.
+goes on with those that --kept does not have. Every program is compiled in a process of its own: one
+that fails, or takes longer than --limit, is a row that says so. Delete --kept after a change of the
+programs.
 """
 
-import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
-from importlib import metadata
-import json
-from pathlib import Path
-import sys
-import time
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from benchmarks import machine
-from cnnpool.compiling import bound, table, topology, training_programs
-from cnnpool.compiling.chips import CHIPS
-from cnnpool.compiling.programs import TooLargeError, compile_one
+from benchmarks import compiled_rows
+from benchmarks.compiled_rows import Row
+from cnnpool.compiling import table, topology, training_programs
 from cnnpool.configs import cifar10, scale1d, scale2d
-from cnnpool.files.atomic_write import write_text
-from cnnpool.runs import provenance
 
-_CHIP = CHIPS["v5e"]
 _COLUMNS = (
     "network",
     "data",
@@ -97,90 +88,67 @@ class Case:
 
 
 _BY_SIZE = (
-    "vgg11_bn",
-    "vgg11",
+    "lenet",
     "alexnet",
+    "vgg11",
+    "vgg11_bn",
     "efficientnet_b0",
-    "resnet18",
     "vgg13_bn",
     "vgg16_bn",
+    "resnet18",
     "vgg19_bn",
     "resnet34",
     "resnet50",
+    "vgg13",
+    "vgg16",
+    "vgg19",
 )
 CASES = (
-    Case("lenet", "cifar10", 1, 8),
-    Case("lenet", "cifar10", 8, 1),
     Case("simple_cnn", "scale1d", 4, 1, 1000),
     Case("vgg11_bn", "cifar10", 1, 8, 0.25),
-    Case("vgg11_bn", "cifar10", 1, 8),
-    Case("lenet", "scale2d", 1, 8),
-    Case("lenet", "scale2d", 8, 1),
     Case("vgg11_bn", "cifar10", 8, 1, 0.25),
     *(
         Case(network, data, seed, 8 // seed)
-        for seed in (1, 2, 8)
+        for data in ("cifar10", "scale2d")
+        for seed in (1, 8, 2)
         for network in _BY_SIZE
-        for data in ("scale2d", "cifar10")
-        if (network, data, seed) != ("vgg11_bn", "cifar10", 1)
     ),
 )
 
 
-def measured(case: Case) -> dict[str, Any]:
-    """The row of a case; where it does not fit, with the compiler's reason."""
+def measured(case: Case) -> Row:
+    """The row of a case."""
     devices = topology.target(case.topology).devices
     programs = training_programs.programs(case.config(), devices)
     (program,) = (one for one in programs if one.name == "training")
-    wall, cpu = time.monotonic(), time.process_time()
-    try:
-        found = compile_one(program)
-    except TooLargeError as error:
-        return {"error": str(error), "commit": provenance.commit()}
-    cost, limit = found.cost, bound.bound(found.cost, _CHIP)
-    return {
-        "wall": time.monotonic() - wall,
-        "cpu": time.process_time() - cpu,
-        "arguments": found.memory.arguments,
-        "temporaries": found.memory.temporaries,
-        "share": found.memory.total / _CHIP.memory,
-        "collectives": table.collectives(cost),
-        "summed": sum(one.count * one.size for one in cost.collectives),
-        "flops": cost.flops,
-        "moved": cost.moved,
-        "bound": limit.seconds,
-        "binds": limit.binds,
-        "commit": provenance.commit(),
-    }
+    return compiled_rows.row_of(program)
 
 
-def text(rows: Mapping[str, Mapping[str, Any]], command: str) -> str:
+def text(rows: Mapping[str, Row], command: str) -> str:
     """The page."""
-    done = [case for case in CASES if case.key in rows]
-    missing = [case.key for case in CASES if case.key not in rows]
     lines = [
         "# Training steps, compiled for TPU by its compiler, never run on one",
         "",
-        f"Made by `{command}` with libtpu {metadata.version('libtpu')}; {machine.describe()}. The "
-        "cores were busy with other work: CPU seconds tell more of the compiler than wall seconds.",
+        compiled_rows.made_by(command),
         "",
         "The protocol's step, batch 128, float32, on eight v5e chips (the simple CNN: an epoch, on "
         "four chips); bytes and operations are one chip's. Lowering and compiling together. "
-        f"Bound: no step is faster at {_CHIP.peak / 1e12:g} TFLOP/s, {_CHIP.bandwidth / 1e9:g} "
-        f"GB/s of memory and two links of {_CHIP.link / 1e9:g} GB/s, as published "
-        f"({_CHIP.source}); it is no prediction. commit: of the program that was compiled.",
+        f"Bound: no step is faster at {compiled_rows.peaks()}",
         "",
-        f"| {' | '.join(_COLUMNS)} |",
-        f"|{'|'.join(['---'] * len(_COLUMNS))}|",
-        *(f"| {' | '.join(_cells(case, rows[case.key]))} |" for case in done),
+        *table_of(rows),
         "",
+        *compiled_rows.missing(CASES, rows),
     ]
-    if missing:
-        lines += [f"Not compiled yet, {len(missing)} of {len(CASES)}: {'; '.join(missing)}.", ""]
-    return "\n".join(lines)
+    return "\n".join(lines).rstrip() + "\n"
 
 
-def _cells(case: Case, row: Mapping[str, Any]) -> Iterable[str]:
+def table_of(rows: Mapping[str, Row]) -> list[str]:
+    """The lines of the table."""
+    cells = [_cells(case, rows[case.key]) for case in CASES if case.key in rows]
+    return compiled_rows.markdown(_COLUMNS, cells)
+
+
+def _cells(case: Case, row: Row) -> Sequence[str]:
     number, start = table.number, (case.name, case.data, f"{case.seed} x {case.shared}")
     if "error" in row:
         reason = row["error"].splitlines()[0]
@@ -202,30 +170,5 @@ def _cells(case: Case, row: Mapping[str, Any]) -> Iterable[str]:
     )
 
 
-def main() -> None:
-    """Runs the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True, help="markdown file")
-    parser.add_argument(
-        "--kept", type=Path, default=Path("runs/tpu_compile.json"), help="rows (%(default)s)"
-    )
-    arguments = parser.parse_args()
-    topology.prepare(CASES[0].topology)
-    kept = arguments.kept
-    rows = json.loads(kept.read_text("utf-8")) if kept.exists() else {}
-    command = " ".join(["python -m benchmarks.tpu_compile", *sys.argv[1:]])
-    for case in CASES:
-        if case.key in rows:
-            continue
-        print(f"compiling {case.key}", file=sys.stderr, flush=True)
-        rows[case.key] = measured(case)
-        print(rows[case.key], file=sys.stderr, flush=True)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_text(kept, json.dumps(rows, indent=1))
-        write_text(arguments.out, text(rows, command))
-
-
 if __name__ == "__main__":
-    main()
+    compiled_rows.run(__doc__, "tpu_compile", CASES, measured, text)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 from jax import Array, lax
+import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 DATA_AXIS = "data"  # of a mesh: devices that share a batch
@@ -52,6 +53,28 @@ def backward(
         summed,
         in_specs=(own, everywhere, own),
         out_specs=(own, everywhere),
+        axis_names={DATA_AXIS},
+        check_vma=False,
+    )
+
+
+def of_each_device(
+    function: Callable[[Array], tuple[Array, ...]],
+) -> Callable[[Array], tuple[Array, ...]]:
+    """x -> what the function gives for each device's own images, one row per device.
+
+    Args:
+      function: gives small arrays of one shape, which all devices get in one exchange.
+    """
+
+    def gathered(x):
+        rows = lax.all_gather(jnp.stack(function(x)), DATA_AXIS)
+        return tuple(jnp.unstack(rows, axis=1))
+
+    return jax.shard_map(
+        gathered,
+        in_specs=PartitionSpec(DATA_AXIS),
+        out_specs=PartitionSpec(),
         axis_names={DATA_AXIS},
         check_vma=False,
     )

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 import numpy as np
 
+from cnnpool.devices import batch_sharding
 from cnnpool.kernels.convolution import conv2d
 from cnnpool.kernels.product import product
 
@@ -135,7 +136,7 @@ class BatchNorm(nn.Module):
     In training, mean and (biased) variance are those of the batch, and the running statistics
     in the collection `batch_stats`, if it is mutable, become 0.9 old + 0.1 batch, with the
     unbiased variance. Otherwise the running statistics are used. Statistics are computed in
-    at least float32, in two passes, over the whole batch even if it is sharded under jit.
+    at least float32, in two passes, over the whole batch even if devices share it.
     See docs/protocol.md, "Networks".
 
     Attributes:
@@ -206,9 +207,27 @@ def _batch_normalize_forward(x, scale, bias):
             "batch normalization in training expects at least two values a channel, got a map of "
             f"{x.shape}; take a larger batch"
         )
-    mean = x.mean(_MAP_AXES)
-    var = jnp.square(x - _by_channel(mean)).mean(_MAP_AXES)
+    mean, var = _statistics(x)
     return (_normalize(x, mean, var, scale, bias), mean, var), (x, mean, var, scale)
+
+
+def _statistics(x: Map) -> tuple[Array, Array]:
+    """Mean and biased variance by channel.
+
+    Devices that share a batch take two passes over their own images, then exchange both at once:
+    var = mean_d(var_d + (mean_d - mean)^2), all images weighing the same. A mean square minus a
+    squared mean would be one exchange too, and lose digits; see docs/scaling.md.
+    """
+    if batch_sharding.shares(len(x)) == 1:
+        return _two_passes(x)
+    means, variances = batch_sharding.of_each_device(_two_passes)(x)
+    mean = means.mean(0)
+    return mean, (variances + jnp.square(means - mean[None])).mean(0)
+
+
+def _two_passes(x: Map) -> tuple[Array, Array]:
+    mean = x.mean(_MAP_AXES)
+    return mean, jnp.square(x - _by_channel(mean)).mean(_MAP_AXES)
 
 
 def _batch_normalize_backward(residuals, cotangents):

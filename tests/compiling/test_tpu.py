@@ -39,7 +39,7 @@ def config_of(name, seed):
 
 
 def check(program, target):
-    """All-reduces alone, in the memory of a chip; how many all-reduces."""
+    """Collectives on a chip whose memory is enough: all-reduces, all-gathers of statistics."""
     found = compile_one(program)
     assert found.memory.total < target.chip.memory
     assert found.cost.flops > 0

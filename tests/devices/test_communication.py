@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import communication, scaling
-from benchmarks.accelerators import MACHINES, all_reduce_seconds
+from benchmarks.accelerators import MACHINES, all_gather_seconds, all_reduce_seconds
 from cnnpool import models
 from cnnpool.configs import scale2d
 from cnnpool.devices import batch_sharding
@@ -42,12 +42,14 @@ def check(config):
         return
     networks = min(len(config.seeds) // seed, config.runtime.seeds_per_batch)
     size = communication.size_of(training.recipe.model, training.train.images.shape[1:])
-    expected = [
-        networks * communication.step_bytes(size),
-        # One chunk is in the text of the program; the others come round in a loop.
-        communication.evaluation_bytes(size, chunks=1, networks=networks),
-    ]
-    for one, count in zip(found, expected, strict=True):
+    # One chunk is in the text of the program; the others come round in a loop.
+    of_evaluation = communication.evaluation_bytes(size, chunks=1, networks=networks)
+    of_step, of_test = found
+    assert of_step.pop("all-gather") == data * networks * communication.gathered_bytes(size)
+    for one, count in (
+        (of_step, networks * communication.step_bytes(size)),
+        (of_test, of_evaluation),
+    ):
         assert one.keys() == {"all-reduce"}
         assert one["all-reduce"] == pytest.approx(count, rel=0.05)
 
@@ -147,6 +149,13 @@ def test_time_of_an_all_reduce():
     assert all_reduce_seconds(machine, 8, 800) == pytest.approx(inside)
     # A host's eight devices share what goes to the other three.
     assert all_reduce_seconds(machine, 32, 800) == pytest.approx(inside + 2 * 3 / 4 * 100 / 50)
+
+
+def test_time_of_an_all_gather():
+    machine = MACHINES[-1]._replace(host=8, fast=400.0, slow=50.0)
+    assert all_gather_seconds(machine, 1, 800) == 0
+    assert all_gather_seconds(machine, 8, 800) == pytest.approx(7 * 800 / 400)
+    assert all_gather_seconds(machine, 32, 800) == pytest.approx(3 * 800 / 50 + 28 * 800 / 400)
 
 
 @pytest.mark.slow

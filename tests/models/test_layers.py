@@ -3,7 +3,7 @@
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
 import pytest
 
@@ -152,22 +152,49 @@ def test_batch_norm_leaves_statistics_alone_if_they_are_frozen_or_being_initiali
     np.testing.assert_allclose(frozen.mean((0, 1, 2)), np.zeros(3), atol=1e-5)
 
 
-def test_the_variance_does_not_cancel_far_from_zero():
+EIGHT = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
+SHARED = NamedSharding(EIGHT, PartitionSpec("data"))
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_the_variance_does_not_cancel_far_from_zero(devices):
     x = jnp.asarray(1000 + random_map(8, 4, 4, 2), "float32")
-    _, updated = BatchNorm(True).apply(BatchNorm(True).init(KEY, x), x, mutable="batch_stats")
+    fresh = BatchNorm(True).init(KEY, x)
+    step = jax.jit(lambda x: BatchNorm(True).apply(fresh, x, mutable="batch_stats"))
+    if devices == 1:
+        _, updated = step(x)
+    else:
+        with jax.set_mesh(EIGHT):
+            _, updated = step(jax.device_put(x, SHARED))
     expected = 0.9 + 0.1 * np.asarray(x, "float64").reshape(-1, 2).var(0, ddof=1)
     # E x^2 - (E x)^2 would be wrong by 1000^2 2^-24 = 6 %.
     np.testing.assert_allclose(updated["batch_stats"]["var"], expected, rtol=1e-5)
 
 
-def test_batch_norm_sees_the_whole_of_a_sharded_batch():
+def test_batch_norm_of_a_shared_batch_sees_the_whole_of_it_and_exchanges_twice():
     x = (random_map(16, 2, 2, 3) + np.arange(16)[:, None, None, None]).astype("float32")
     variables = batch_norm_variables("float32")
-    mesh = Mesh(np.array(jax.devices()[:8]), ("batch",))
-    sharded = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
-    step = jax.jit(lambda x: BatchNorm(True).apply(variables, x, mutable="batch_stats"))
-    for got, expected in zip(jax.tree.leaves(step(sharded)), jax.tree.leaves(step(x)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    stats, dy = variables["batch_stats"], jnp.asarray(random_map(16, 2, 2, 3, seed=2), "float32")
+
+    @jax.jit
+    def step(params, x):
+        def forward(params, x):
+            both = {"params": params, "batch_stats": stats}
+            return BatchNorm(True).apply(both, x, mutable="batch_stats")
+
+        y, pullback, updated = jax.vjp(forward, params, x, has_aux=True)
+        return y, updated, pullback(dy)
+
+    expected = step(variables["params"], x)
+    with jax.set_mesh(EIGHT):
+        program = step.lower(variables["params"], jax.device_put(x, SHARED)).compile()
+        found = program(variables["params"], jax.device_put(x, SHARED))
+    for got, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+    # Statistics forward; the two sums of the gradient, which compilers of accelerators join.
+    counts = {kind: program.as_text().count(f" {kind}(") for kind in ("all-gather", "all-reduce")}
+    assert counts["all-gather"] == 1
+    assert 1 <= counts["all-reduce"] <= 2
 
 
 def test_batch_norm_refuses_one_value_a_channel():

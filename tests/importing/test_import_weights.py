@@ -401,7 +401,7 @@ def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, who
         exporting.parameter_arrays(imported, "1")
     with pytest.raises(ValueError, match="expected classifiers of pictures"):
         packing.pack(imported, tmp_path / "packed")
-    with pytest.raises(ConfigMismatchError, match="which is not trained"):
+    with pytest.raises(ConfigMismatchError, match="which cannot be trained"):
         run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)
 
 

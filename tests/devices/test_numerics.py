@@ -115,7 +115,7 @@ def test_a_run_that_goes_on_with_another_compiler_says_so(monkeypatch, tmp_path,
     path = tmp_path / "provenance.json"
     for flags, said in [
         ("", ""),
-        ("--xla_cpu_enable_fast_math=true", r"rounds? otherwise: {} -> .*fast_math"),
+        ("--xla_cpu_enable_fast_math=true", r"change rounding: {} -> .*fast_math"),
         ("--xla_cpu_enable_fast_math=true", ""),
         ("", "fast_math=true.* -> {}"),
         ("--xla_dump_to=/x", ""),

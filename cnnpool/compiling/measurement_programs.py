@@ -1,4 +1,4 @@
-"""The programs that measure the networks of a run or of an import, lowered from shapes alone."""
+"""The programs that measure the networks of a run or import, lowered from shapes without data."""
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
@@ -33,26 +33,27 @@ def programs(
     transforms: Sequence[str],
     devices: Sequence[jax.Device],
 ) -> list[Program]:
-    """The large programs of a measurement on these devices, which need not be there.
+    """The large programs of a measurement on devices that need not be present.
 
-    Errors on the test images, and D, G, R of one network under each transform that has a program
-    of its own. What makes the deformed images and takes batch statistics is left out.
+    These compute the errors on the test images, and D, G, R of one network under each transform
+    that has its own program. The programs that deform images or compute batch statistics are not
+    included.
 
     Args:
-      workdir: of a run, or a folder of cnnpool.pack or cnnpool.import_weights; only its config is
-        read.
-      settings: of the measurement.
+      workdir: working directory of a run, or a folder from cnnpool.pack or cnnpool.import_weights;
+        only its config is read.
+      settings: settings of the measurement.
       transforms: names of transforms.
-      devices: over which the images are spread.
+      devices: the devices over which images are distributed.
 
     Raises:
-      ValueError: for simple CNNs on a ring, or if the config is impossible on so many devices.
+      ValueError: for simple CNNs on a ring, or if the config cannot run on these devices.
     """
     config = run_config.load(workdir)
     if run_config.is_on_ring(config):
         raise ValueError(
-            "simple CNNs on a ring are measured by small programs; --compile_for of cnnpool.eval "
-            "is for classifiers of pictures"
+            "expected a run of image classifiers for --compile_for of cnnpool.eval; simple CNNs on "
+            "a ring are measured by small programs. Omit --compile_for"
         )
     mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=tuple(devices))
     if is_imported(workdir):
@@ -72,7 +73,7 @@ def programs(
 
 
 def _shared(devices: Sequence[jax.Device]) -> int | None:
-    """How many devices several processes have together; None of one process."""
+    """The total number of devices of several processes; None for a single process."""
     several = len({device.process_index for device in devices}) > 1
     return len(devices) if several else None
 
@@ -96,7 +97,7 @@ def _errors(training: classifier_setup.ClassifierTraining, variables: Variables)
 
 
 def _inputs(settings: Settings, image: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Clean, deformed and noisy images."""
+    """The shapes of the clean, deformed and noisy images."""
     clean = (settings.images, *image)
     copies = (settings.draws, *clean)
     return tuple(jax.ShapeDtypeStruct(shape, np.float32) for shape in (clean, copies, copies))
@@ -130,7 +131,7 @@ def _part(lowered: Callable[[], tuple], number: int) -> Any:
 def _features(
     model: Any, variables: Variables, transforms: Sequence[str], copies: int
 ) -> dict[str, Any]:
-    """Activations as functions of images, of every transform that has a program of its own."""
+    """Functions from images to activations, for every transform that has its own program."""
     plain = network.features(model, variables, rescaled=True)
     found = {"": plain}
     if named.MEAN_ACTIVATIONS in transforms:

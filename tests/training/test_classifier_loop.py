@@ -255,7 +255,7 @@ def test_a_dead_network_is_reported(tmp_path, capsys):
 
 
 def test_two_writers_are_refused(tmp_path):
-    with hold(tmp_path), pytest.raises(WorkdirBusyError, match="another process works"):
+    with hold(tmp_path), pytest.raises(WorkdirBusyError, match="another process is using"):
         fit.train(tiny_images.config(), tmp_path)
 
 

@@ -107,7 +107,10 @@ def test_a_finite_loss_above_the_threshold_is_divergence_too(tiny_config, tmp_pa
 
 
 def test_two_writers_are_refused(tiny_config, tmp_path):
-    with lease.hold(tmp_path), pytest.raises(lease.WorkdirBusyError, match="another process works"):
+    with (
+        lease.hold(tmp_path),
+        pytest.raises(lease.WorkdirBusyError, match="another process is using"),
+    ):
         fit.train(tiny_config, tmp_path)
 
 

@@ -323,17 +323,6 @@ def test_what_cannot_be_printed_ends_no_command(tmp_path):
         path.unlink()
 
 
-def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):
-    def main(argv):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys, "argv", ["command"])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(main)
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped\n"
-
-
 def test_one_command_has_all_of_them(tmp_path):
     """From any folder; the lines are those of the commands' own help."""
     found = run("cnnpool", "--help", cwd=ROOT)

@@ -52,7 +52,7 @@ class Options:
 
 
 def synthetic_training(network: str, options: Options):
-    """The trainer's own `ImageTraining` of CIFAR-10's config, on random images."""
+    """The trainer's own `ClassifierTraining` of CIFAR-10's config, on random images."""
     from functools import partial
 
     import jax
@@ -61,7 +61,7 @@ def synthetic_training(network: str, options: Options):
     from cnnpool.configs import cifar10 as cifar10_config
     from cnnpool.data import cifar10
     from cnnpool.data.images import Split, crop_and_flip
-    from cnnpool.training import image_setup
+    from cnnpool.training import classifier_setup
 
     rng = np.random.default_rng(0)
     count = max(DISTINCT_IMAGES, 2 * options.batch)
@@ -84,7 +84,7 @@ def synthetic_training(network: str, options: Options):
             "std": None,
             "image_noise": 0.0,
         }
-        training = image_setup.setup(config.lock())
+        training = classifier_setup.setup(config.lock())
     view = partial(crop_and_flip, padding=cifar10.PADDING)
     data = dataclasses.replace(training.data, random_view=view)
     rows = np.arange(options.images) % count
@@ -101,7 +101,7 @@ def ours(network: str, options: Options) -> tuple[Runner, float]:
     import jax
 
     from cnnpool.devices import runtime
-    from cnnpool.training.block import NO_STEP
+    from cnnpool.training.groups import NO_STEP
 
     jax.config.update("jax_compilation_cache_dir", options.cache)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -1,4 +1,4 @@
-"""What an epoch takes here: every deep network on CIFAR-10 and on 2-D scale detection.
+"""What an epoch takes here: every classifier on CIFAR-10 and on 2-D scale detection.
 
     python -m benchmarks.epoch_times --data_dir=TFDS_FOLDER --out=benchmarks/epoch_times.md
 
@@ -24,7 +24,7 @@ from benchmarks import machine
 from cnnpool.configs import cifar10, scale2d
 from cnnpool.devices import runtime
 from cnnpool.models import DEEP_NETWORKS
-from cnnpool.training.image_setup import ImageTraining, setup
+from cnnpool.training.classifier_setup import ClassifierTraining, setup
 
 TRAINED_ON = {"cifar10": (50_000, 10_000), "scale2d": (1024, 4096)}
 CHUNK = 500
@@ -75,7 +75,9 @@ def timed(function, *arguments) -> float:
     return time.perf_counter() - began
 
 
-def measure(training: ImageTraining, *, steps: int, repeats: int) -> tuple[float, float, float]:
+def measure(
+    training: ClassifierTraining, *, steps: int, repeats: int
+) -> tuple[float, float, float]:
     """Seconds of compilation, of a step and of a test image."""
     recipe = training.recipe
     step = training.compile(recipe.steps, stacked=2, shared=4)

@@ -240,7 +240,8 @@ def row(run: str, number: signal.Signals, outcome: Outcome, items: int) -> str:
 NOTE = (
     f"Exit status {EXIT_PREEMPTED}: saved, as the message says. A negative one: ended by the "
     "signal itself: by SIGKILL, and by SIGTERM while Python starts and there is nothing to save. "
-    "130: by Ctrl-C then. Checkpoints every second."
+    "130: by Ctrl-C then; 1 or -2, with a traceback: by Ctrl-C before Python has begun to run our "
+    "code, while it sets up the virtual environment. Checkpoints every second."
 )
 
 

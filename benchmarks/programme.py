@@ -36,7 +36,7 @@ class Training(NamedTuple):
     flops: float
 
 
-def deep_trainings() -> Iterator[Training]:
+def classifier_trainings() -> Iterator[Training]:
     """All runs of `launch.items` at the protocol's length, each once."""
     runs = dict.fromkeys(run for item in ITEMS.values() for run in item.runs if run.data != SCALE1D)
     for run in runs:

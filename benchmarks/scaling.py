@@ -23,7 +23,7 @@ from benchmarks.compiled_rows import CHIP
 from benchmarks.programme import (
     BACKWARD,
     Training,
-    deep_trainings,
+    classifier_trainings,
     images_of,
     simple_cnns,
     simple_epochs,
@@ -155,7 +155,7 @@ def cost_table(trainings: Sequence[Training]) -> str:
 
 def document() -> str:
     """The whole page."""
-    trainings = list(deep_trainings())
+    trainings = list(classifier_trainings())
     plain = [one for one in trainings if not one.config.data.get("image_noise", 0.0)]
     sources = "\n".join(
         f"- {m.name}: {m.peak / 1e12:g} TFLOP/s a device ({m.arithmetic}); {m.links}. Of these the "

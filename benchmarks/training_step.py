@@ -23,9 +23,9 @@ from torch.nn import functional
 from cnnpool.configs import scale1d
 from cnnpool.devices import runtime
 from cnnpool.runs import provenance
-from cnnpool.training import setup
-from cnnpool.training.block import TrainingSet
+from cnnpool.training import ring_setup
 from cnnpool.training.hinge import hinge
+from cnnpool.training.ring_step import TrainingSet
 
 DEPTH, TAPS, LENGTH, BATCH = 12, 3, 32, 8
 STEPS_AN_EPOCH = 6
@@ -115,11 +115,11 @@ def make_config(width: int, *, seeds: Sequence[int] = (0,), skip: bool = True):
 
 def jax_block(config, devices: int):
     """Compiled block, initial parameters, training sets and network on some devices."""
-    net = setup.network(config)
+    net = ring_setup.network(config)
     mesh = runtime.seed_mesh(len(config.seeds), devices=jax.devices()[:devices])
-    state = setup.initial_state(net, config.seeds, mesh)
-    data = setup.training_sets(config, net.data, mesh)
-    block = setup.sgd(config, net).compile(mesh, seeds_per_batch=1)
+    state = ring_setup.initial_state(net, config.seeds, mesh)
+    data = ring_setup.training_sets(config, net.data, mesh)
+    block = ring_setup.sgd(config, net).compile(mesh, seeds_per_batch=1)
     active = jnp.ones(len(config.seeds), bool)
     return (lambda params, a, b: block(params, data, active, a, b)), state.networks, data, net
 

@@ -18,6 +18,7 @@ is there on every dataset of xarray, also of a file that plain `xarray.open_data
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cnnpool import interrupts
 from cnnpool.library import registration
 
 if TYPE_CHECKING:
@@ -89,4 +90,5 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
 
 
+interrupts.hook_in_commands()
 registration.register()

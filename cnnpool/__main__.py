@@ -6,7 +6,7 @@ import importlib.util
 import runpy
 import sys
 
-from cnnpool import extras
+from cnnpool import extras, interrupts
 from cnnpool.errors import check_known
 
 # The module of each command; what it does is the first line of its docstring.
@@ -29,6 +29,7 @@ _HELP = ("-h", "--help", "-help", "help")
 
 def main() -> None:
     """Runs the command that is named first with the flags behind it."""
+    interrupts.hook()
     if len(sys.argv) < 2 or sys.argv[1] in _HELP:
         print(_listed())
         sys.exit(0 if len(sys.argv) > 1 else 2)

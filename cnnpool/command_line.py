@@ -15,7 +15,7 @@ import sys
 from typing import NoReturn
 
 from cnnpool import extras
-from cnnpool.errors import EXIT_INTERRUPTED, EXIT_PREEMPTED, CnnpoolError, PreemptedError
+from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import check_writable_beside
 
@@ -67,8 +67,8 @@ def prepare() -> None:
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a command; an expected error becomes one message and exit status 1.
 
-    A signal that asked to stop becomes one message and exit status 75; Ctrl-C in what saves
-    nothing of its own one message and the shells' 130.
+    A signal that asked to stop becomes one message and exit status 75. For Ctrl-C see
+    `cnnpool.interrupts`.
     """
     prepare()
     try:
@@ -81,17 +81,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         if (cure := extras.missing(error)) is None:
             raise
         sys.exit(f"error: {cure}")
-    except KeyboardInterrupt:
-        leave_interrupted()
     except Exception:
         report_missing_devices()
         raise
-
-
-def leave_interrupted() -> NoReturn:
-    """Ends this process as shells expect it after Ctrl-C, with one line."""
-    print("stopped", file=sys.stderr)
-    sys.exit(EXIT_INTERRUPTED)
 
 
 def report_missing_devices() -> None:

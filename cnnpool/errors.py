@@ -9,7 +9,6 @@ class CnnpoolError(Exception):
 
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 
 
 class PreemptedError(CnnpoolError):

@@ -164,8 +164,6 @@ def main(argv: Sequence[str]) -> None:
         command_line.leave(error)
     except command_line.EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        command_line.leave_interrupted()
     except Exception:
         command_line.report_missing_devices()
         raise
@@ -213,7 +211,4 @@ def _train(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        app.run(main, flags_parser=parse_flags)
-    except KeyboardInterrupt:  # while the config was read
-        command_line.leave_interrupted()
+    app.run(main, flags_parser=parse_flags)

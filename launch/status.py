@@ -65,13 +65,13 @@ def _row(one: JobState) -> tuple[str, ...]:
 def _plotted(jobs: Sequence[Job], args, plot: Path) -> str:
     """Draws what is finished; returns its table."""
     from cnnpool.figures import sweep  # slow to import, so only now
-    from cnnpool.figures.networks import Network
+    from cnnpool.figures.networks import MeasuredNetwork
     from cnnpool.launch.collected import collected
 
     found = collected(jobs, args.root)
     if not found.networks:
         raise SweepError(f"none of {len(jobs)} jobs in {args.root} is finished: nothing to draw")
-    given = [Network(dataset, name) for name, dataset in found.networks.items()]
+    given = [MeasuredNetwork(dataset, name) for name, dataset in found.networks.items()]
     return f"\n{sweep.make_of(given, plot, args.x)}\n\nin {plot}"
 
 

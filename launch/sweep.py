@@ -17,7 +17,13 @@ import argparse
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from cnnpool.launch import compile_check, engine_choice, job_parameters, sweep_file
+from cnnpool.launch import (
+    compile_check,
+    engine_choice,
+    job_parameters,
+    sweep_file,
+    unread_parameters,
+)
 from cnnpool.launch.engines.engine import check_at_least
 from cnnpool.launch.job_states import FAILED, JobState
 from cnnpool.launch.jobs import Job
@@ -66,6 +72,7 @@ def main(argv: Sequence[str]) -> None:
     jobs = sweep_file.of_arguments(args)
     for job in jobs:
         job.check_names()
+    unread_parameters.check(jobs)
     compiles = args.engine == "skypilot" and not args.no_compile_check
     if args.dry_run:
         given = _to_give(jobs, args)

@@ -13,6 +13,7 @@ import traceback
 from types import ModuleType
 
 from cnnpool.files import storage
+from cnnpool.launch import unread_parameters
 from cnnpool.launch.items import IMPORTED, TRAINED
 from cnnpool.launch.jobs import Job, SweepError, unique
 
@@ -36,6 +37,8 @@ def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | 
         found = list(found) if isinstance(found, Iterable) else []
     if not found or not all(isinstance(job, Job) for job in found):
         raise SweepError(f"{path}: jobs({preset!r}) must return a list of cnnpool.launch.jobs.Job")
+    if told := unread_parameters.merged(found):
+        print(f"{path}: {told}", file=sys.stderr)
     split = [part for job in found for part in job.split(seeds_per_job)]
     return unique(job.with_data_dir(data_dir) for job in split)
 

@@ -1,6 +1,6 @@
 """A sweep of seconds a job, for tests of engines: two that end, one that diverges, one endless.
 
-`joined` is a deep network whose batches two devices share, for jobs of several processes.
+`joined` is a classifier whose batches two devices share, for jobs of several processes.
 """
 
 from cnnpool.configs import scale1d, scale2d

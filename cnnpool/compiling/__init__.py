@@ -1,1 +1,1 @@
-"""Programs of a run compiled for other devices than this machine's: memory, work, traffic."""
+"""Compiles the programs of a run for other devices than this machine's, and analyzes their cost."""

@@ -1,4 +1,4 @@
-"""A lower bound on the time of a program by what its devices can do at most."""
+"""A lower bound on a program's time from the peak performance of its devices (roofline model)."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,12 @@ from cnnpool.compiling.hlo_cost import Collective, Cost
 
 
 class Bound(NamedTuple):
-    """Seconds that a device needs at least for each of three things, which may overlap.
+    """Lower bounds, in seconds, on three kinds of a device's work, which may overlap.
 
     Attributes:
-      products: convolutions and matrix products, at the peak of their precision.
-      memory: what is read and written.
-      links: what goes between devices; that one collective waits for another is not counted.
+      products: convolutions and matrix products, at the peak for their precision.
+      memory: reading and writing the main memory.
+      links: sending data to other devices, without waiting times between collectives.
     """
 
     products: float
@@ -21,17 +21,17 @@ class Bound(NamedTuple):
 
     @property
     def seconds(self) -> float:
-        """No program is faster."""
+        """The lower bound on the program's time: the largest of the three."""
         return max(self)
 
     @property
     def binds(self) -> str:
-        """What takes the longest."""
+        """The name of the largest of the three."""
         return self._fields[self.index(max(self))]
 
 
 def bound(cost: Cost, chip: Chip) -> Bound:
-    """The least time that one chip takes for its work."""
+    """The lower bounds on the time that one chip takes for its work."""
     return Bound(
         cost.passes / chip.peak,
         cost.moved / chip.bandwidth,
@@ -40,10 +40,10 @@ def bound(cost: Cost, chip: Chip) -> Bound:
 
 
 def link_bytes(one: Collective) -> float:
-    """Bytes that a device sends for one collective operation, in a ring of all that take part.
+    """The bytes that a device sends in one collective operation over a ring of n devices.
 
-    Of n devices an all-reduce sends every byte 2 (n - 1) / n times; an all-gather sends what it
-    has to n - 1 others; what a permutation or an exchange sends is at most what it has.
+    These are its own bytes times 2 (n - 1) / n for an all-reduce, n - 1 for an all-gather,
+    (n - 1) / n for a reduce-scatter, and at most 1 for a permutation or an all-to-all.
     """
     n = one.devices
     factors = {"all-reduce": 2 * (n - 1) / n, "all-gather": n - 1, "reduce-scatter": (n - 1) / n}

@@ -1,18 +1,18 @@
-"""What TPUs can do at most, as their maker publishes it."""
+"""Peak performance and memory of TPUs, as published by Google."""
 
 from typing import NamedTuple
 
 
 class Chip(NamedTuple):
-    """One chip.
+    """The performance and memory of one chip.
 
     Attributes:
-      peak: FLOP/s of bfloat16 products, which a TPU takes for float32 convolutions too.
-      memory: bytes of its main memory, published in GB and counted in GiB: the compiler has 15.75
-        of v5e's 16 GiB to give.
+      peak: FLOP/s of bfloat16 products, with which a TPU also computes float32 convolutions.
+      memory: size of its main memory in bytes. The published GB are taken as GiB: for v5e (16 GB),
+        the compiler can allocate 15.75 GiB.
       bandwidth: bytes/s between this memory and the chip.
-      link: bytes/s that one port sends; a ring over some chips uses two.
-      source: who publishes these numbers.
+      link: bytes/s that one port sends; a ring of chips uses two ports of each.
+      source: the page that publishes these numbers.
     """
 
     peak: float

@@ -1,4 +1,4 @@
-"""What `--compile_for` does: compiles programs one by one and prints what they take."""
+"""The option `--compile_for`: compiles programs and prints their memory, work and time bounds."""
 
 from collections.abc import Callable, Sequence
 import sys
@@ -9,23 +9,26 @@ from cnnpool.compiling import table, topology
 from cnnpool.compiling.programs import Compiled, Program, TooLargeError, compile_one
 
 HELP = (
-    "compile all programs for these devices on this machine, print what they take, and end: a TPU "
-    "and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2, or a number of CPU devices; reads no data "
-    "that the config tells the shapes of, writes nothing"
+    "compile all programs for these devices, print their memory, work and time bounds, and exit: a "
+    "TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2, or a number of CPU devices; needs no "
+    "such device, reads data only where the config does not determine its shapes, and writes no files"
 )
 
 
 def run(name: str, programs: Callable[[Sequence[jax.Device]], list[Program]]) -> list[Compiled]:
-    """Compiles and prints.
+    """Compiles programs one by one and prints a table of their cost.
 
     Args:
-      name: of the devices, after `topology.prepare`.
-      programs: on some devices.
+      name: the name of the devices, for which `topology.prepare` has been called.
+      programs: maps devices to the programs.
+
+    Returns:
+      The compiled programs.
 
     Raises:
-      ValueError: if the programs are impossible on these devices.
-      TopologyError: if the devices are not known.
-      TooLargeError: if programs do not fit, after all are compiled.
+      ValueError: if the programs cannot run on these devices.
+      TopologyError: if the devices are unknown.
+      TooLargeError: if programs do not fit the devices' memory; after all have been compiled.
     """
     target = topology.target(name)
     compiled, errors = [], []

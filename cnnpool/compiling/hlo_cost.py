@@ -1,8 +1,8 @@
-"""Operations, bytes and collectives of a compiled program, loops counted as often as they run.
+"""Floating-point operations, bytes and collectives of a compiled program, including its loops.
 
-XLA's own `cost_analysis` counts the body of a loop once. Here bodies are multiplied by the number
-of their iterations where the program tells it; a loop whose end is an argument, such as the one
-over training steps, counts as one iteration.
+XLA's own `cost_analysis` counts the body of a loop once. Here, the cost of the body is multiplied
+by the number of iterations, if the program determines it. A loop whose number of iterations is an
+argument of the program (an open loop), such as the one over training steps, counts once.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ COLLECTIVES = (
     "ragged-all-to-all",
     "send",  # to another slice, over the network between hosts: no link of the chip's
 )
-# Products of bfloat16 that make one of float32, on a matrix unit: XLA's precisions of operands.
+# How many bfloat16 products a matrix unit computes for one product, by XLA's operand precision.
 _PASSES = {"highest": 6, "high": 3}
 _FREE = {
     "parameter",
@@ -44,13 +44,13 @@ _SLICES = {"dynamic-slice", "slice", "gather"}
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """Some operations between devices that are alike.
+    """Collective operations of the same kind and size.
 
     Attributes:
-      kind: e.g. all-reduce.
-      size: bytes that one of them sums or moves on a device.
-      devices: that take part in one.
-      count: how many are made.
+      kind: the operation, e.g. all-reduce.
+      size: bytes of one operation's operands on a device.
+      devices: number of devices that take part in one operation.
+      count: number of operations.
     """
 
     kind: str
@@ -61,15 +61,16 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a device does in a program.
+    """The work of one device in a program.
 
     Attributes:
-      flops: additions and multiplications of convolutions and matrix products.
-      passes: the same, counted as often as the matrix unit makes them for their precision.
-      read: bytes out of the device's main memory, padding counted.
-      written: bytes into it.
-      collectives: what it exchanges with others.
-      loops: how many loops run as often as an argument says, and are counted as one iteration.
+      flops: additions and multiplications in convolutions and matrix products.
+      passes: `flops` times the number of bfloat16 products that the matrix unit computes for each
+        product, by its precision.
+      read: bytes read from the device's main memory, including padding.
+      written: bytes written to it.
+      collectives: its collective operations.
+      loops: number of open loops, which are counted as one iteration.
     """
 
     flops: float = 0.0
@@ -91,7 +92,7 @@ class Cost:
         )
 
     def __sub__(self, part: "Cost") -> "Cost":
-        """Without a part of it."""
+        """The cost without that of a part."""
         rest = list(self.collectives)
         for one in part.collectives:
             rest.remove(one)
@@ -105,7 +106,7 @@ class Cost:
         )
 
     def __mul__(self, times: int) -> "Cost":
-        """The cost of several runs."""
+        """The cost of several executions."""
         return Cost(
             times * self.flops,
             times * self.passes,
@@ -125,17 +126,17 @@ def cost_of(text: str) -> Cost:
     """The cost of a compiled program on one of its devices.
 
     Args:
-      text: of the optimized HLO, `jax.jit(f).lower(...).compile().as_text()`.
+      text: its optimized HLO, `jax.jit(f).lower(...).compile().as_text()`.
     """
     module = parse(text)
     return _Counter(module).of(module.entry)
 
 
 def split(text: str) -> tuple[Cost, Cost]:
-    """The cost of one iteration of the open loop of a program, and of a call beside it.
+    """Splits the cost of a program into one iteration of its open loops and the rest of a call.
 
-    An open loop runs as often as an argument says. Without one, all is the first, and the second
-    is nothing.
+    An open loop is one whose number of iterations is an argument. For a program without open
+    loops, the first is the cost of the whole call, and the second is zero.
     """
     module = parse(text)
     counter = _Counter(module)
@@ -144,14 +145,14 @@ def split(text: str) -> tuple[Cost, Cost]:
 
 
 class _Counter:
-    """Costs of a module's computations, each counted once."""
+    """The costs of a module's computations, each computed once and cached."""
 
     def __init__(self, module: Module):
         self._module = module
         self.of = functools.cache(self._of)
 
     def open_loops(self, name: str) -> Cost:
-        """The cost of one iteration of every loop whose end is an argument of the program."""
+        """The cost of one iteration of every open loop."""
         there, total = self._module.computations[name], Cost()
         for one in there.values():
             if one.opcode == "while":
@@ -199,7 +200,7 @@ class _Counter:
         return moved + Cost(flops=flops, passes=flops * _passes(one))
 
     def _moved(self, one: Instruction, there: Computation) -> Cost:
-        """Bytes of operands and results in the main memory; of slices, what is cut out."""
+        """The bytes of operands and results in main memory; for slices, only the elements used."""
         read = 0.0
         for place, operand in enumerate(one.operands):
             if operand in there:
@@ -220,7 +221,7 @@ class _Counter:
         return whole
 
     def _read_of_parameter(self, name: str, number: int, whole: float) -> float:
-        """What a fused computation reads of one parameter: all of it, or the slices it takes."""
+        """The bytes that a fused computation reads of a parameter: all, or only slices of it."""
         computation = self._module.computations[name]
         parameter = next(
             one
@@ -248,7 +249,7 @@ class _Counter:
         return min(total, whole)
 
     def _written(self, one: Instruction, there: Computation) -> float:
-        if one.opcode == "copy-start":  # the copy, the source again, and a flag
+        if one.opcode == "copy-start":  # its result is (copy, source, flag)
             return _main(one.shapes[:1])
         if one.opcode in ("dynamic-update-slice", "scatter"):
             update = there[one.operands[1 if one.opcode == "dynamic-update-slice" else 2]]
@@ -259,7 +260,7 @@ class _Counter:
         return self._written_by_fusion(one, inside)
 
     def _written_by_fusion(self, one: Instruction, name: str) -> float:
-        """Bytes written: where a result is an operand with a slice replaced, the slice alone."""
+        """The bytes that a fusion writes; if it updates a slice in place, those of the slice."""
         computation = self._module.computations[name]
         root = next(i for i in computation.values() if i.root)
         parts = [computation[o] for o in root.operands] if root.opcode == "tuple" else [root]
@@ -282,7 +283,7 @@ def _weight(cost: Cost) -> float:
 
 
 def _main(shapes: Iterable[Stored]) -> float:
-    """Bytes in the device's main memory."""
+    """The bytes of the arrays that are in main memory."""
     return float(sum(shape.stored for shape in shapes if shape.space == 0))
 
 
@@ -301,10 +302,10 @@ def _passes(one: Instruction) -> int:
 
 
 def trip_count(loop: Instruction, there: Computation, module: Module) -> int | None:
-    """How often the body of a loop runs, where the program tells it.
+    """The number of iterations of a loop; None if the program does not determine it.
 
-    From what XLA notes on the loop, or from a condition i < n whose n is a constant, i beginning
-    with a constant 0.
+    It is taken from XLA's annotation of the loop, or from a condition i < n in which n is a
+    constant and i starts at the constant 0.
     """
     noted = re.search(r'known_trip_count"?:\{"n":"(\d+)"', loop.attributes)
     if noted:
@@ -329,7 +330,7 @@ def trip_count(loop: Instruction, there: Computation, module: Module) -> int | N
 
 
 def dot_flops(one: Instruction, there: Computation) -> float:
-    """Twice the products of a matrix product: results times the contracted lengths."""
+    """The FLOPs of a matrix product: 2 x number of results x product of the contracted lengths."""
     left = there[one.operands[0]].shapes[0].dims
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", one.attributes)
     axes = [int(axis) for axis in contracted[1].split(",") if axis] if contracted else []
@@ -337,7 +338,7 @@ def dot_flops(one: Instruction, there: Computation) -> float:
 
 
 def convolution_flops(one: Instruction, there: Computation) -> float:
-    """Twice the products of a convolution, those with padding and with holes not counted."""
+    """The FLOPs of a convolution: 2 x its multiplications, without those by padding or dilation."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", one.attributes)
     assert labels is not None
     left, right, made = labels.groups()
@@ -355,7 +356,7 @@ def convolution_flops(one: Instruction, there: Computation) -> float:
 
 
 def _window(attributes: str) -> dict[str, list[int]]:
-    """stride, pad, lhs_dilate, rhs_dilate and rhs_reversal of a convolution, by spatial axis."""
+    """The stride, lhs_dilate, rhs_dilate and (low) pad of a convolution, by spatial axis."""
     found = re.search(r"window=\{([^}]*)\}", attributes)
     parts = dict(part.split("=") for part in found[1].split()) if found else {}
     read: dict[str, list[int]] = {
@@ -379,7 +380,7 @@ def _pairs(
     lhs_dilate: int = 1,
     rhs_dilate: int = 1,
 ) -> int:
-    """Pairs of output and tap along one axis that meet an input, not padding or a hole."""
+    """The number of pairs (output, tap) along one axis that use an input, not padding or holes."""
     last = (inputs - 1) * lhs_dilate
     count = 0
     for tap in range(taps):
@@ -395,7 +396,7 @@ def _collective(kind: str, one: Instruction, there: Computation) -> Collective:
 
 
 def _group(attributes: str) -> int:
-    """Devices that take part: of groups {{0,1},{2,3}}, [2,4]<=[8] or mesh['a'=8] {'a'}."""
+    """The devices per group, from {{0,1},{2,3}}, [2,4]<=[8] or mesh['a'=8] {'a'}."""
     listed = re.search(r"replica_groups=\{\{([\d,]*)\}", attributes)
     if listed:
         return len(listed[1].split(","))

@@ -1,6 +1,6 @@
-"""The text of a compiled program as instructions, and what their arrays take in memory.
+"""Parses the text of a compiled program into instructions and the memory of their arrays.
 
-The format is XLA's HLO text, as `jax.jit(f).lower(...).compile().as_text()` gives it: see
+The format is XLA's HLO text, as returned by `jax.jit(f).lower(...).compile().as_text()`; see
 https://openxla.org/xla/operation_semantics and https://openxla.org/xla/tiled_layout.
 """
 
@@ -9,7 +9,7 @@ import math
 import re
 from typing import NamedTuple
 
-_BYTES = {"pred": 1, "bf16": 2, "token": 0, "opaque": 0}  # others end with their bits
+_BYTES = {"pred": 1, "bf16": 2, "token": 0, "opaque": 0}  # other names end with their bit width
 _ARRAY = re.compile(r"(\w+)\[([\d,<= ]*)\](?:\{([^}]*)\})?")
 _TILE = re.compile(r"T\(([\d,]+)\)")
 _SPACE = re.compile(r"S\((\d+)\)")
@@ -21,11 +21,11 @@ class Stored(NamedTuple):
     """An array of a compiled program.
 
     Attributes:
-      dtype: as HLO calls it, e.g. f32.
+      dtype: HLO's name of the dtype, e.g. f32.
       dims: lengths of its axes.
-      size: bytes, its padding to whole tiles not counted.
+      size: bytes without padding to whole tiles.
       stored: bytes with that padding.
-      space: of memory; 0 is the device's main one, others are on the chip.
+      space: memory space; 0 is the device's main memory, others are on the chip.
     """
 
     dtype: str
@@ -39,12 +39,12 @@ class Instruction(NamedTuple):
     """One line of a computation.
 
     Attributes:
-      name: without the percent sign.
-      opcode: e.g. convolution.
-      shapes: of what it makes; several where that is a tuple.
-      operands: names of instructions of the same computation; of a parameter its number.
+      name: its name, without the percent sign.
+      opcode: the operation, e.g. convolution.
+      shapes: the arrays of its result; several if the result is a tuple.
+      operands: names of instructions in the same computation; for a parameter, its number.
       attributes: the rest of the line.
-      root: whether it is what its computation makes.
+      root: whether its result is the result of its computation.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Instruction(NamedTuple):
     root: bool
 
     def called(self, *fields: str) -> list[str]:
-        """Names of the computations that stand in fields such as body or calls."""
+        """The names of the computations in the given attributes, such as body or calls."""
         found: list[str] = []
         for field in fields:
             match = re.search(rf"\b{field}=(?:%([\w.\-]+)|\{{([^}}]*)\}})", self.attributes)
@@ -68,17 +68,17 @@ Computation = dict[str, Instruction]
 
 
 class Module(NamedTuple):
-    """A compiled program: its computations by name, and which of them it begins with."""
+    """A compiled program: its computations by name, and the name of its entry computation."""
 
     computations: dict[str, Computation]
     entry: str
 
 
 def parse(text: str) -> Module:
-    """The instructions of a program's text.
+    """Parses the text of a compiled program.
 
     Raises:
-      ValueError: if it has no entry computation.
+      ValueError: if the text has no entry computation.
     """
     computations: dict[str, Computation] = {}
     current: Computation | None = None
@@ -117,7 +117,7 @@ def _instruction(line: str) -> Instruction:
 
 
 def _cut(text: str) -> tuple[str, str]:
-    """The first word or the first group in parentheses, and what is behind it."""
+    """Splits text after its first word, or after its first group in parentheses."""
     if not text.startswith("("):
         word, _, rest = text.partition(" ")
         return word, rest
@@ -130,10 +130,10 @@ def _cut(text: str) -> tuple[str, str]:
 
 
 def arrays(shape: str) -> Iterator[Stored]:
-    """The arrays that a shape stands for, a single one or a tuple, with their layouts.
+    """The arrays in the text of a shape, which is a single array or a tuple.
 
-    f32[16,10]{0,1:T(8,128)S(1)} varies fastest along its first axis, is stored in tiles of
-    8 x 128 values, and is in memory space 1.
+    For example, f32[16,10]{0,1:T(8,128)S(1)} varies fastest along its first axis, is stored in
+    tiles of 8 x 128 values, and is in memory space 1.
     """
     for dtype, dims, layout in _ARRAY.findall(shape):
         lengths = tuple(int(d.strip().removeprefix("<=")) for d in dims.split(",") if d.strip())
@@ -151,7 +151,7 @@ def arrays(shape: str) -> Iterator[Stored]:
 
 
 def _padded(dims: tuple[int, ...], layout: str) -> list[int]:
-    """Lengths of the axes, from the slowest to the fastest, filled up to whole tiles."""
+    """The lengths of the axes, from slowest to fastest, padded to whole tiles."""
     order, _, rest = layout.partition(":")
     fastest_first = [int(axis) for axis in order.split(",") if axis]
     lengths = [dims[axis] for axis in reversed(fastest_first)] if fastest_first else list(dims)

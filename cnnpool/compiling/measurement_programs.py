@@ -1,4 +1,4 @@
-"""The programs that measure the networks of a run or of an import, lowered from shapes alone."""
+"""The programs that measure the networks of a run or import, lowered from shapes without data."""
 
 from collections.abc import Callable, Iterator, Sequence
 import functools
@@ -20,7 +20,7 @@ from cnnpool.measuring import classifier_run, network
 from cnnpool.measuring import transforms as named
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
-from cnnpool.training import image_setup
+from cnnpool.training import classifier_setup
 from cnnpool.training.variables import Variables
 
 _SHRINK = "a smaller --batch_size, or more devices"
@@ -33,26 +33,27 @@ def programs(
     transforms: Sequence[str],
     devices: Sequence[jax.Device],
 ) -> list[Program]:
-    """The large programs of a measurement on these devices, which need not be there.
+    """The large programs of a measurement on devices that need not be present.
 
-    Errors on the test images, and D, G, R of one network under each transform that has a program
-    of its own. What makes the deformed images and takes batch statistics is left out.
+    These compute the errors on the test images, and D, G, R of one network under each transform
+    that has its own program. The programs that deform images or compute batch statistics are not
+    included.
 
     Args:
-      workdir: of a run, or a folder of cnnpool.pack or cnnpool.import_weights; only its config is
-        read.
-      settings: of the measurement.
+      workdir: working directory of a run, or a folder from cnnpool.pack or cnnpool.import_weights;
+        only its config is read.
+      settings: settings of the measurement.
       transforms: names of transforms.
-      devices: over which the images are spread.
+      devices: the devices over which images are distributed.
 
     Raises:
-      ValueError: for simple CNNs on a ring, or if the config is impossible on so many devices.
+      ValueError: for simple CNNs on a ring, or if the config cannot run on these devices.
     """
     config = run_config.load(workdir)
     if run_config.is_on_ring(config):
         raise ValueError(
-            "simple CNNs on a ring are measured by small programs; --compile_for of cnnpool.eval "
-            "is for classifiers of pictures"
+            "expected a run of image classifiers for --compile_for of cnnpool.eval; simple CNNs on "
+            "a ring are measured by small programs. Omit --compile_for"
         )
     mesh = runtime.mesh_over(tuple(devices), {DATA_AXIS: len(devices)})
     if is_imported(workdir):
@@ -61,7 +62,7 @@ def programs(
         errors: list[Program] = []
     else:
         here = classifier_run.on_devices(config, _shared(devices))
-        training = image_setup.described(here, devices)
+        training = classifier_setup.described(here, devices)
         state = training.state_shapes()
         current = jax.tree.map(_of_one, state.current)
         model, variables = training.recipe.model, current
@@ -72,7 +73,7 @@ def programs(
 
 
 def _shared(devices: Sequence[jax.Device]) -> int | None:
-    """How many devices several processes have together; None of one process."""
+    """The total number of devices of several processes; None for a single process."""
     several = len({device.process_index for device in devices}) > 1
     return len(devices) if several else None
 
@@ -81,7 +82,7 @@ def _of_one(stacked: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype)
 
 
-def _errors(training: image_setup.ImageTraining, variables: Variables) -> Program:
+def _errors(training: classifier_setup.ClassifierTraining, variables: Variables) -> Program:
     tested = global_arrays.placed_shapes(
         np.zeros(len(training.config.seeds), np.int32), runtime.over_seeds(training.mesh)
     )
@@ -96,7 +97,7 @@ def _errors(training: image_setup.ImageTraining, variables: Variables) -> Progra
 
 
 def _inputs(settings: Settings, image: tuple[int, ...]) -> tuple[jax.ShapeDtypeStruct, ...]:
-    """Clean, deformed and noisy images."""
+    """The shapes of the clean, deformed and noisy images."""
     clean = (settings.images, *image)
     copies = (settings.draws, *clean)
     return tuple(jax.ShapeDtypeStruct(shape, np.float32) for shape in (clean, copies, copies))
@@ -130,7 +131,7 @@ def _part(lowered: Callable[[], tuple], number: int) -> Any:
 def _features(
     model: Any, variables: Variables, transforms: Sequence[str], copies: int
 ) -> dict[str, Any]:
-    """Activations as functions of images, of every transform that has a program of its own."""
+    """Functions from images to activations, for every transform that has its own program."""
     plain = network.features(model, variables, rescaled=True)
     found = {"": plain}
     if named.MEAN_ACTIVATIONS in transforms:

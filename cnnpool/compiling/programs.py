@@ -1,4 +1,4 @@
-"""What is compiled: a program before its compilation, and after it with its memory and its work."""
+"""A program before compilation, and a compiled program with its memory and cost."""
 
 from collections.abc import Callable
 import dataclasses
@@ -15,19 +15,19 @@ from cnnpool.errors import CnnpoolError
 
 
 class TooLargeError(CnnpoolError):
-    """A program does not fit the memory of the devices that it is compiled for."""
+    """A program does not fit the memory of the devices for which it is compiled."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A program of a run.
+    """A program of a run, not yet compiled.
 
     Attributes:
-      name: for a person.
-      unit: what one iteration of its loop does, e.g. "a step"; of a program without such a loop
-        what a call of it does.
-      lower: traces it for the devices.
-      shrink: fields or flags that make it smaller.
+      name: a readable name.
+      unit: what one iteration of its main loop does, e.g. "a step"; for a program without such a
+        loop, what one call does.
+      lower: traces and lowers the program for the devices.
+      shrink: the config fields or flags that reduce its memory, for a message.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Bytes on a device, as the compiler plans them."""
+    """The memory of a program on one device, in bytes, as planned by the compiler."""
 
     arguments: int
     outputs: int
@@ -47,22 +47,22 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """The sum of all, in bytes."""
+        """The sum of all four, in bytes."""
         return self.arguments + self.outputs + self.temporaries + self.code
 
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-    """A compiled program.
+    """The analysis of a compiled program.
 
     Attributes:
-      name: of the program.
-      unit: that `cost` is of.
-      lowering: seconds to trace it.
+      name: the program's name.
+      unit: the unit of work to which `cost` refers; see `Program.unit`.
+      lowering: seconds to trace and lower the program.
       compiling: seconds to compile it.
-      memory: of a device.
-      cost: of one iteration of its loop, or of a call where it has none.
-      around: of a call, beside its loop.
+      memory: its memory on one device.
+      cost: cost of one iteration of its main loop, or of one call if it has none.
+      around: cost of one call outside its main loop.
     """
 
     name: str
@@ -75,14 +75,14 @@ class Compiled:
 
 
 def compile_one(program: Program, chip_memory: float | None = None) -> Compiled:
-    """Compiles a program; nothing of it is kept.
+    """Compiles a program and analyzes it; the executable is discarded.
 
     Args:
-      program: to compile.
-      chip_memory: bytes that a device has; None: the compiler alone says what fits.
+      program: the program.
+      chip_memory: memory of a device in bytes; None: only the compiler checks whether it fits.
 
     Raises:
-      TooLargeError: if it does not fit, with its largest buffers.
+      TooLargeError: if the program does not fit; lists its largest buffers.
     """
     began = time.monotonic()
     lowered = program.lower()
@@ -117,25 +117,25 @@ _RESULT = re.compile(r"= \"?(?P<what>[\w.]+)\"?.*tensor<(?P<dims>(?:\d+x)*)(?P<d
 
 
 def too_large(program: Program, reason: str, lowered: str) -> str:
-    """What a user can do about a program that does not fit.
+    """The message for a program that does not fit: its largest buffers, and how to shrink it.
 
     Args:
-      program: that does not.
-      reason: a sentence.
-      lowered: its StableHLO, whose arrays are whole, not yet spread over devices.
+      program: the program.
+      reason: a sentence on why it does not fit.
+      lowered: its StableHLO, in which arrays are not yet partitioned over devices.
     """
     return "\n".join(
         [
             f"{program.name} does not fit a device: {reason}",
-            "Its largest buffers, before they are spread over the devices:",
+            "Its largest buffers, before they are partitioned over devices:",
             *_largest(lowered),
-            f"Make it smaller: {program.shrink}.",
+            f"To reduce its memory: {program.shrink}.",
         ]
     )
 
 
 def _largest(lowered: str) -> list[str]:
-    """The largest kinds of arrays of a StableHLO program, with what makes them."""
+    """The largest arrays in a StableHLO program, with the operations that produce them."""
     sizes: dict[str, int] = {}
     for line in lowered.splitlines():
         found = _RESULT.search(line.split(" loc(")[0].rstrip())

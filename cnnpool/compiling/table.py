@@ -1,4 +1,4 @@
-"""What was compiled, as a table for a terminal or a page."""
+"""A table of compiled programs, for a terminal or a page."""
 
 from collections.abc import Iterable, Sequence
 
@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def row(one: Compiled, chip: Chip | None) -> tuple[str, ...]:
-    """One program; of CPU devices without what needs a chip."""
+    """One program's row of the table; without a chip, its memory share and bound are "-"."""
     memory, cost = one.memory, one.cost
     sizes = (memory.arguments, memory.outputs, memory.temporaries)
     limits = ("-", "-", "-")
@@ -49,7 +49,7 @@ def row(one: Compiled, chip: Chip | None) -> tuple[str, ...]:
 
 
 def collectives(cost: Cost) -> str:
-    """How many there are of each kind."""
+    """The number of collectives of each kind, as text."""
     counts: dict[str, int] = {}
     for one in cost.collectives:
         counts[one.kind] = counts.get(one.kind, 0) + one.count
@@ -57,12 +57,12 @@ def collectives(cost: Cost) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits."""
+    """A number with about three significant digits."""
     return f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.3g}"
 
 
 def text(compiled: Sequence[Compiled], chip: Chip | None) -> str:
-    """A table of fixed width."""
+    """The table as text with aligned columns."""
     lines = [COLUMNS, *(row(one, chip) for one in compiled)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
@@ -74,22 +74,23 @@ def text(compiled: Sequence[Compiled], chip: Chip | None) -> str:
 
 
 def notes(compiled: Iterable[Compiled], chip: Chip | None) -> list[str]:
-    """What the table leaves out: calls around open loops, and where peaks come from."""
+    """Notes below the table: the cost of calls outside main loops, and the source of the peaks."""
     said = []
     for one in compiled:
         if one.around.moved and chip is not None and one.cost.loops:
             extra = 1e3 * bound(one.around, chip).seconds
             said.append(
-                f"{one.name}: a call takes {number(extra)} ms more at least, around {one.unit}: it "
-                f"reads {number(one.around.read / 1e6)} MB and writes "
+                f"{one.name}: outside of the loop over {one.unit}, a call takes at least another "
+                f"{number(extra)} ms: it reads {number(one.around.read / 1e6)} MB and writes "
                 f"{number(one.around.written / 1e6)} MB."
             )
         if any(c.kind == "send" for c in one.cost.collectives):
             said.append(f"{one.name}: what it sends to other slices is not in its bound.")
     if chip is not None:
         said.append(
-            f"Bound: at {chip.peak / 1e12:g} TFLOP/s of bfloat16 products, "
-            f"{chip.bandwidth / 1e9:g} GB/s of memory and two links of {chip.link / 1e9:g} GB/s, "
-            f"as published, {chip.source}. Compiled by the TPU's own compiler, run on none."
+            f"Bound: from {chip.peak / 1e12:g} TFLOP/s for bfloat16 products, "
+            f"{chip.bandwidth / 1e9:g} GB/s of memory bandwidth and two links of "
+            f"{chip.link / 1e9:g} GB/s, as published at {chip.source}. The programs were compiled "
+            "by the TPU compiler, not run on a TPU."
         )
     return said

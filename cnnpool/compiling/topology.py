@@ -1,4 +1,4 @@
-"""The devices that `--compile_for` names, of which none need be there."""
+"""The devices named by `--compile_for`, which need not be present."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -20,17 +20,17 @@ EXPECTED = (
 
 
 class TopologyError(CnnpoolError):
-    """Devices cannot be compiled for on this machine, or there are none like these."""
+    """This machine cannot compile for the devices, or there are no such devices."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Devices to compile for.
+    """Devices for which programs are compiled.
 
     Attributes:
-      name: as the user gave it.
-      devices: without memory or cores behind them, if they are TPUs.
-      chip: what one of them can do; None of CPU devices.
+      name: the name that the user gave.
+      devices: the devices; for TPUs, descriptions of devices that cannot run programs.
+      chip: the performance and memory of one device; None for CPU devices.
     """
 
     name: str
@@ -39,20 +39,25 @@ class Target:
 
     @property
     def platform(self) -> str:
-        """As JAX calls it."""
+        """JAX's name of the platform."""
         return self.devices[0].platform
 
 
 def has_tpu_compiler() -> bool:
-    """Whether libtpu, which holds the TPU's compiler, is installed."""
+    """Whether libtpu, which contains the TPU compiler, is installed."""
     return importlib.util.find_spec("libtpu") is not None
 
 
 def prepare(name: str) -> None:
-    """Before the first JAX computation: computes on CPUs alone, as many devices as are asked for.
+    """Sets up JAX to compile for the named devices. Call it before the first JAX computation.
+
+    JAX then computes on CPUs only, with as many CPU devices as requested.
+
+    Args:
+      name: a TPU and its shape, such as "v5e:2x4", or a number of CPU devices.
 
     Raises:
-      ValueError: if the name is of no kind that is known.
+      ValueError: if the name has another form or the TPU is unknown.
     """
     jax.config.update("jax_platforms", "cpu")
     if name.isdecimal():
@@ -61,31 +66,33 @@ def prepare(name: str) -> None:
         jax.config.update("jax_num_cpu_devices", int(name))
         return
     _parsed(name)
-    # A program for devices that are not there can be kept on the disk, but not read again.
+    # A cached program for devices that are not present could not be loaded again.
     jax.config.update("jax_enable_compilation_cache", False)
 
 
 def target(name: str) -> Target:
-    """The devices of a name that `prepare` was given.
+    """The devices of a name, after `prepare(name)`.
 
     Raises:
-      ValueError: if the name is of no kind that is known.
-      TopologyError: if libtpu is not installed, or knows no such TPU.
+      ValueError: if the name has another form or the TPU is unknown.
+      TopologyError: if libtpu is not installed, or does not know a TPU of this shape.
     """
     if name.isdecimal():
         return Target(name, _first(jax.devices("cpu"), int(name)), None)
     kind, shape, slices = _parsed(name)
     if not has_tpu_compiler():
         raise TopologyError(
-            f"--compile_for={name} needs the TPU's compiler, which libtpu holds: pip install "
-            "'cnnpool[tpu_compile]'. No TPU is needed"
+            f"--compile_for={name} needs the TPU compiler in libtpu, but no TPU: pip install "
+            "'cnnpool[tpu_compile]'"
         )
     return Target(name, _tpu_devices(kind, shape, slices), CHIPS[kind])
 
 
 def _first(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
     if len(devices) < count:
-        raise ValueError(f"{count} CPU devices are asked for; JAX was started with {len(devices)}")
+        raise ValueError(
+            f"expected at most {len(devices)} CPU devices, with which JAX was started; got {count}"
+        )
     return tuple(devices[:count])
 
 
@@ -101,13 +108,13 @@ def _parsed(name: str) -> tuple[str, str, int]:
 def _tpu_devices(kind: str, shape: str, slices: int) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
-    # libtpu would wait for the server that tells a machine in Google's cloud which TPU it has, and
-    # allows one process at a time, as if it drove one.
+    # By default, libtpu queries the metadata server of Google's cloud for the machine's TPU, which
+    # blocks elsewhere, and allows only one process at a time, as for a real TPU.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     options: dict[str, Any] = {}
     if kind == "v4":
-        options["chip_config_name"] = "megacore"  # its two cores as one device, as JAX drives it
+        options["chip_config_name"] = "megacore"  # two cores per device, as JAX uses a real v4
     lengths = [int(length) for length in shape.split("x")]
     if lengths in ([1], [1, 1]):
         options["chips_per_host_bounds"] = (1, 1, 1)
@@ -119,6 +126,6 @@ def _tpu_devices(kind: str, shape: str, slices: int) -> tuple[jax.Device, ...]:
         )
     except jax.errors.JaxRuntimeError as error:
         raise TopologyError(
-            f"--compile_for={kind}:{shape}: libtpu knows no such TPU: {str(error).splitlines()[0]}"
+            f"--compile_for={kind}:{shape}: libtpu has no such TPU: {str(error).splitlines()[0]}"
         ) from error
     return tuple(found.devices)

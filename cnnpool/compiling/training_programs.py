@@ -1,4 +1,4 @@
-"""The programs of a training run, lowered from shapes alone."""
+"""The programs of a training run, lowered from shapes without data."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,11 @@ from cnnpool import data
 from cnnpool.compiling.programs import Program
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.runs import run_config
-from cnnpool.training import image_setup, setup
+from cnnpool.training import classifier_setup, ring_setup
+from cnnpool.training.groups import check_seeds
 
 _CLASSIFIER = (
-    "more devices a network (config.runtime.mesh.data), fewer networks at once "
+    "more devices per network (config.runtime.mesh.data), fewer networks at once "
     "(config.runtime.seeds_per_batch), a smaller config.training.batch_size or "
     "config.runtime.test_batch_size, or config.training.compute_dtype=bfloat16"
 )
@@ -25,15 +26,15 @@ _RING = (
 
 
 def programs(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]:
-    """All programs of a run on these devices, which need not be there.
+    """All programs of a run on devices that need not be present.
 
     Args:
-      config: complete.
-      devices: all that the run would have.
+      config: a complete config.
+      devices: all devices of the run.
 
     Raises:
-      ValueError: if the config is impossible on so many devices.
-      DataError: if the data is a user's own, and absent or damaged.
+      ValueError: if the config cannot run on these devices.
+      DataError: if the data is the user's own, and absent or damaged.
     """
     return (
         _of_ring(config, devices)
@@ -43,7 +44,7 @@ def programs(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]
 
 
 def _of_classifiers(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]:
-    training = image_setup.described(config, devices)
+    training = classifier_setup.described(config, devices)
     state, keys = training.state_shapes(), training.keys
     return [
         Program(
@@ -68,14 +69,16 @@ def _of_classifiers(config: ConfigDict, devices: Sequence[jax.Device]) -> list[P
 
 
 def _of_ring(config: ConfigDict, devices: Sequence[jax.Device]) -> list[Program]:
-    setup.check_seeds(config.seeds)
-    net, shapes = setup.network(config), global_arrays.placed_shapes
+    check_seeds(config.seeds)
+    net, shapes = ring_setup.network(config), global_arrays.placed_shapes
     mesh = runtime.seed_mesh(len(config.seeds), devices)
     params = net.stacked_shapes(len(config.seeds), mesh)
-    sets = setup.training_sets(config, net.data, mesh, place=shapes)
+    sets = ring_setup.training_sets(config, net.data, mesh, place=shapes)
     active = shapes(np.ones(len(config.seeds), bool), runtime.over_seeds(mesh))
     images = shapes(net.data.images, NamedSharding(mesh, PartitionSpec()))
-    block = setup.sgd(config, net).program(mesh, seeds_per_batch=config.runtime.seeds_per_batch)
+    block = ring_setup.sgd(config, net).program(
+        mesh, seeds_per_batch=config.runtime.seeds_per_batch
+    )
     seed = jax.ShapeDtypeStruct((), np.int32, sharding=SingleDeviceSharding(mesh.devices.flat[0]))
     return [
         Program("initialization", "a network", lambda: jax.jit(net.init).lower(seed), _RING),

@@ -12,7 +12,6 @@ slower, as decoding such small images is dominated by Python.
 
 import functools
 import io
-import sys
 from typing import Any
 
 import jax
@@ -21,11 +20,11 @@ from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from cnnpool.data import tfds_files
 from cnnpool.data.images import Split, StandardizedImages, as_stored, crop_and_flip
 from cnnpool.data.tfds_records import Records
+from cnnpool.runs.progress_bar import ProgressBar
 
 NAME = "cifar10"
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -116,7 +115,7 @@ def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool
     images, labels = np.empty((len(chosen), *SHAPE), np.uint8), np.empty(len(chosen), np.int32)
     jpeg = False
     with (
-        tqdm(total=len(chosen), desc=f"reading CIFAR-10 {split}", disable=_quiet()) as bar,
+        ProgressBar(len(chosen), f"reading CIFAR-10 {split}", "image") as bar,
         tfds_files.reading(builder, split),
     ):
         for start in range(0, len(chosen), _CHUNK):
@@ -126,10 +125,6 @@ def _read_split(builder: Any, split: str, size: int | None) -> tuple[Split, bool
                 jpeg |= record["image"].startswith(JPEG_MAGIC)
             bar.update(len(rows))
     return Split(jnp.asarray(images), jnp.asarray(labels)), jpeg
-
-
-def _quiet() -> bool:
-    return not sys.stderr.isatty()
 
 
 def _decode(encoded: bytes) -> UInt8[np.ndarray, "32 32 3"]:

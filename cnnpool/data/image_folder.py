@@ -18,12 +18,12 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.data import preparation
 from cnnpool.data.images import DataError, MeasuredImages, Split
 from cnnpool.data.preparation import Sizes
 from cnnpool.files import storage
+from cnnpool.runs.progress_bar import say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".heic")
@@ -53,9 +53,9 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
             f"expected at least --num_images={count}{_named('. Not counted are', outside)}"
         )
     if note:
-        tqdm.write(note)
+        say(note)
     if outside:
-        tqdm.write(f"{len(outside)} pictures are left out{_named('', outside)}")
+        say(f"{len(outside)} pictures are left out{_named('', outside)}")
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(files)))
     chosen = [files[place] for place in order]
     openers = [path.read_bytes for path in chosen]
@@ -69,7 +69,7 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
         )
     if unreadable:
         left_out = "files could not be read and are left out"
-        tqdm.write(f"{len(unreadable)} {left_out}{_named('', unreadable)}")
+        say(f"{len(unreadable)} {left_out}{_named('', unreadable)}")
     return measured(
         found.images,
         [labels[order[place]] for place in found.places],

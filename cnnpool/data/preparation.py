@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 import io
 import os
-import sys
 from typing import NamedTuple
 import warnings
 
 from jaxtyping import UInt8
 import numpy as np
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+
+from cnnpool.runs.progress_bar import ProgressBar
 
 RESIZE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -106,7 +106,7 @@ def read_many(
     places: list[int] = []
     unreadable: dict[int, str] = {}
     workers = min(8, os.cpu_count() or 1)
-    bar = tqdm(total=len(images), desc=what, unit="image", disable=not sys.stderr.isatty())
+    bar = ProgressBar(len(images), what, "image")
     with bar, warnings.catch_warnings(), ThreadPoolExecutor(workers) as pool:
         warnings.simplefilter("ignore")  # Pillow's warnings about odd metadata and large pictures
         for start in range(0, len(openers), 4 * workers):

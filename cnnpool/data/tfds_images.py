@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import functools
 import io
 import os
-import sys
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,7 +17,6 @@ from jaxtyping import UInt8
 from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from cnnpool.data import arrays, tfds_files
 from cnnpool.data.arrays import Arrays
@@ -26,6 +24,7 @@ from cnnpool.data.cifar10 import subset
 from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored, crop_and_flip
 from cnnpool.data.tfds_records import Records
 from cnnpool.errors import check_known
+from cnnpool.runs.progress_bar import ProgressBar
 
 _CHUNK = 500  # records read at once
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -232,9 +231,7 @@ def _read(
     rows = subset(len(records), size, field)
     labels, images = np.empty(len(rows), np.int32), None
     with (
-        tqdm(
-            total=len(rows), desc=f"reading {builder.name} {split}", disable=not sys.stderr.isatty()
-        ) as bar,
+        ProgressBar(len(rows), f"reading {builder.name} {split}", "image") as bar,
         tfds_files.reading(builder, split),
     ):
         for place, record in enumerate(_in_chunks(records, rows)):

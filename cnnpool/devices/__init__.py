@@ -1,1 +1,1 @@
-"""Devices and processes: meshes, sharding, settings that decide numbers."""
+"""Devices and processes: meshes, sharding, and settings that affect numerical results."""

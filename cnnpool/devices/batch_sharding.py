@@ -1,7 +1,8 @@
-"""What a device does with its own share of a batch, inside a program for several devices.
+"""Functions that each device applies to its own shard of a batch.
 
-The compiler spreads whole-array operations over a mesh by itself. A loop over images is not one:
-it would gather the batch on every device. Such code runs here, on the device's own images.
+The compiler partitions whole-array operations over a mesh by itself. It cannot partition a loop
+over images: it would gather the whole batch on every device. Such code goes through `forward` and
+`backward`, which run it on each device's own images (`jax.shard_map`).
 """
 
 from collections.abc import Callable
@@ -11,25 +12,29 @@ from jax import Array, lax
 import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
-DATA_AXIS = "data"  # of a mesh: devices that share a batch
+DATA_AXIS = "data"  # mesh axis: devices that share a batch
 
 
 def shares(batch: int) -> int:
-    """Devices that a batch is spread over in the program being traced; 1 outside of a mesh.
+    """The number of devices that share a batch in the program being traced.
 
     Args:
-      batch: images; where the devices do not divide it, it is not spread.
+      batch: number of images.
+
+    Returns:
+      The length of the mesh axis `data`; 1 outside a mesh, inside a `shard_map`, and where the
+      number of devices does not divide `batch`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     types = dict(zip(mesh.axis_names, mesh.axis_types, strict=True))
-    if types.get(DATA_AXIS) != AxisType.Auto:  # absent, or the program is one device's already
+    if types.get(DATA_AXIS) != AxisType.Auto:  # no such axis, or already inside a shard_map
         return 1
     devices = mesh.shape[DATA_AXIS]
     return devices if batch % devices == 0 else 1
 
 
 def forward(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
-    """(x, parameter) -> y, on every device for its own images x."""
+    """Maps (x, parameter) -> y over devices: x and y are sharded, the parameter is replicated."""
     return jax.shard_map(
         function,
         in_specs=(PartitionSpec(DATA_AXIS), PartitionSpec()),
@@ -42,7 +47,10 @@ def forward(function: Callable[[Array, Array], Array]) -> Callable[[Array, Array
 def backward(
     function: Callable[[Array, Array, Array], tuple[Array, Array]],
 ) -> Callable[[Array, Array, Array], tuple[Array, Array]]:
-    """(x, parameter, dy) -> (dx, dparameter), the latter summed over all devices."""
+    """Maps (x, parameter, dy) -> (dx, dparameter) over devices.
+
+    x, dy and dx are sharded; dparameter is summed over all devices.
+    """
 
     def summed(x, parameter, dy):
         dx, dparameter = function(x, parameter, dy)

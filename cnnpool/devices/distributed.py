@@ -1,11 +1,11 @@
-"""One job in several processes: how they find one another, who writes, and how they end.
+"""One job in several processes: how they find one another, which one writes, and how they end.
 
-Processes are found by explicit arguments, in a job step of Slurm (`srun -n K`) or on a TPU pod; an
-ordinary process is alone, and nothing here does anything. Only the first process writes files and
-prints. When a process dies, the others notice by a failed collective at once, or by its missing
-heartbeat within `HEARTBEAT_SECONDS`; they exit with `EXIT_PREEMPTED`, or are aborted by JAX
-(SIGABRT, status 134) where they hang in a step. Either way all are to be started again, unless the
-one that is gone left word that it failed (`cnnpool.runs.run_status`).
+Processes find one another through command-line arguments, in a Slurm job step (`srun -n K`) or on
+a TPU pod. In an ordinary, single process the functions here do nothing. Only the first process
+writes files and prints. When a process dies, the others notice at once by a failed collective, or
+within `HEARTBEAT_SECONDS` by its missing heartbeat; they exit with `EXIT_PREEMPTED`, or JAX aborts
+them (SIGABRT, status 134) if they hang in a step. In both cases, all processes should be started
+again, unless the dead one recorded that it failed (`cnnpool.runs.run_status`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +24,10 @@ import numpy as np
 
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 
-HEARTBEAT_SECONDS = 10  # JAX's own are 100
-SILENT_SECONDS = 3.0  # of waiting for other processes, before it is said
+HEARTBEAT_SECONDS = 10  # JAX's default is 100
+SILENT_SECONDS = 3.0  # how long to wait for other processes before printing a message
 _STEP = "SLURM_STEP_NUM_TASKS"
-# What JAX reads in a step of Slurm; an environment that was copied elsewhere has some of them.
+# What JAX reads in a Slurm step; an environment copied elsewhere has only some of these.
 _STEP_VARIABLES = (
     "SLURM_JOB_ID",
     "SLURM_STEP_NODELIST",
@@ -35,7 +35,7 @@ _STEP_VARIABLES = (
     "SLURM_PROCID",
     "SLURM_LOCALID",
 )
-_received: list[int] = []  # signals that ask this process to end
+_received: list[int] = []  # signals received that ask this process to stop
 _LOST = re.compile("Gloo|NCCL|UNAVAILABLE|coordination service|heartbeat|Connection reset by peer")
 _PERMANENT = re.compile(
     "RESOURCE_EXHAUSTED|INVALID_ARGUMENT|UNIMPLEMENTED|NOT_FOUND|.*CUDA_ERROR", re.DOTALL
@@ -43,7 +43,7 @@ _PERMANENT = re.compile(
 
 
 class OtherProcessError(CnnpoolError):
-    """Another process of the job has failed, and said why."""
+    """Another process of the job failed and recorded why."""
 
 
 def join(
@@ -53,19 +53,21 @@ def join(
     num_processes: int | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> int:
-    """Joins the other processes of this job, if there are any; before the first JAX computation.
+    """Joins the other processes of this job, if any. Call it before the first JAX computation.
 
     Args:
-      coordinator: HOST:PORT on which process 0 listens; the next two are given with it.
-      process_id: 0..num_processes-1.
-      num_processes: of the job; 1 alone is a process that joins nobody, wherever it runs.
-      environment: variables, in which Slurm names the processes of a step.
+      coordinator: HOST:PORT on which process 0 listens; requires `process_id` and `num_processes`.
+      process_id: this process's index, 0..num_processes-1.
+      num_processes: number of processes in the job. 1 without the other two arguments: this
+        process joins no other, even in a Slurm step or on a TPU pod.
+      environment: environment variables, where Slurm describes the processes of a step.
 
     Returns:
-      The number of processes; 1 also on a TPU, where it is not known before the devices are.
+      The number of processes; always 1 on a TPU, where it is unknown before JAX has found the
+      devices.
 
     Raises:
-      ValueError: if arguments are missing or impossible.
+      ValueError: if arguments are missing or out of range.
     """
     given = (coordinator, process_id, num_processes)
     if given == (None, None, 1):
@@ -77,8 +79,9 @@ def join(
         who = f"process {environment['SLURM_PROCID']} of {tasks}"
         alone = f"give --num_processes=1, or unset {_STEP}"
         with _waiting_aloud(
-            f"{who} waits for the others of a step of Slurm's job {environment['SLURM_JOB_ID']}. "
-            f"Where nobody starts them, as in a shell inside the step: {alone}"
+            f"{who} is waiting for the others in a step of Slurm job "
+            f"{environment['SLURM_JOB_ID']}. If nothing starts them, as in a shell inside the "
+            f"step: {alone}"
         ):
             jax.distributed.initialize(
                 num_processes=tasks,
@@ -99,7 +102,7 @@ def _join_by_arguments(
 ) -> int:
     if coordinator is None or process_id is None or num_processes is None:
         raise ValueError(
-            "--coordinator, --process_id and --num_processes go together; got "
+            "expected --coordinator, --process_id and --num_processes together; got "
             f"{coordinator}, {process_id} and {num_processes}"
         )
     if not 0 <= process_id < num_processes:
@@ -111,8 +114,8 @@ def _join_by_arguments(
         raise ValueError(f"--coordinator must be HOST:PORT of process 0, got {coordinator!r}")
     if num_processes > 1:
         with _waiting_aloud(
-            f"process {process_id} of {num_processes} waits for the others, which meet at "
-            f"{coordinator}: start each with its own --process_id"
+            f"process {process_id} of {num_processes} is waiting for the others at {coordinator}: "
+            "start each with its own --process_id"
         ):
             jax.distributed.initialize(
                 coordinator,
@@ -127,7 +130,7 @@ def _join_by_arguments(
 
 @contextlib.contextmanager
 def _waiting_aloud(message: str) -> Iterator[None]:
-    """Prints a message where what happens inside takes longer than some seconds."""
+    """Prints a message if the block takes longer than `SILENT_SECONDS`."""
 
     def tell() -> None:
         print(message, file=sys.stderr, flush=True)
@@ -142,9 +145,9 @@ def _waiting_aloud(message: str) -> Iterator[None]:
 
 
 def _gpus_of_task(environment: Mapping[str, str]) -> list[int] | None:
-    """All GPUs that Slurm shows this task, if it sees one or is alone on its node.
+    """All visible GPUs, if this task sees only one or is the only task on its node; else None.
 
-    None leaves it to JAX, which gives each of a node's tasks one of the GPUs that all of them see.
+    With None, JAX assigns one GPU to each task of the node, all of which see the same GPUs.
     """
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     if not visible:
@@ -170,10 +173,10 @@ def is_first() -> bool:
 
 
 def on_first(action: Callable[[], object]) -> None:
-    """Runs `action` in the first process; the others go on when it is done.
+    """Runs `action` in the first process; the others continue when it is done.
 
     Raises:
-      OtherProcessError: in the others, if it raised an exception in the first.
+      OtherProcessError: in the other processes, if `action` raised an exception in the first.
     """
     if not is_joined():
         action()
@@ -189,16 +192,16 @@ def on_first(action: Callable[[], object]) -> None:
 
 
 def agreed(value: bool) -> bool:
-    """What the first process says, in all processes."""
+    """The first process's `value`, broadcast to all processes."""
     return bool(multihost_utils.broadcast_one_to_all(np.bool_(value))) if is_joined() else value
 
 
 def preempted() -> bool:
-    """Whether a process of the job was asked to end, by SIGTERM or SIGUSR1; the same in all.
+    """Whether any process of the job has received SIGTERM or SIGUSR1; the same in all processes.
 
-    To be called by all of them at the same points of their work: it is there that they agree.
-    Always False in a process that is alone. JAX's own preemption sync point was tried: on a busy
-    machine it sometimes missed a signal, and it knows no SIGUSR1.
+    A collective: all processes must call it at the same points of their work. Always False in a
+    single process. JAX's own preemption sync point is not used, because on a busy machine it
+    sometimes missed a signal, and because it does not handle SIGUSR1.
     """
     if not is_joined():
         return False
@@ -206,20 +209,20 @@ def preempted() -> bool:
 
 
 def end_if_asked(where: str) -> None:
-    """Ends all of several joined processes where `preempted` says so.
+    """Stops all processes of a job if one of them was asked to stop; see `preempted`.
 
     Args:
-      where: the work was stopped, "in epoch 3".
+      where: where in the work it stops, for the message; for example "in epoch 3".
 
     Raises:
-      PreemptedError: in all of them.
+      PreemptedError: in all processes, if one received SIGTERM or SIGUSR1.
     """
     if preempted():
-        raise PreemptedError(f"stopped {where}; give the same command again and it goes on")
+        raise PreemptedError(f"stopped {where}; run the same command again to continue")
 
 
 def _listen() -> None:
-    """Notes signals; after `jax.distributed.initialize`, whose own handler this replaces."""
+    """Records signals. Call it after `jax.distributed.initialize`, whose handler it replaces."""
     for number in (signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, lambda received, _frame: _received.append(received))
 
@@ -228,14 +231,14 @@ def _listen() -> None:
 def ending_together(
     record: Callable[[BaseException], BaseException] | None = None,
 ) -> Iterator[None]:
-    """Ends this process at an error without waiting for the others, which may be gone.
+    """On an error, exits this process without waiting for the others, which may be dead.
 
-    An ordinary exit of a joined process waits for all to exit. A process that is alone passes
-    errors on.
+    A normal exit of a joined process waits until all processes exit. In a single process, errors
+    propagate as usual.
 
     Args:
-      record: is told of the error before, and says which one is the cause; a preemption, at which
-        all end, is passed on instead.
+      record: called with the error before the exit; records it and returns the error that is the
+        cause. With `record`, a preemption, which stops all processes, propagates as usual.
     """
     try:
         yield
@@ -253,8 +256,8 @@ def _end(error: BaseException) -> None:
         message = f"{who}: {error}" if is_first() else ""
     elif lost is not None:
         message = (
-            f"{who}: another process is gone ({_first_line(lost)}). Start all of them again: they "
-            "go on from the latest checkpoint"
+            f"{who}: another process is gone ({_first_line(lost)}). Start all processes again to "
+            "continue from the latest checkpoint"
         )
     elif isinstance(error, OtherProcessError):
         message = ""
@@ -268,15 +271,15 @@ def _end(error: BaseException) -> None:
 
 
 def exit_status(error: BaseException) -> int:
-    """`EXIT_PREEMPTED` where the cause is a lost process or a preemption, else 1."""
+    """`EXIT_PREEMPTED` if the cause is a lost process or a preemption, else 1."""
     restart = isinstance(error, PreemptedError) or lost_process(error) is not None
     return EXIT_PREEMPTED if restart else 1
 
 
 def lost_process(error: BaseException | None) -> BaseException | None:
-    """What in the chain of an error's causes says that another process is gone, or None.
+    """The error in a chain of causes that shows that another process is gone, or None.
 
-    None also in a process that is alone, whatever its error says.
+    Always None in a single process.
     """
     return _lost_in_chain(error) if is_joined() else None
 

@@ -1,4 +1,4 @@
-"""Divisors of whole numbers: how many parts of equal size."""
+"""Divisors of integers: into how many equal parts a number can be split."""
 
 
 def largest_divisor(number: int, *, at_most: int) -> int:

@@ -1,4 +1,4 @@
-"""Arrays on the devices of all processes: from what every process holds whole, and back."""
+"""Global arrays, sharded over the devices of all processes, from and to arrays on each host."""
 
 from typing import Any
 
@@ -9,11 +9,14 @@ import numpy as np
 
 
 def place(values: Any, sharding: NamedSharding) -> Any:
-    """Puts a tree of arrays, which every process holds whole, on the devices of a mesh.
+    """Places a pytree of arrays, complete in every process, on the devices of a mesh.
 
     Args:
-      values: the same in all processes.
-      sharding: of every array.
+      values: the pytree, the same in all processes; PRNG key arrays are allowed.
+      sharding: the sharding of every array.
+
+    Returns:
+      The same pytree of global arrays.
     """
     if sharding.is_fully_addressable:
         return jax.device_put(values, sharding)
@@ -28,14 +31,14 @@ def place(values: Any, sharding: NamedSharding) -> Any:
 
 
 def placed_shapes(values: Any, sharding: NamedSharding) -> Any:
-    """What `place` would return, as shapes, types and shardings; the devices need not be there."""
+    """What `place` returns, as `jax.ShapeDtypeStruct`s; the devices need not exist."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), values
     )
 
 
 def fetch(arrays: Any) -> Any:
-    """A tree of arrays as numpy arrays, whole in every process."""
+    """A pytree of global arrays as numpy arrays, complete in every process (a collective)."""
 
     def one(leaf: Any) -> Any:
         elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable

@@ -1,8 +1,9 @@
-"""Settings of JAX and Flax that decide which numbers come out: they are the program's own.
+"""Settings of JAX and Flax that change numerical results, and the values cnnpool requires.
 
-Both take them from a user's environment (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL, ...), where they
-were set for another program. Commands set them when they start. A library does not change settings
-under its user's feet; its functions that train, measure and predict refuse others.
+JAX and Flax also read them from environment variables (JAX_ENABLE_X64, JAX_DEFAULT_PRNG_IMPL, ...),
+which users may have set for other programs. cnnpool's commands set the required values when they
+start (`settle`). Its library functions do not change a user's settings: those that train, measure
+or predict raise an error if a value differs (`check_settings`).
 """
 
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import jax
 
-# What networks and measurements have been made with: the defaults of JAX 0.10 and Flax 0.12.
+# The settings behind all published networks and measurements: defaults of JAX 0.10 and Flax 0.12.
 _SETTINGS: dict[Any, dict[str, Any]] = {
     jax.config: {
         "jax_enable_x64": False,
@@ -26,45 +27,46 @@ _SETTINGS: dict[Any, dict[str, Any]] = {
         "jax_softmax_custom_jvp": False,
     }
 }
-with contextlib.suppress(ModuleNotFoundError):  # what measures functions needs no Flax
+with contextlib.suppress(ModuleNotFoundError):  # functions can be measured without Flax
     from flax.configurations import config as flax_config
 
     _SETTINGS[flax_config] = {
         "flax_fix_rng_separator": False,
         "flax_return_frozendict": False,
     }
-# Read by XLA itself, for more than numbers: they are recorded, and compared.
+# Read by XLA itself, and not only for numerical settings: these are recorded and compared.
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT")
 _OF_NO_NUMBER = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_cuda_data_dir")
 
 
 def settle() -> None:
-    """Sets everything for this process, and says which variables of the environment do not count.
+    """Sets all required values, and prints which environment variables this overrides.
 
-    For commands; before the first JAX computation.
+    For commands. Call it before the first JAX computation.
     """
     for config, name, ours, _ in _others():
         if name.upper() in os.environ:
             value = f"{name.upper()}={os.environ[name.upper()]}"
             print(
-                f"{value} is not used: it would change numbers; here it is {ours}", file=sys.stderr
+                f"{value} is ignored, because it would change results; using {ours}",
+                file=sys.stderr,
             )
         config.update(name, ours)
 
 
 def check_settings() -> None:
-    """Raises ValueError if a setting is another than the program's own; for a library."""
+    """Raises ValueError if a setting differs from the required value. For library functions."""
     if others := _others():
         found = ", ".join(f"{name} is {theirs}, not {ours}" for _, name, ours, theirs in others)
         raise ValueError(
-            f"other numbers would come out: {found}. Call "
+            f"settings of JAX or Flax would change the results: {found}. Call "
             "cnnpool.devices.numerics.settle() before the first JAX computation, or leave these "
-            "settings, and variables of the same names in the environment, alone"
+            "settings, and environment variables of the same names, at their defaults"
         )
 
 
 def environment() -> dict[str, str]:
-    """Variables of the environment that may change how numbers are rounded, where they are set."""
+    """The environment variables that are set and may change how numbers are rounded."""
     found = {}
     for name in _RECORDED:
         words = os.environ.get(name, "").split()
@@ -74,13 +76,13 @@ def environment() -> dict[str, str]:
 
 
 def recorded(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two measurements the same, and with it `environment`, where there is any."""
+    """A record of what identifies a measurement, with `environment()` added unless it is empty."""
     found = environment()
     return {**record, "environment": found} if found else dict(record)
 
 
 def _others() -> list[tuple[Any, str, Any, Any]]:
-    """Settings that differ: config, name, ours, theirs. Another version may lack one of them."""
+    """Settings that differ, as (config, name, ours, theirs); those a version lacks are skipped."""
     return [
         (config, name, ours, theirs)
         for config, settings in _SETTINGS.items()
@@ -90,5 +92,5 @@ def _others() -> list[tuple[Any, str, Any, Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Enumerations of JAX by their names in the environment."""
+    """A setting's value as in an environment variable, where JAX returns an enum."""
     return getattr(value, "value", value)

@@ -1,4 +1,4 @@
-"""Devices and the mesh that independent networks are spread over."""
+"""Devices, meshes over networks and images, compiler options and the compilation cache."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -21,37 +21,37 @@ SEED_AXIS = "seed"
 _CACHE, _LEAST = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
 _ASKING = ("JAX_PLATFORMS", "JAX_PLATFORM_NAME", "CUDA_VISIBLE_DEVICES")
 
-_COPIES_BYTES = 2**29  # of a network's parameters, one copy a CPU device
+_COPIES_BYTES = 2**29  # limit for all copies of a network's parameters, one per CPU device
 
 
 class DeviceError(CnnpoolError):
-    """A kind of device is asked for that is not there."""
+    """The requested kind of device is not available."""
 
 
 def device_error() -> DeviceError | None:
-    """What is wrong where JAX has no device at all; None where it has one.
+    """The reason why JAX has no device; None if it has one.
 
-    To be asked when something else went wrong: JAX says it at its first computation, wherever that
-    is, with a RuntimeError or a bare AssertionError.
+    Call it when another error occurred: without a device, JAX's first computation, wherever that
+    is, fails with a RuntimeError or a bare AssertionError.
     """
     try:
         jax.devices()
-    except Exception as error:  # JAX lets those of its plugins through
+    except Exception as error:  # JAX also passes on exceptions of its plugins
         line = next(iter(str(error).splitlines()), "no reason given")
         return DeviceError(
-            f"JAX has no device{_asked()}: {line}. Is JAX installed for it, pip install "
-            "'jax[cuda12]', and is this a machine that has one? Leave the variable unset, or "
-            "JAX_PLATFORMS=cpu, to compute on CPUs"
+            f"JAX has no device{_asked()}: {line}. Check that JAX is installed for the device (pip "
+            "install 'jax[cuda12]') and that this machine has one. To compute on CPUs, unset the "
+            "variable or set JAX_PLATFORMS=cpu"
         )
     return None
 
 
 def check_accelerator() -> None:
-    """Raises DeviceError where JAX computes on CPUs alone."""
+    """Raises DeviceError if JAX's only devices are CPUs."""
     if jax.default_backend() == "cpu":
         raise DeviceError(
-            f"a GPU is asked for, and JAX sees CPUs alone{_asked()}. Is it installed for GPUs, pip "
-            "install 'jax[cuda12]', and is this a machine that has one?"
+            f"expected a GPU, but JAX finds only CPUs{_asked()}. Check that JAX is installed for "
+            "GPUs (pip install 'jax[cuda12]') and that this machine has one"
         )
 
 
@@ -70,10 +70,11 @@ def cores() -> int:
 def cpu_devices(
     n_seeds: int, *, cores: int, devices_per_network: int = 1, processes: int = 1
 ) -> int:
-    """CPU devices for `n_seeds` networks: the fewest that divide them and use every core.
+    """The number of CPU devices for `n_seeds` networks: the fewest that use every core.
 
-    Five networks on two cores get five devices; the operating system shares the cores out. Of
-    several processes each has as many; where that cannot be, each has one or more of them.
+    The number of devices divides the number of networks: five networks on two cores get five
+    devices, and the operating system distributes the cores among them. All processes get the same
+    number of devices, at least one each.
     """
     divisors = [
         d
@@ -88,18 +89,18 @@ def cpu_devices(
 def one_cpu_device_per_core(
     n_seeds: int, *, devices_per_network: int = 1, processes: int = 1
 ) -> None:
-    """Splits the CPU into devices, so that networks train side by side.
+    """Splits the CPU into several JAX devices, so that networks train in parallel.
 
-    XLA sees a CPU as one device. Small matrix products use several cores badly;
-    independent networks, or images, a core each, use them fully. Of one process there are as many
-    devices as cores at least, though few networks do not train on all. Call it before the first JAX
-    computation; it changes nothing on accelerators, nor where XLA_FLAGS already
-    sets the number of host devices.
+    By default, a CPU is one device to XLA. Small matrix products make poor use of several cores;
+    independent networks or images, one per core, use them fully. A single process gets at least as
+    many devices as cores, even if the networks to be trained are fewer. Call it before the first
+    JAX computation; it has no effect on accelerators, nor where XLA_FLAGS already sets the number
+    of host devices.
 
     Args:
-      n_seeds: networks to be trained.
-      devices_per_network: that share the batches of one network.
-      processes: of the job, each with as many devices.
+      n_seeds: number of networks to be trained.
+      devices_per_network: number of devices that share each batch of a network.
+      processes: number of processes of the job, all with the same number of devices.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
@@ -115,14 +116,14 @@ def one_cpu_device_per_core(
 
 
 def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh with the one axis `seed`, over as many of the devices as divide `n_seeds`.
+    """A mesh with the single axis `seed`, over the most devices whose number divides `n_seeds`.
 
     Args:
-      n_seeds: networks.
-      devices: to use; None is all, of all processes.
+      n_seeds: number of networks.
+      devices: the devices to use; None: all devices of all processes.
 
     Raises:
-      ValueError: if of several processes some would have nothing to do.
+      ValueError: if devices of a job with several processes would be idle.
     """
     everywhere = devices is None
     devices = jax.devices() if devices is None else devices
@@ -130,7 +131,7 @@ def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh
     if everywhere and jax.process_count() > 1 and count < len(devices):
         raise ValueError(
             f"{n_seeds} networks leave devices of {jax.process_count()} processes idle; expected a "
-            f"number of seeds that the {len(devices)} devices divide, or fewer processes"
+            f"multiple of the {len(devices)} devices as the number of seeds, or fewer processes"
         )
     return mesh_over(devices[:count], {SEED_AXIS: count})
 
@@ -152,26 +153,26 @@ def mesh_over(devices: Sequence[jax.Device], lengths: Mapping[str, int]) -> Mesh
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that a second start is quick.
+    """Caches compiled programs on disk, so that the next start is fast.
 
-    In the folder that JAX_COMPILATION_CACHE_DIR names, or else in ~/.cache/cnnpool, one folder
-    a processor: a program compiled for one CPU may crash on another that shares the home. Nowhere
-    for a user without a home that can be written.
+    The cache is the folder named by JAX_COMPILATION_CACHE_DIR, or else one in ~/.cache/cnnpool for
+    this type of processor: a program compiled for one CPU may crash on another that shares the
+    home directory. There is no cache if the home directory is not writable.
     """
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         cache = _cache_folder()
         if cache is None:
             return
         jax.config.update(_CACHE, str(cache))
-    # A measurement compiles a hundred small programs, together three seconds.
+    # A measurement compiles a hundred small programs, which take three seconds in total.
     jax.config.update(_LEAST, 0.0)
 
 
 @contextlib.contextmanager
 def compilation_cache() -> Iterator[None]:
-    """`use_compilation_cache` for a while, of somebody else's program, which keeps its settings.
+    """Like `use_compilation_cache`, but restores JAX's settings on exit. For library functions.
 
-    Where it has a cache of its own, that one is used as it is.
+    If the calling program has configured a cache of its own, that cache is used unchanged.
     """
     own = jax.config.values[_CACHE]
     cache = None if own or os.environ.get("JAX_COMPILATION_CACHE_DIR") == "" else _cache_folder()
@@ -179,7 +180,7 @@ def compilation_cache() -> Iterator[None]:
         yield
         return
     least = jax.config.values[_LEAST]
-    jax_cache.reset_cache()  # whether there is one is asked once
+    jax_cache.reset_cache()  # JAX checks only once whether there is a cache
     jax.config.update(_CACHE, str(cache))
     jax.config.update(_LEAST, 0.0)
     try:
@@ -211,17 +212,19 @@ def network_mesh(
     batch_size: int,
     devices: Sequence[jax.Device] | None = None,
 ) -> Mesh:
-    """A mesh of independent networks (axis `seed`) whose batches are shared out (axis `data`).
+    """A mesh over independent networks (axis `seed`) and the images of a batch (axis `data`).
 
     Args:
-      n_seeds: networks.
-      seed: length of the axis `seed`; None takes as many as divide the networks and fit.
-      data: devices that share the batches of one network.
-      batch_size: images a step.
-      devices: to use; None is all.
+      n_seeds: number of networks.
+      seed: length of the axis `seed`; None: the largest divisor of `n_seeds` for which there are
+        enough devices.
+      data: length of the axis `data`: number of devices that share each batch of a network.
+      batch_size: images per step.
+      devices: the devices to use; None: all.
 
     Raises:
-      ValueError: if an axis does not divide what it spreads, or devices are too few.
+      ValueError: if `seed` does not divide `n_seeds` or `data` does not divide `batch_size`, if
+        there are too few devices, or if devices of a job with several processes would be idle.
     """
     devices = jax.devices() if devices is None else devices
     if data < 1 or batch_size % data:
@@ -238,24 +241,26 @@ def network_mesh(
     if jax.process_count() > 1 and seed * data < len(devices):
         raise ValueError(
             f"a mesh of runtime.mesh.seed {seed} times runtime.mesh.data {data} leaves devices of "
-            f"{jax.process_count()} processes idle; expected {len(devices)} in all. Raise "
-            "runtime.mesh.data, take a number of seeds that they divide, or fewer processes"
+            f"{jax.process_count()} processes idle; expected {len(devices)} devices in use. Raise "
+            "runtime.mesh.data, choose a number of seeds that is a multiple of the devices, or "
+            "start fewer processes"
         )
     return mesh_over(devices[: seed * data], {SEED_AXIS: seed, DATA_AXIS: data})
 
 
 def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
-    """A mesh with the one axis `data`, over whose devices images are spread to be looked at.
+    """A mesh with the single axis `data`, over which the images of a measurement are distributed.
 
-    Over all devices; of a CPU of one process over one a core, but fewer if their copies of a large
-    network would take more than half a gigabyte together. The devices of two cores do in 1.35 s
-    what one device with two threads does in 1.75 s (VGG11-bn, 500 images of 32 x 32).
+    It contains all devices. On a CPU with a single process it contains one device per core, or
+    fewer if the copies of a large network's parameters would exceed half a gigabyte. Two devices
+    on two cores take 1.35 s where one device with two threads takes 1.75 s (VGG11-bn, 500 images
+    of 32 x 32).
 
     Args:
-      parameter_bytes: of the network, a copy on each device.
+      parameter_bytes: size of the network's parameters, which are copied to each device.
 
     Returns:
-      None where that is one device.
+      The mesh; None if it would contain only one device.
     """
     devices = jax.devices()
     if devices[0].platform == "cpu" and jax.process_count() == 1:
@@ -267,25 +272,28 @@ def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
 
 
 def platform_of(mesh: Mesh | None) -> str:
-    """The platform of the devices that a program is compiled for, perhaps not this machine's.
+    """The platform that a program is compiled for, which may differ from this machine's.
 
     Args:
-      mesh: of the program; None is the first device of this machine.
+      mesh: the program's mesh; None: this machine's default platform.
+
+    Returns:
+      "cpu", "gpu" or "tpu".
     """
     return jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
 
 
 def over_seeds(mesh: Mesh) -> NamedSharding:
-    """Sharding of an array whose first axis counts seeds."""
+    """The sharding of an array whose first axis is the seeds."""
     return NamedSharding(mesh, PartitionSpec(SEED_AXIS))
 
 
 def compiler_options(mesh: Mesh) -> dict[str, bool]:
-    """Options for a program in which every device of `mesh` works on its own seeds.
+    """XLA options for a program in which every device of `mesh` works on its own seeds.
 
-    Several CPU devices share one thread pool; a product that is split over it waits
-    for the other device's. One thread a device is faster, and its results do not
-    depend on how many cores the machine has.
+    Several CPU devices share one thread pool, and a matrix product that is split over its threads
+    waits for those of the other devices. One thread per device is faster, and results then do not
+    depend on the machine's number of cores.
     """
     if mesh.size > 1 and platform_of(mesh) == "cpu":
         return {"xla_cpu_multi_thread_eigen": False}
@@ -293,12 +301,12 @@ def compiler_options(mesh: Mesh) -> dict[str, bool]:
 
 
 def with_barriers(platform: str) -> dict[str, str]:
-    """Options under which a CPU obeys `lax.optimization_barrier` when it fuses operations.
+    """XLA options that make `lax.optimization_barrier` effective when a CPU program is fused.
 
-    XLA drops the barriers before it fuses; what is copied to several places is then computed
-    at each of them. LeNet's training step takes half the time with this option. The CPU compiler of
-    jaxlib 0.12 cannot compile the barriers that it keeps ("Unhandled opcode ... opt-barrier"), and
-    goes without it. May go when XLA's CPU compiler keeps barriers of its own accord.
+    By default, XLA removes the barriers before fusion, which then duplicates an operation into
+    each of its consumers. This option halves the time of LeNet's training step. The CPU compiler of
+    jaxlib 0.12 cannot compile barriers that are kept ("Unhandled opcode ... opt-barrier"), so that
+    the option is not set there. Remove this function once XLA's CPU compiler keeps barriers.
     """
     if platform == "cpu" and jax.__version_info__ < (0, 12):
         return {"xla_disable_hlo_passes": "cse_barrier_expander"}

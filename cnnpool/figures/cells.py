@@ -16,7 +16,7 @@ import xarray as xr
 
 from cnnpool.errors import check_known
 from cnnpool.figures import network_labels
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
 
 NETWORK = "network"
@@ -42,7 +42,7 @@ class Cell:
       place: {name: value} of everything that identifies it.
     """
 
-    network: Network
+    network: MeasuredNetwork
     data: xr.Dataset
     place: Mapping[str, Any]
 
@@ -68,7 +68,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def names(networks: Sequence[Network]) -> list[str]:
+def names(networks: Sequence[MeasuredNetwork]) -> list[str]:
     """All names by which the cells of the given networks can be distinguished."""
     found = list(_OF_FILES)
     for network in networks:
@@ -89,7 +89,7 @@ def _tells(variable: xr.Variable, axes: Sequence[Hashable]) -> bool:
 
 
 def cells(
-    networks: Sequence[Network],
+    networks: Sequence[MeasuredNetwork],
     asked: Sequence[str] = (),
     *,
     labels: Mapping[str, str] | None = None,
@@ -137,7 +137,7 @@ def _is(value: Any, text: str) -> bool:
         return False
 
 
-def _of_network(network: Network, label: str, used: set[str]) -> Iterator[Cell]:
+def _of_network(network: MeasuredNetwork, label: str, used: set[str]) -> Iterator[Cell]:
     data = network.measured
     if "shuffle" not in used:
         data = results.over_shuffles(data)

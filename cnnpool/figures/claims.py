@@ -28,7 +28,7 @@ import numpy as np
 from cnnpool.figures import intervals, layers, shuffles, spectra
 from cnnpool.figures import networks as measured
 from cnnpool.figures.intervals import Interval
-from cnnpool.figures.networks import WHITE, Network
+from cnnpool.figures.networks import WHITE, MeasuredNetwork
 from cnnpool.files.results import LEAST_FALL
 
 ITEM = "claims"
@@ -55,7 +55,7 @@ class Claim(NamedTuple):
 
     words: str
     formula: str
-    judge: Callable[[Network], Mapping[str, Judged]]
+    judge: Callable[[MeasuredNetwork], Mapping[str, Judged]]
     data: str | None = None
 
 
@@ -81,7 +81,9 @@ def is_nearly_zero(found: Sequence[Interval]) -> str:
     return FAILS if outside else UNDECIDED
 
 
-def change(network: Network, quantity: str, *, stage: str, transform: str = "none") -> Interval:
+def change(
+    network: MeasuredNetwork, quantity: str, *, stage: str, transform: str = "none"
+) -> Interval:
     """log10(q_K / q_1), the change of D, G or R over the depth.
 
     Args:
@@ -96,7 +98,7 @@ def change(network: Network, quantity: str, *, stage: str, transform: str = "non
 
 
 def gain(
-    network: Network, quantity: str, *, layer: int, before: str = "none", noise: str = WHITE
+    network: MeasuredNetwork, quantity: str, *, layer: int, before: str = "none", noise: str = WHITE
 ) -> Interval:
     """log10(q trained / q at initialization), what training changes in one layer.
 
@@ -113,7 +115,7 @@ def gain(
     return found
 
 
-def spatial_share(network: Network, shuffle: str) -> Interval:
+def spatial_share(network: MeasuredNetwork, shuffle: str) -> Interval:
     """The share of the fall of log R that remains when channels are shuffled.
 
     See `cnnpool.instruments.pooling_budget`. Of the networks whose R falls by more than half a
@@ -126,7 +128,7 @@ def spatial_share(network: Network, shuffle: str) -> Interval:
     return intervals.of_networks(np.where(falls, share, np.nan), intervals.normal(error))
 
 
-def growth_of_zero_frequency(network: Network) -> Interval:
+def growth_of_zero_frequency(network: MeasuredNetwork) -> Interval:
     """Mean over the layers in which R falls of log10(z trained / z at initialization).
 
     z = gamma_{k,1} / (mean over l of gamma_{k,l}), the power of constant filters over that of white
@@ -149,7 +151,7 @@ def growth_of_zero_frequency(network: Network) -> Interval:
     return intervals.of_networks(mean, intervals.normal(error))
 
 
-def _falls(network: Network, units: Sequence[str]) -> np.ndarray:
+def _falls(network: MeasuredNetwork, units: Sequence[str]) -> np.ndarray:
     """Whether R_k < R_{k-1} in the layers of some units, by seed."""
     dataset = network.at_nominal().sel(stage="trained", transform="none")
     r = layers.with_depth(dataset)["R"].transpose("seed", "layer").values
@@ -160,18 +162,18 @@ def _falls(network: Network, units: Sequence[str]) -> np.ndarray:
 
 
 def _once(
-    statistic: Callable[[Network], Interval], verdict: Callable[[Interval], str]
-) -> Callable[[Network], dict[str, Judged]]:
+    statistic: Callable[[MeasuredNetwork], Interval], verdict: Callable[[Interval], str]
+) -> Callable[[MeasuredNetwork], dict[str, Judged]]:
     """The statistic and verdict of a claim that has no variants."""
 
-    def judge(network: Network) -> dict[str, Judged]:
+    def judge(network: MeasuredNetwork) -> dict[str, Judged]:
         found = statistic(network)
         return {"": (found, verdict(found))}
 
     return judge
 
 
-def _before_training(network: Network) -> dict[str, str]:
+def _before_training(network: MeasuredNetwork) -> dict[str, str]:
     """The transforms that determine a network's batch statistics at initialization."""
     if not network.has_batch_norm:
         return {"": "none"}
@@ -179,7 +181,7 @@ def _before_training(network: Network) -> dict[str, str]:
     return own | {"frozen statistics": "none"}
 
 
-def _does_not_fall_before_training(network: Network) -> dict[str, Judged]:
+def _does_not_fall_before_training(network: MeasuredNetwork) -> dict[str, Judged]:
     found = {
         name: -change(network, "R", stage="init", transform=transform)
         for name, transform in _before_training(network).items()
@@ -187,7 +189,7 @@ def _does_not_fall_before_training(network: Network) -> dict[str, Judged]:
     return {name: (one, is_not_positive(one)) for name, one in found.items()}
 
 
-def _gains(network: Network, *, layer: int) -> dict[str, Judged]:
+def _gains(network: MeasuredNetwork, *, layer: int) -> dict[str, Judged]:
     found = {
         ", ".join(part for part in (name, "" if noise == WHITE else noise) if part): gain(
             network, "G", layer=layer, before=transform, noise=noise
@@ -198,12 +200,12 @@ def _gains(network: Network, *, layer: int) -> dict[str, Judged]:
     return {name: (one, is_positive(one)) for name, one in found.items()}
 
 
-def _raised_by_shuffles(network: Network) -> dict[str, Judged]:
+def _raised_by_shuffles(network: MeasuredNetwork) -> dict[str, Judged]:
     found = {one: shuffles.ratios(network, "R", one)[-1] for one in shuffles.there(network)}
     return {shuffles.LABELS[one]: (ratio, is_positive(ratio)) for one, ratio in found.items()}
 
 
-def _still_falls(network: Network) -> dict[str, Judged]:
+def _still_falls(network: MeasuredNetwork) -> dict[str, Judged]:
     found = {
         shuffles.LABELS[one]: -change(network, "R", stage="trained", transform=one)
         for one in shuffles.there(network)
@@ -211,7 +213,7 @@ def _still_falls(network: Network) -> dict[str, Judged]:
     return {name: (fall, is_positive(fall)) for name, fall in found.items()}
 
 
-def _unaltered(network: Network) -> dict[str, Judged]:
+def _unaltered(network: MeasuredNetwork) -> dict[str, Judged]:
     """By quantity and shuffle: the layer that is altered most, and the verdict on all layers."""
     judged = {}
     for shuffle in shuffles.there(network):
@@ -226,7 +228,7 @@ def _unaltered(network: Network) -> dict[str, Judged]:
     return judged
 
 
-def _shares(network: Network) -> dict[str, Judged]:
+def _shares(network: MeasuredNetwork) -> dict[str, Judged]:
     found = {shuffles.LABELS[one]: spatial_share(network, one) for one in shuffles.there(network)}
     fall = -change(network, "R", stage="trained").mean
     undefined = f"{UNDEFINED}: R falls by {fall:.2f} decades, {LEAST_FALL:g} are needed"
@@ -283,7 +285,7 @@ CLAIMS = (
 )
 
 
-def markdown(networks: Sequence[Network]) -> str:
+def markdown(networks: Sequence[MeasuredNetwork]) -> str:
     """One row per claim, variant and network.
 
     Args:
@@ -301,7 +303,7 @@ def markdown(networks: Sequence[Network]) -> str:
     return "\n".join([HEAD, *(line for one in chosen for line in _lines(one))]) + "\n"
 
 
-def of_network(network: Network) -> Iterator[tuple[Claim, str, Interval, str]]:
+def of_network(network: MeasuredNetwork) -> Iterator[tuple[Claim, str, Interval, str]]:
     """(claim, variant, statistic, verdict) of all claims about a network's data set."""
     kind = network.data if network.data == measured.SCALE_DETECTION else NATURAL
     for claim in CLAIMS:
@@ -310,7 +312,7 @@ def of_network(network: Network) -> Iterator[tuple[Claim, str, Interval, str]]:
                 yield claim, variant, found, verdict
 
 
-def _lines(network: Network) -> Iterator[str]:
+def _lines(network: MeasuredNetwork) -> Iterator[str]:
     for claim, variant, found, verdict in of_network(network):
         yield (
             f"| {network.title} | {claim.words} | {variant} | {claim.formula} | {found.networks} "

@@ -17,7 +17,7 @@ import numpy as np
 
 from cnnpool.figures import layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 ITEM = "delta_cutoff"
@@ -25,7 +25,7 @@ STAGE, TRANSFORM = "trained", "none"
 NATURAL, UNNATURAL = "natural", "not natural"
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """R against delta, one curve per network, layer and cut-off.
 
     Raises:
@@ -47,7 +47,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
     return [one for network in chosen for one in _network_series(network)]
 
 
-def _network_series(network: Network) -> list[Series]:
+def _network_series(network: MeasuredNetwork) -> list[Series]:
     shown = network.dataset.sel(stage=STAGE, transform=TRANSFORM).sortby(["delta", "cutoff"])
     found = []
     for title, layer in layers.some(shown).items():

@@ -20,7 +20,7 @@ import xarray as xr
 
 from cnnpool.figures import cells, depth_panels, layers, networks, panels, seed_average, style
 from cnnpool.figures.cells import Cell
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series, write_csv
 from cnnpool.files import schema
 
@@ -91,7 +91,7 @@ class Drawn(NamedTuple):
     title: str
 
 
-def of_networks(given: Sequence[Network], options: Options) -> Drawn:
+def of_networks(given: Sequence[MeasuredNetwork], options: Options) -> Drawn:
     """The curves of the given networks.
 
     Raises:
@@ -160,7 +160,7 @@ def _series(cell: Cell, quantity: str, row: str, names: Sequence[str], options: 
     )
 
 
-def _epochs(network: Network) -> int | None:
+def _epochs(network: MeasuredNetwork) -> int | None:
     return network.config.get("training", {}).get("epochs")
 
 

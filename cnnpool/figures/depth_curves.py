@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from cnnpool.figures import depth_panels, layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 STAGES = ("trained",)
@@ -43,7 +43,7 @@ LOOKS: dict[str, style.Look] = {
 }
 
 
-def measured_curves(network: Network) -> dict[str, tuple[str, str]]:
+def measured_curves(network: MeasuredNetwork) -> dict[str, tuple[str, str]]:
     """The curves of a network, and the stage and transform that each is measured at."""
     curves = dict(CURVES)
     if network.has_batch_norm and network.has("init", "own_statistics"):
@@ -55,7 +55,7 @@ def measured_curves(network: Network) -> dict[str, tuple[str, str]]:
     return {name: cell for name, cell in curves.items() if network.has(*cell)}
 
 
-def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Series]:
+def series(network: MeasuredNetwork, quantity: str, panel: tuple[str, str]) -> list[Series]:
     """The curves of one network that were measured.
 
     Args:
@@ -79,7 +79,7 @@ def series(network: Network, quantity: str, panel: tuple[str, str]) -> list[Seri
     return found
 
 
-def relative_sensitivity_series(networks: Sequence[Network], *, item: str) -> list[Series]:
+def relative_sensitivity_series(networks: Sequence[MeasuredNetwork], *, item: str) -> list[Series]:
     """R_k of networks, one panel per data set.
 
     Args:

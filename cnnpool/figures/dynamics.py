@@ -16,7 +16,7 @@ import xarray as xr
 
 from cnnpool.figures import layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 ITEM = "dynamics"
@@ -31,7 +31,7 @@ def epochs(dataset: xr.Dataset) -> dict[int, str]:
     return dict(sorted((int(epoch), stage) for epoch, stage in known if stage != BEST))
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """The curves of all networks that were measured at two epochs or more.
 
     Raises:
@@ -52,7 +52,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
     return [one for network in chosen for one in _network_series(network)]
 
 
-def _network_series(network: Network) -> list[Series]:
+def _network_series(network: MeasuredNetwork) -> list[Series]:
     stages = epochs(network.dataset)
     shown = network.at_nominal().sel(stage=list(stages.values()), transform=TRANSFORM)
     return [

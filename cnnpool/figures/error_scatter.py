@@ -19,7 +19,7 @@ import numpy as np
 from cnnpool.figures import correlation, layers, panels, seed_average, style
 from cnnpool.figures import networks as measured
 from cnnpool.figures.correlation import Correlation
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series, of_averages
 
@@ -52,7 +52,11 @@ ARCHITECTURES = Unit("architectures", lambda one: one.model)
 
 
 def series(
-    networks: Sequence[Network], *, item: str, curve_of: Callable[[Network], str], row: str = ""
+    networks: Sequence[MeasuredNetwork],
+    *,
+    item: str,
+    curve_of: Callable[[MeasuredNetwork], str],
+    row: str = "",
 ) -> list[Series]:
     """The points of all networks: for each of D, G, R, one series with one point per network.
 
@@ -85,7 +89,7 @@ def series(
     ]
 
 
-def _averages(network: Network) -> dict[str, Average]:
+def _averages(network: MeasuredNetwork) -> dict[str, Average]:
     """D, G, R and test error of the output, all over the same seeds."""
     cell = layers.output(network.at_nominal()).sel(stage=STAGE, transform=TRANSFORM)
     names = (*QUANTITIES, ERROR)

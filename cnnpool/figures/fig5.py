@@ -14,13 +14,13 @@ from matplotlib.figure import Figure
 
 from cnnpool.figures import error_scatter, panels, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 ITEM = "Figure 5"
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """The points of the figure.
 
     Raises:

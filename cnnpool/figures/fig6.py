@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 
 from cnnpool.figures import depth_curves, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 ITEM = "Figure 6"
 QUANTITIES = ("D", "G", "R")
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """The curves of the figure.
 
     Raises:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnpool.figures import layers, panels, seed_average, spectra, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 ITEM = "Figure 8"
@@ -24,7 +24,7 @@ LOOKS: dict[str, style.Look] = {
 }
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """The curves of the figure.
 
     Raises:
@@ -47,7 +47,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
     ]
 
 
-def _curve(network: Network, curve: str, stage: str) -> Series:
+def _curve(network: MeasuredNetwork, curve: str, stage: str) -> Series:
     units = spectra.convolutions(network.dataset)
     places = np.isin(network.dataset["layer"].values, units)
     cell = network.dataset.sel(stage=stage, layer=units)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from cnnpool.figures import depth_curves, spectra, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 
@@ -31,11 +31,11 @@ class Row:
     item: str
     prose: str
     needs: str
-    shows: Callable[[Network], bool]
+    shows: Callable[[MeasuredNetwork], bool]
     series_of: Callable[..., list[Series]]
     draw: Callable[[Sequence[Series]], Figure]
 
-    def series(self, networks: Sequence[Network]) -> list[Series]:
+    def series(self, networks: Sequence[MeasuredNetwork]) -> list[Series]:
         """The curves of the figure.
 
         Raises:
@@ -50,11 +50,11 @@ _SPECTRA = (spectra.series, spectra.draw)
 _SHALLOW_VGGS = ("vgg11", "vgg11_bn")
 
 
-def _family(network: Network) -> str:
+def _family(network: MeasuredNetwork) -> str:
     return style.network(network.model).family
 
 
-def _is_deep_imported_vgg(network: Network) -> bool:
+def _is_deep_imported_vgg(network: MeasuredNetwork) -> bool:
     deep_vgg = _family(network) == style.VGG and network.model not in _SHALLOW_VGGS
     return network.is_imported and deep_vgg
 

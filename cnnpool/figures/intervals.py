@@ -14,7 +14,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from cnnpool.figures import layers
-from cnnpool.figures.networks import WHITE, Network
+from cnnpool.figures.networks import WHITE, MeasuredNetwork
 from cnnpool.shapes import Float
 
 CONFIDENCE = 0.95
@@ -69,7 +69,12 @@ class Curve(NamedTuple):
 
 
 def curve(
-    network: Network, quantity: str, *, stage: str, transform: str = "none", noise: str = WHITE
+    network: MeasuredNetwork,
+    quantity: str,
+    *,
+    stage: str,
+    transform: str = "none",
+    noise: str = WHITE,
 ) -> Curve:
     """The measured values of one quantity, at the nominal displacement and cut-off.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool.figures import claims, deep_figures, fig4, networks, paired, style, table1
+from cnnpool.figures import claims, classifier_figures, fig4, networks, paired, style, table1
 from cnnpool.figures.item_names import picture_path
 from cnnpool.figures.series import write_csv
 from cnnpool.files import results
@@ -50,7 +50,7 @@ def _one_run(files: Sequence[Path]) -> xr.Dataset:
 
 PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {
     "fig4": _fig4,
-    **{item: partial(deep_figures.make, item) for item in deep_figures.FIGURES},
+    **{item: partial(classifier_figures.make, item) for item in classifier_figures.FIGURES},
 }
 TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {
     "table1": _table1,

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.figures import layers, seed_average
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 
 FEW_IMAGES = 100  # below which the factor P / (P - 1) of D and G is over a hundredth
 LEAST_FALL = 0.05  # decades, below which a layer is said not to pool
@@ -123,7 +123,7 @@ def _falls(shown: xr.Dataset) -> tuple[np.ndarray, np.ndarray]:
     return falls, np.concatenate([nothing, spread])
 
 
-def images(network: Network) -> int | None:
+def images(network: MeasuredNetwork) -> int | None:
     """P, the number of images it was measured on; None where its file does not say."""
     record = json.loads(network.outline.attrs["measurement"] or "{}")
     settings = record.get("settings", {}) if isinstance(record, dict) else {}
@@ -131,7 +131,7 @@ def images(network: Network) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def warnings(network: Network, found: Sequence[Layer]) -> list[str]:
+def warnings(network: MeasuredNetwork, found: Sequence[Layer]) -> list[str]:
     """Warnings for the reader, in sentences."""
     lines = []
     count = images(network)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cnnpool.errors import check_known
 from cnnpool.figures import style
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 
 
-def labels(networks: Sequence[Network], own: Mapping[str, str] | None = None) -> list[str]:
+def labels(networks: Sequence[MeasuredNetwork], own: Mapping[str, str] | None = None) -> list[str]:
     """One label per network, all different.
 
     A network is called by its model's name, with the data set where there are several, and with
@@ -30,18 +30,18 @@ def labels(networks: Sequence[Network], own: Mapping[str, str] | None = None) ->
     return [f"{label} ({places[n]})" if label in shared else label for n, label in enumerate(plain)]
 
 
-def data(network: Network) -> str:
+def data(network: MeasuredNetwork) -> str:
     """The data set's name in the config; "" where it says none."""
     return str(network.config.get("data", {}).get("name", ""))
 
 
-def model(network: Network) -> str:
+def model(network: MeasuredNetwork) -> str:
     """The model's name in the config; the file's where it says none."""
     name = network.config.get("model", {}).get("name")
     return str(name) if name else _stem(network)
 
 
-def _plain(network: Network, several_data: bool) -> str:
+def _plain(network: MeasuredNetwork, several_data: bool) -> str:
     if "name" not in network.config.get("model", {}):
         return _stem(network)
     variant = network.variant if data(network) else ""
@@ -50,20 +50,20 @@ def _plain(network: Network, several_data: bool) -> str:
     return ", ".join(part for part in (name, variant, where) if part)
 
 
-def _stem(network: Network) -> str:
+def _stem(network: MeasuredNetwork) -> str:
     if network.group != "/":
         return network.group
     return network.source if network.file is None else network.file.stem
 
 
-def _places(networks: Sequence[Network]) -> list[str]:
+def _places(networks: Sequence[MeasuredNetwork]) -> list[str]:
     """File and group of each network, with as much of the files' paths as distinguishes them."""
     files = list(dict.fromkeys(one.file for one in networks if one.file is not None))
     names = dict(zip(files, _short(files), strict=True))
     return [one.source if one.file is None else _place(one, names) for one in networks]
 
 
-def _place(one: Network, names: Mapping[Path, str]) -> str:
+def _place(one: MeasuredNetwork, names: Mapping[Path, str]) -> str:
     assert one.file is not None
     if one.group == "/":
         return names[one.file]
@@ -79,7 +79,7 @@ def _short(files: Sequence[Path]) -> list[str]:
     return list(map(str, files))
 
 
-def _own(networks: Sequence[Network], own: Mapping[str, str]) -> dict[int, str]:
+def _own(networks: Sequence[MeasuredNetwork], own: Mapping[str, str]) -> dict[int, str]:
     """{place: label} of the networks that have one of their own."""
     names: dict[str, set[int]] = {}
     for place, one in enumerate(networks):

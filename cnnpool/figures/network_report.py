@@ -32,7 +32,7 @@ from cnnpool.figures import (
     style,
 )
 from cnnpool.figures.network_findings import SHUFFLE, Layer
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
 from cnnpool.files.atomic_write import write_text
 
@@ -62,7 +62,7 @@ class Reported(NamedTuple):
       warnings: in sentences.
     """
 
-    network: Network
+    network: MeasuredNetwork
     label: str
     place: dict[str, Any]
     layers: list[Layer]
@@ -94,7 +94,7 @@ def write(files: Sequence[Path], out: Path, labels: Mapping[str, str] | None = N
     return "\n".join(lines)
 
 
-def _reported(network: Network, label: str) -> Reported:
+def _reported(network: MeasuredNetwork, label: str) -> Reported:
     data = network.measured
     place = {
         str(dim): _preferred(str(dim), data[dim].values)
@@ -200,14 +200,16 @@ def _curves(found: Sequence[Reported]) -> list[str]:
     return [f"<div>{_image(depth.legend(drawn), 'what the lines are')}</div>", *pictures]
 
 
-def _at(one: Reported) -> Network:
+def _at(one: Reported) -> MeasuredNetwork:
     """The network restricted to what is shown of it, under its label."""
     data = one.network.measured
     place = {name: [value] for name, value in one.place.items()}
     if one.shuffled:
         place["transform"] = [one.place["transform"], SHUFFLE]
     config = one.network.config | {"model": {"name": one.label}, "data": {}}
-    return Network(data.sel(place).assign_attrs(config=json.dumps(config)), one.network.source)
+    return MeasuredNetwork(
+        data.sel(place).assign_attrs(config=json.dumps(config)), one.network.source
+    )
 
 
 def _section(one: Reported, number: int) -> str:
@@ -323,7 +325,7 @@ def _image(figure: Figure, title: str, *, wide: bool = False) -> str:
     return f'<img{kind} src="data:image/svg+xml;base64,{encoded}" alt="{escape(title)}">'
 
 
-def _provenance(network: Network) -> str:
+def _provenance(network: MeasuredNetwork) -> str:
     attributes = network.outline.attrs
     data = network.outline
     rows = {

@@ -22,7 +22,7 @@ NOMINAL = {"delta": 1.0, "cutoff": 3.0}  # pixels; cut-off c (docs/protocol.md, 
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
+class MeasuredNetwork:
     """All seeds of one network on one data set.
 
     Attributes:
@@ -88,7 +88,7 @@ class Network:
         return self.config["data"]["name"]
 
     @property
-    def is_deep(self) -> bool:
+    def is_classifier(self) -> bool:
         """Whether this is an image classifier, not a simple CNN on the ring as in Figure 4."""
         return self.data != "scale1d"
 
@@ -180,12 +180,12 @@ class Network:
         return stage in self.outline["stage"] and transform in self.outline["transform"]
 
 
-def on_plain_images(network: Network) -> bool:
+def on_plain_images(network: MeasuredNetwork) -> bool:
     """Whether a network was trained on natural images without noise."""
     return network.data != SCALE_DETECTION and network.image_noise == 0
 
 
-def read(files: Sequence[Path]) -> list[Network]:
+def read(files: Sequence[Path]) -> list[MeasuredNetwork]:
     """All networks of result files; the numbers of each are read once they are needed.
 
     Raises:
@@ -195,15 +195,18 @@ def read(files: Sequence[Path]) -> list[Network]:
     return [network for path in files for network in _read(path)]
 
 
-def _read(path: Path) -> list[Network]:
+def _read(path: Path) -> list[MeasuredNetwork]:
     outlines = results.read_outlines(path)
     whole = functools.cache(lambda: results.read_networks(path))
     if not outlines:
         return [
-            Network(one, _source(path, name), None, path, name) for name, one in whole().items()
+            MeasuredNetwork(one, _source(path, name), None, path, name)
+            for name, one in whole().items()
         ]
     return [
-        Network(one, _source(path, name), functools.partial(_one_of, whole, name), path, name)
+        MeasuredNetwork(
+            one, _source(path, name), functools.partial(_one_of, whole, name), path, name
+        )
         for name, one in outlines.items()
     ]
 
@@ -216,7 +219,7 @@ def _source(path: Path, name: str) -> str:
     return str(path) if name == "/" else f"{path}, network {name}"
 
 
-def in_order(networks: Sequence[Network]) -> list[Network]:
+def in_order(networks: Sequence[MeasuredNetwork]) -> list[MeasuredNetwork]:
     """Sorts networks by data set and family, as the paper does."""
     return sorted(
         networks,
@@ -230,8 +233,12 @@ def in_order(networks: Sequence[Network]) -> list[Network]:
 
 
 def choose(
-    networks: Sequence[Network], wanted: Callable[[Network], bool], *, item: str, needs: str
-) -> list[Network]:
+    networks: Sequence[MeasuredNetwork],
+    wanted: Callable[[MeasuredNetwork], bool],
+    *,
+    item: str,
+    needs: str,
+) -> list[MeasuredNetwork]:
     """The networks that a figure shows.
 
     Args:
@@ -246,11 +253,11 @@ def choose(
     Raises:
       ValueError: if there is none, or one is there twice.
     """
-    chosen = [network for network in networks if network.is_deep and wanted(network)]
+    chosen = [network for network in networks if network.is_classifier and wanted(network)]
     if not chosen:
         given = "; ".join(f"{one.title} ({one.source})" for one in networks)
         raise ValueError(f"{item} needs result files of {needs}; got {given or 'none'}")
-    by_title: dict[str, list[Network]] = {}
+    by_title: dict[str, list[MeasuredNetwork]] = {}
     for network in chosen:
         by_title.setdefault(network.title, []).append(network)
     twice = {title: found for title, found in by_title.items() if len(found) > 1}
@@ -267,7 +274,7 @@ def choose(
 
 
 def require(
-    networks: Sequence[Network],
+    networks: Sequence[MeasuredNetwork],
     *,
     item: str,
     stages: Sequence[str],

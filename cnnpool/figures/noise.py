@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from cnnpool.figures import correlation, error_scatter, panels, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 ITEM = "noise"
@@ -26,7 +26,7 @@ DATA = "cifar10"
 NOISY, CLEAN = "images with noise", "clean images"
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """The points of the figure.
 
     Raises:
@@ -50,13 +50,13 @@ def series(networks: Sequence[Network]) -> list[Series]:
     return points
 
 
-def _points(row: str, networks: Sequence[Network]) -> list[Series]:
+def _points(row: str, networks: Sequence[MeasuredNetwork]) -> list[Series]:
     chosen = measured.choose(networks, lambda one: True, item=ITEM, needs="networks on CIFAR-10")
     ordered = sorted(chosen, key=lambda one: one.image_noise)
     return error_scatter.series(ordered, item=ITEM, curve_of=_level, row=row)
 
 
-def _level(network: Network) -> str:
+def _level(network: MeasuredNetwork) -> str:
     return f"$s$ = {network.image_noise:g}"
 
 

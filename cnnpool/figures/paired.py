@@ -12,14 +12,14 @@ import numpy as np
 
 from cnnpool.figures import intervals, shuffles
 from cnnpool.figures.intervals import Interval
-from cnnpool.figures.networks import WHITE, Network
+from cnnpool.figures.networks import WHITE, MeasuredNetwork
 
 ITEM = "paired"
 STAGE = "trained"
-Values = Callable[[Network], np.ndarray]
+Values = Callable[[MeasuredNetwork], np.ndarray]
 
 
-def markdown(networks: Sequence[Network]) -> str:
+def markdown(networks: Sequence[MeasuredNetwork]) -> str:
     """One row per quantity at the output: the first file's, the second's, and first minus second.
 
     Args:
@@ -43,7 +43,7 @@ def markdown(networks: Sequence[Network]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _pair(networks: Sequence[Network]) -> tuple[Network, Network]:
+def _pair(networks: Sequence[MeasuredNetwork]) -> tuple[MeasuredNetwork, MeasuredNetwork]:
     if len(networks) != 2:
         raise ValueError(f"{ITEM} compares two files, --results A B; got {len(networks)} networks")
     first, second = networks
@@ -61,7 +61,7 @@ def _pair(networks: Sequence[Network]) -> tuple[Network, Network]:
     return first, second
 
 
-def _quantities(first: Network, second: Network) -> Iterator[tuple[str, Values]]:
+def _quantities(first: MeasuredNetwork, second: MeasuredNetwork) -> Iterator[tuple[str, Values]]:
     """(name, values by network) for every quantity that both have."""
     for quantity in shuffles.QUANTITIES:
         yield f"log10 {quantity}_K", _output(quantity)
@@ -74,7 +74,7 @@ def _quantities(first: Network, second: Network) -> Iterator[tuple[str, Values]]
 
 
 def _output(quantity: str, *, transform: str = "none", noise: str = WHITE) -> Values:
-    def values(network: Network) -> np.ndarray:
+    def values(network: MeasuredNetwork) -> np.ndarray:
         found = intervals.curve(network, quantity, stage=STAGE, transform=transform, noise=noise)
         return found.at(-1).values[:, 0]
 

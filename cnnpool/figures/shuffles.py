@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnpool.figures import intervals, layers, panels, style
 from cnnpool.figures import networks as measured
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.seed_average import Average
 from cnnpool.figures.series import Series
 
@@ -29,7 +29,7 @@ COLORS = dict(zip(LABELS, (style.BLUE, style.VERMILION, style.GREEN), strict=Tru
 HEAD = "| network | shuffle | k | unit | networks | D | G | R |\n|---|---|---|---|---|---|---|---|"
 
 
-def there(network: Network) -> list[str]:
+def there(network: MeasuredNetwork) -> list[str]:
     """The shuffles of all layers that were measured of a trained network.
 
     Recalibration is left out where there is no batch normalization: it is the plain shuffle.
@@ -40,13 +40,13 @@ def there(network: Network) -> list[str]:
     return [name for name in names if name != "channel_shuffle_recalibrated"]
 
 
-def ratios(network: Network, quantity: str, shuffle: str) -> list[intervals.Interval]:
+def ratios(network: MeasuredNetwork, quantity: str, shuffle: str) -> list[intervals.Interval]:
     """log10 of the shuffled over the original quantity, layer by layer."""
     top = intervals.curve(network, quantity, stage=STAGE, transform=shuffle)
     return intervals.difference(top, intervals.curve(network, quantity, stage=STAGE))
 
 
-def series(networks: Sequence[Network]) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """The curves of the figure, one row per network, D, G and R in columns.
 
     Raises:
@@ -64,7 +64,7 @@ def series(networks: Sequence[Network]) -> list[Series]:
     return [one for network in chosen for one in _network_series(network)]
 
 
-def _network_series(network: Network) -> Iterator[Series]:
+def _network_series(network: MeasuredNetwork) -> Iterator[Series]:
     shown = layers.with_depth(network.at_nominal())
     for quantity in QUANTITIES:
         for shuffle in there(network):

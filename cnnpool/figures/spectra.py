@@ -18,7 +18,7 @@ import xarray as xr
 
 from cnnpool.figures import networks as measured
 from cnnpool.figures import panels, seed_average, style
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series
 
 STAGES = ("init", "trained")
@@ -39,7 +39,7 @@ def convolutions(dataset: xr.Dataset) -> list[str]:
     return [str(name) for name in dataset["layer"].values[several]]
 
 
-def series(networks: Sequence[Network], *, item: str) -> list[Series]:
+def series(networks: Sequence[MeasuredNetwork], *, item: str) -> list[Series]:
     """The spectra of all convolutions of networks.
 
     Args:
@@ -53,7 +53,7 @@ def series(networks: Sequence[Network], *, item: str) -> list[Series]:
     return [one for network in networks for one in of_network(network, network.title)]
 
 
-def of_network(network: Network, row: str = "") -> list[Series]:
+def of_network(network: MeasuredNetwork, row: str = "") -> list[Series]:
     """The spectra of all convolutions of one network, at the stages that were measured.
 
     Args:
@@ -67,7 +67,7 @@ def of_network(network: Network, row: str = "") -> list[Series]:
     ]
 
 
-def require(networks: Sequence[Network], *, item: str, variables: Sequence[str]) -> None:
+def require(networks: Sequence[MeasuredNetwork], *, item: str, variables: Sequence[str]) -> None:
     """Refuses networks that lack a stage or variable; imported ones need no initialization.
 
     Args:
@@ -84,7 +84,7 @@ def require(networks: Sequence[Network], *, item: str, variables: Sequence[str])
     measured.require(imported, item=item, stages=("trained",), variables=variables)
 
 
-def _layer_series(network: Network, unit: str, panel: tuple[str, str]) -> list[Series]:
+def _layer_series(network: MeasuredNetwork, unit: str, panel: tuple[str, str]) -> list[Series]:
     layer = network.dataset[[*VARIABLES]].sel(layer=unit)
     layer = layer.isel(frequency=np.flatnonzero(layer["eigenvalue"].notnull()))
     number = layer["frequency"].values.astype(float)

@@ -16,7 +16,7 @@ import xarray as xr
 from cnnpool.errors import check_known
 from cnnpool.figures import cells, depth_panels, layers, networks, panels, seed_average, style
 from cnnpool.figures.cells import Cell
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series, write_csv
 from cnnpool.files import parameter_words, sweep_parameters
 
@@ -44,7 +44,7 @@ class Row(NamedTuple):
     source: str
 
 
-def rows(given: Sequence[Network]) -> list[Row]:
+def rows(given: Sequence[MeasuredNetwork]) -> list[Row]:
     """One a network, in the order of the parameters.
 
     Raises:
@@ -65,7 +65,7 @@ def _order(value: Any) -> tuple[bool, Any]:
     return not number, value if number else str(value)
 
 
-def _row(network: Network, varied: Sequence[str]) -> Row:
+def _row(network: MeasuredNetwork, varied: Sequence[str]) -> Row:
     data = results_at_nominal(network)
     output = layers.output(data)
     values = {}
@@ -78,7 +78,7 @@ def _row(network: Network, varied: Sequence[str]) -> Row:
     return Row(place, values, alive, data.sizes["seed"], network.source)
 
 
-def results_at_nominal(network: Network) -> xr.Dataset:
+def results_at_nominal(network: MeasuredNetwork) -> xr.Dataset:
     """The networks after training, as they are, at the nominal displacement and cut-off."""
     (cell, *_) = sorted(cells.cells([network]), key=_distance)
     return cell.data
@@ -212,7 +212,7 @@ def make(files: Sequence[Path], out: Path | None, x: str) -> str:
     return make_of(networks.read(list(dict.fromkeys(files))), out, x)
 
 
-def make_of(given: Sequence[Network], out: Path | None, x: str) -> str:
+def make_of(given: Sequence[MeasuredNetwork], out: Path | None, x: str) -> str:
     """The same of networks; see `make`."""
     found = rows(given)
     chosen = x or next(iter(found[0].place))

@@ -1,1 +1,1 @@
-"""Files on disks and in buckets: paths, atomic writes, result files."""
+"""Files on disk and in buckets: paths, atomic writes, result files."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic writes: a file is either complete or absent."""
 
 from collections.abc import Callable
 import os
@@ -11,18 +11,18 @@ from cnnpool.files import storage
 def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Lets `write` fill a temporary file next to `path`, then renames it to `path`.
 
-    A file for a bucket is written to the disk first, then uploaded.
+    A file in a bucket is first written to disk, then uploaded.
 
     Args:
-      path: the destination; its folder is made if absent. An existing file is
-        replaced only once the new one is whole.
+      path: the destination; its folder is created if absent. An existing file is
+        replaced only once the new one is complete.
       write: function called with the path of the temporary file.
-      durable: whether to wait until the disk has the content, so that a power failure leaves no
-        empty file; False is for files written every few seconds.
+      durable: whether to wait until the content is on disk (fsync), so that a power failure leaves
+        no empty file; use False for files that are written every few seconds.
 
     Raises:
-      OSError: if the file cannot be written; nothing that existed is lost.
-      StorageError: if a bucket refuses it.
+      OSError: if the file cannot be written; an existing file is then unchanged.
+      StorageError: if the upload to a bucket fails.
     """
     if storage.is_remote(path):
         with tempfile.TemporaryDirectory() as folder:
@@ -42,7 +42,7 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
 
 
 def check_writable_beside(path: Path) -> None:
-    """Raises OSError if no file can be made beside `path`: a name too long, a full disk."""
+    """Raises OSError if no file can be created beside `path`: name too long, disk full, ..."""
     beside = _beside(path)
     try:
         beside.touch()
@@ -56,9 +56,9 @@ def _beside(path: Path) -> Path:
 
 
 def write_text(path: Path, text: str, *, durable: bool = True) -> None:
-    """Writes a text as `write_atomically` does, in UTF-8 whatever the locale is.
+    """Writes text with `write_atomically`, in UTF-8 regardless of the locale.
 
-    Bytes of file names that are no text are written as they are.
+    Undecodable bytes of file names (surrogate escapes) are written unchanged.
     """
     content = text.encode("utf-8", "surrogateescape")
     write_atomically(path, lambda beside: beside.write_bytes(content), durable=durable)

@@ -9,5 +9,5 @@ class BucketPath(PosixGPath, PosixPath):
     """A path in a bucket, for functions that take a `pathlib.Path`."""
 
     def absolute(self) -> "BucketPath":
-        """Itself: it starts at the bucket."""
+        """Returns the path itself: paths in buckets are always absolute."""
         return self

@@ -1,10 +1,10 @@
-"""A checksum behind the content of an HDF5 file.
+"""A checksum appended to the content of an HDF5 file.
 
-The first bytes of such a file say where it ends; no reader of HDF5 looks at anything after that,
-and a program that changes the file cuts it off. HDF5's own checksums (fletcher32) cover only chunks
-of arrays, not names, shapes, attributes and addresses; a changed address can make the library
-search for ever. They are also sums modulo 65535, which cannot distinguish two bytes of zeros from
-two bytes of ones.
+The header of an HDF5 file contains its length. Readers ignore anything after that, and programs
+that modify the file truncate it there. HDF5's own checksums (fletcher32) cover only chunks of
+arrays, not names, shapes, attributes and addresses, and a corrupted address can put the library
+into an infinite loop. They are also sums modulo 65535, which cannot distinguish two zero bytes
+from two bytes of 255.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ LENGTH = len(_MARK) + hashlib.sha256().digest_size * 2
 
 
 def with_checksum(content: bytes) -> bytes:
-    """The content of a file, and its SHA-256 behind it."""
+    """The content of a file, followed by its SHA-256."""
     return content + _MARK + hashlib.sha256(content).hexdigest().encode()
 
 
 def is_unchanged(content: bytes) -> bool | None:
-    """Whether the content is what `with_checksum` got; None if there is no checksum behind it."""
+    """Whether content matches its appended checksum; None if it has no checksum."""
     inner, behind = content[:-LENGTH], content[-LENGTH:]
     return with_checksum(inner) == content if behind.startswith(_MARK) else None

@@ -1,4 +1,4 @@
-"""The library that reads and writes netCDF, with what it needs to be told."""
+"""The library that reads and writes netCDF, imported with a workaround."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ def h5netcdf() -> Any:
     """
     with extras.needed("netcdf"):
         import h5netcdf as library
-    # Else h5netcdf 1.8 prints a traceback for a damaged file: its destructor misses what was
-    # never set.
+    # Without this, h5netcdf 1.8 prints a traceback for a damaged file: its destructor reads
+    # `_writable`, which is not set when opening fails.
     library.File._writable = False
     return library

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-SHORT = {  # in the order in which they are said, before all others
+SHORT = {  # abbreviations; these parameters come first, in this order
     "learning_rate": "lr",
     "batch_size": "batch",
     "width_factor": "width",
@@ -11,15 +11,15 @@ SHORT = {  # in the order in which they are said, before all others
 
 
 def word(name: str, value: Any) -> str:
-    """A parameter in one word: lr=0.05."""
+    """One parameter as text: lr=0.05."""
     return f"{SHORT.get(name, name)}={shown(value)}"
 
 
 def shown(value: Any) -> str:
-    """A value of a parameter as text."""
+    """A parameter's value as text."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def words(place: Mapping[str, Any]) -> str:
-    """Parameters in a few words: lr=0.05,batch=64."""
+    """Several parameters as text: lr=0.05,batch=64."""
     return ",".join(word(name, value) for name, value in place.items())

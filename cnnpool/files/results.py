@@ -1,4 +1,4 @@
-"""The one schema of result files: labelled arrays in netCDF, readable without cnnpool.
+"""The schema of result files: labelled arrays in netCDF, readable without cnnpool.
 
 Every network is an xarray Dataset with
 - dimensions `seed`, `stage`, `transform`, `layer` (named coordinates, layers in
@@ -6,13 +6,13 @@ Every network is an xarray Dataset with
 - variables `D`, `G`, `R` and their standard errors over images `D_se`, `G_se`, `R_se`,
   all over (seed, stage, transform, layer), and for image classifiers also `shuffle`;
 - attributes `schema_version`, `config` and `versions` (JSON), `commit`,
-  `host_platform`, `measurement` (JSON), and `environment` (JSON) where variables were set that
-  change how numbers are rounded.
-The dimension `shuffle` numbers the random shuffles, each kept as it was measured; a transform that
-is not random has number 0 only, and NaN after it. `over_shuffles` averages their logarithms.
-Classifiers of natural images have three more dimensions there, `delta` and `cutoff` of the
-max-entropy diffeomorphisms and `noise`, the kind of noise; and `natural` over the first two. Every
-image classifier has
+  `host_platform`, `measurement` (JSON), and `environment` (JSON) if environment variables were set
+  that affect rounding.
+The dimension `shuffle` numbers the random shuffles, whose values are stored individually; a
+transform that is not random has values for number 0 only, then NaN. `over_shuffles` averages their
+logarithms. For classifiers of natural images, these variables have three more dimensions: `delta`
+and `cutoff` of the max-entropy diffeomorphisms, and `noise`, the kind of noise; `natural` over
+(delta, cutoff) says whether diffeomorphisms are natural. Every image classifier has
 - `depth` on `layer`: k of the units that figures plot, one per convolution or linear layer;
 - `spatial_share` over (seed, stage, transform), the pooling budget
   (`cnnpool.instruments.pooling_budget`), and `layer_spatial_share`, both with `_se`, for shuffles
@@ -21,15 +21,15 @@ image classifier has
 - `gamma` and `gamma_se` over (seed, stage, layer, frequency), `eigenvalue`, `gamma_random`,
   `filter_frequency`: the spectra of its filters (`cnnpool.instruments.filter_spectrum`);
 - `test_error`, `test_loss`, `best_epoch`, `dead_epoch` over (seed, stage), `epoch` over stage.
-A file holds one network at its root, or several, one per netCDF group. Its content is followed by a
-checksum, which readers of netCDF ignore (`cnnpool.files.content_checksum`). Every variable has a
-`long_name` and `units` (`cnnpool.files.schema`), and every unit of a network a `layer_depth`, the
-depth of its layer: `data.R.plot(x="layer_depth")` has labels and no gaps. Files of older versions
-get them when they are read.
+A file contains one network at its root, or several, one per netCDF group. Its content is followed
+by a checksum, which netCDF readers ignore (`cnnpool.files.content_checksum`). Every variable has a
+`long_name` and `units` (`cnnpool.files.schema`), and every unit of a network has a `layer_depth`,
+the depth of its layer, so that `data.R.plot(x="layer_depth")` has axis labels and no gaps. These
+are added to older files when they are read.
 
-Files of schema 1 held means over shuffles in `D`, `G`, `R`, their spread in `D_shuffle_sd`,
+Files of schema 1 have means over shuffles in `D`, `G`, `R`, their spread in `D_shuffle_sd`,
 `G_shuffle_sd`, `R_shuffle_sd`, and spatial shares of one kind of shuffle without the dimension
-`transform`. They are read as they are, but for the latter, which get it.
+`transform`. They are read unchanged, except that this dimension is added to the spatial shares.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ from cnnpool.files import content_checksum, netcdf, schema, storage, trial_readi
 from cnnpool.files.atomic_write import write_atomically
 
 SCHEMA_VERSION = 2
-LEAST_FALL = 0.5  # decades from the first layer to the output, of which spatial shares are taken
+LEAST_FALL = 0.5  # smallest fall of R from first layer to output, in decades, to compute shares of
 DIMENSIONS = ("seed", "stage", "transform", "layer")
 SENSITIVITIES = ("D", "G", "R", "D_se", "G_se", "R_se")
 _SHUFFLE = "channel_shuffle"  # the only one of schema 1
@@ -55,20 +55,24 @@ ATTRIBUTES = ("config", "versions", "commit", "host_platform", "measurement")
 
 
 class ResultsError(CnnpoolError):
-    """A file is not a whole result file of this schema."""
+    """A file is not a complete result file of this schema."""
 
 
 def check(dataset: xr.Dataset, source: str) -> None:
-    """Refuses a dataset that does not follow the schema.
+    """Checks that a dataset follows the schema.
+
+    Args:
+      dataset: one network.
+      source: where it comes from, for the message.
 
     Raises:
-      ResultsError: naming `source` and what is missing.
+      ResultsError: if it does not; lists what is missing.
     """
     version = dataset.attrs.get("schema_version")
     if version is None:
         raise ResultsError(f"{source} is no cnnpool result: it has no attribute schema_version")
     if not str(version).isdigit():
-        raise ResultsError(f"{source}: expected a whole schema_version, got {version!r}")
+        raise ResultsError(f"{source}: expected an integer schema_version, got {version!r}")
     if int(version) > SCHEMA_VERSION:
         raise ResultsError(
             f"{source} has schema version {version}, newer than {SCHEMA_VERSION}: update cnnpool"
@@ -77,7 +81,7 @@ def check(dataset: xr.Dataset, source: str) -> None:
     missing += [f"attribute {name}" for name in ATTRIBUTES if name not in dataset.attrs]
     missing += [f"coordinate {name}" for name in DIMENSIONS if name not in dataset.coords]
     if missing:
-        raise ResultsError(f"{source} is not whole: it lacks {', '.join(missing)}")
+        raise ResultsError(f"{source} is incomplete: it lacks {', '.join(missing)}")
     for name in SENSITIVITIES:
         if not set(DIMENSIONS) <= set(dataset[name].dims):
             raise ResultsError(
@@ -86,10 +90,10 @@ def check(dataset: xr.Dataset, source: str) -> None:
 
 
 def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
-    """Writes one network, or several as netCDF groups; the file is whole or not there.
+    """Writes one network, or several as netCDF groups, atomically.
 
     Args:
-      path: its folder is made if absent.
+      path: the file; its folder is created if absent.
       networks: one dataset, or {group name: dataset}.
 
     Raises:
@@ -101,7 +105,7 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
         check(dataset, f"network {name}")
     tree = xr.DataTree.from_dict({name: schema.labelled(one) for name, one in groups.items()})
     encoding = {node.path: _checksums(node.to_dataset()) for node in tree.subtree}
-    # In memory: HDF5 locks the files that it opens, and some file systems know no locks.
+    # In memory, because HDF5 locks the files that it opens, and some file systems have no locks.
     netcdf.h5netcdf()
     content = bytes(tree.to_netcdf(None, engine="h5netcdf", encoding=encoding))
     whole = content_checksum.with_checksum(content)
@@ -109,7 +113,7 @@ def write(path: Path, networks: xr.Dataset | Mapping[str, xr.Dataset]) -> None:
 
 
 def _checksums(dataset: xr.Dataset) -> dict[str, dict[str, bool]]:
-    """The encoding by which HDF5 notices a changed number in an array."""
+    """The encoding with which HDF5 detects corrupted numbers in arrays."""
     numbers = [
         name for name, one in dataset.variables.items() if one.ndim and one.dtype.kind != "U"
     ]
@@ -117,21 +121,21 @@ def _checksums(dataset: xr.Dataset) -> dict[str, dict[str, bool]]:
 
 
 def read_networks(path: Path) -> dict[str, xr.Dataset]:
-    """All networks of a file, {group name: dataset}; the root's name is "/".
+    """All networks of a file, {group name: dataset}; the name of the root is "/".
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      OSError: if it cannot be read.
+      FileNotFoundError: if the file does not exist.
+      OSError: if the file cannot be read.
       ResultsError: if it is not a result file, or damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no result file {path}; `python -m cnnpool.eval` makes one")
+        raise FileNotFoundError(f"no result file {path}; create one with `python -m cnnpool.eval`")
     netcdf.h5netcdf()
     content = _readable(path)
     try:
         with xr.open_datatree(io.BytesIO(content), engine="h5netcdf") as tree:
             nodes = {node.path: node.to_dataset().load() for node in tree.subtree if node.has_data}
-    except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
+    except Exception as error:  # h5py raises OSError, KeyError or RuntimeError for damaged files
         raise ResultsError(_unreadable(path, f"{type(error).__name__}: {error}")) from error
     if not nodes:
         raise ResultsError(f"{path} holds no network")
@@ -146,13 +150,13 @@ def read_networks(path: Path) -> dict[str, xr.Dataset]:
 
 
 def _readable(path: Path) -> bytes:
-    """What a file holds, if HDF5 can be trusted with it."""
+    """The content of a file, checked so that HDF5 can read it safely."""
     content = storage.read_bytes(path)
     unchanged = content_checksum.is_unchanged(content)
     if unchanged is False:
         raise ResultsError(
-            f"{path} is damaged: its content is not that of which the checksum behind it is; take "
-            "it from a copy, or measure again"
+            f"{path} is damaged: its content does not match its checksum. Restore it from a copy, "
+            "or measure again"
         )
     if not unchanged and (problem := trial_reading.problem(content)):
         raise ResultsError(_unreadable(path, problem))
@@ -160,18 +164,18 @@ def _readable(path: Path) -> bytes:
 
 
 def _unreadable(path: Path, why: str) -> str:
-    return f"{path} cannot be read as netCDF ({why}); it is damaged or something else"
+    return f"{path} cannot be read as netCDF ({why}): it is damaged or not a result file"
 
 
 def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
-    """An outline of the networks of a file, a hundred times quicker than `read_networks`.
+    """An outline of the networks in a file, a hundred times faster than `read_networks`.
 
     Args:
       path: the result file.
 
     Returns:
-      Attributes and the variables with at most one axis, by group name; None for files that
-      `read_networks` refuses, or may refuse.
+      Datasets with the attributes and the variables of at most one dimension, by group name; None
+      for files for which `read_networks` raises, or may raise, an error.
     """
     if not path.is_file():
         return None
@@ -182,15 +186,15 @@ def read_outlines(path: Path) -> dict[str, xr.Dataset] | None:
             groups |= {"/": file} if file.variables else {}
             whole = all(_is_whole(group) for group in groups.values())
             return {name: _outline(groups[name]) for name in sorted(groups)} if whole else None
-    except Exception:  # h5py raises OSError, KeyError or RuntimeError, by the damage
+    except Exception:  # h5py raises OSError, KeyError or RuntimeError for damaged files
         return None
 
 
 def read_attributes(path: Path) -> list[dict[str, Any]]:
-    """The attributes of all networks of a file, without reading their arrays.
+    """The attributes of all networks in a file, without reading their arrays.
 
     Raises:
-      OSError: if it cannot be read.
+      OSError: if the file cannot be read.
       ResultsError: if it is damaged.
     """
     with netcdf.h5netcdf().File(io.BytesIO(_readable(path)), "r") as file:
@@ -199,7 +203,7 @@ def read_attributes(path: Path) -> list[dict[str, Any]]:
 
 
 def _is_whole(group: Any) -> bool:
-    """Whether a group has all that the schema asks for, and no groups of its own."""
+    """Whether a group has everything that the schema requires, and no subgroups."""
     named = {*SENSITIVITIES, *DIMENSIONS} <= set(group.variables)
     known = {"schema_version", *ATTRIBUTES} <= set(group.attrs)
     return named and known and (group.name == "/" or not group.groups)
@@ -225,18 +229,18 @@ def _with_transform_of_shares(dataset: xr.Dataset) -> xr.Dataset:
 def over_shuffles(dataset: xr.Dataset) -> xr.Dataset:
     """Means over random shuffles: D, G, R by the mean of their logarithms.
 
-    Single shuffles differ by 20 to 45 %, so that a mean of R itself would be one of its largest
-    values (docs/protocol.md, Channel shuffles). The standard errors over images keep their mean
-    ratio to D, G, R: all shuffles are measured on the same images, so that it does not shrink with
-    their number.
+    Single shuffles differ by 20 to 45 %, so that an arithmetic mean of R would be dominated by its
+    largest values (docs/protocol.md, Channel shuffles). The standard errors over images keep their
+    mean ratio to D, G, R: all shuffles are measured on the same images, so that this error does
+    not decrease with the number of shuffles.
 
     Args:
-      dataset: with a dimension `shuffle`, or without, as schema 1 and simple CNNs.
+      dataset: with the dimension `shuffle`, or without it, as for schema 1 and simple CNNs.
 
     Returns:
       The dataset without that dimension, and with `D_shuffle_sd`, `G_shuffle_sd` and
       `R_shuffle_sd`: the standard deviation of the logarithms times the mean; NaN for fewer than
-      two shuffles. A dataset without the dimension is returned as it is.
+      two shuffles. A dataset without the dimension is returned unchanged.
     """
     if "shuffle" not in dataset.dims:
         return dataset
@@ -254,11 +258,11 @@ def over_shuffles(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def read(path: Path) -> xr.Dataset:
-    """The only network of a file.
+    """The network of a file with a single network.
 
     Raises:
-      FileNotFoundError: if there is no such file.
-      ResultsError: if it is not a result file, or holds several networks.
+      FileNotFoundError: if the file does not exist.
+      ResultsError: if it is not a result file, or contains several networks.
     """
     networks = read_networks(path)
     if len(networks) > 1:
@@ -267,10 +271,10 @@ def read(path: Path) -> xr.Dataset:
 
 
 def merge_stages(datasets: list[xr.Dataset]) -> xr.Dataset:
-    """Puts results of the same networks at different stages side by side.
+    """Concatenates results of the same networks at different stages.
 
     Raises:
-      ResultsError: if they come from different configs, or hold a stage twice.
+      ResultsError: if they come from different configs, or contain a stage twice.
     """
     first = datasets[0]
 
@@ -281,7 +285,7 @@ def merge_stages(datasets: list[xr.Dataset]) -> xr.Dataset:
     for other in datasets[1:]:
         if run_and_measurement(first) != run_and_measurement(other):
             raise ResultsError(
-                "the result files come from different configs; give one figure files of one run"
+                "the result files come from different configs; expected files of one run per figure"
             )
     stages: dict[str, xr.Dataset] = {}
     for dataset in datasets:

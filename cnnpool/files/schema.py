@@ -1,7 +1,7 @@
-"""What every variable and coordinate of a result file is called, and its unit.
+"""The names and units of all variables and coordinates of a result file.
 
-`labelled` writes them into the attributes `long_name` and `units`, which xarray's plots take for
-their labels, and adds `layer_depth`, a depth of all units.
+`labelled` writes them into the attributes `long_name` and `units`, which xarray uses as axis
+labels, and adds `layer_depth`, a depth for every unit.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ import xarray as xr
 
 from cnnpool.shapes import Float
 
-NUMBER, NAME = "1", ""  # units of pure numbers, and of what is no number
+NUMBER, NAME = "1", ""  # units of dimensionless numbers, and of variables that are not numbers
 _PIXELS, _SECONDS = "pixels", "s"
 LAYER_DEPTH = "layer_depth"
 _QUANTITIES = {
@@ -72,9 +72,9 @@ LABELS: dict[str, tuple[str, str]] = {
 
 
 def labelled(dataset: xr.Dataset) -> xr.Dataset:
-    """A dataset with the names and units of `LABELS`, and with `layer_depth` beside `depth`.
+    """A dataset with the names and units of `LABELS`, and with `layer_depth` if it has `depth`.
 
-    Attributes that are there stay, and so do variables that the table does not know.
+    Existing attributes are kept, and variables that are not in the table are unchanged.
     """
     named = dataset.copy()
     if "depth" in named.variables and "layer" in named.dims:
@@ -88,13 +88,14 @@ def labelled(dataset: xr.Dataset) -> xr.Dataset:
 
 
 def layer_depth(depth: np.ndarray) -> Float[np.ndarray, " units"]:
-    """k of every unit's layer.
+    """The depth k of every unit's layer.
 
-    A unit without a depth of its own belongs to the next one that has one, conv03 to pool03; those
-    behind the last one belong to that. Where none has a depth, each unit is a layer.
+    A unit without a depth of its own belongs to the layer of the next unit that has one: conv03 to
+    pool03. Units after the last one with a depth belong to its layer. If no unit has a depth, each
+    unit is a layer.
 
     Args:
-      depth: k of the last unit of every layer, NaN of others, in forward order.
+      depth: (units,), k of the last unit of every layer, NaN for other units, in forward order.
     """
     found = np.array(depth, float)
     if np.isnan(found).all():

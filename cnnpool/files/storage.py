@@ -1,8 +1,8 @@
-"""Folders on a disk and in a bucket, gs://BUCKET/... and s3://BUCKET/...; the differences are here.
+"""Paths on disk and in buckets, gs://BUCKET/... and s3://BUCKET/..., and their differences.
 
-A path in a bucket has the methods of `pathlib.Path`, by `etils.epath`: its objects are read and
-written over the network (fsspec with gcsfs or s3fs). An object is whole or not there; nothing is
-appended to one, and nobody can lock one.
+A path in a bucket has the methods of `pathlib.Path` (through `etils.epath`); its objects are read
+and written over the network (fsspec with gcsfs or s3fs). Objects are written atomically; they can
+be neither appended to nor locked.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from cnnpool.errors import CnnpoolError
 
 _LIBRARIES = {"gs": "gcsfs", "s3": "s3fs"}
 _BUCKETS = "cnnpool.files.bucket_path"
-_PROTOCOLS = ("gs", "gcs", "s3")  # as fsspec names them
+_PROTOCOLS = ("gs", "gcs", "s3")  # fsspec's names
 
 
 class StorageError(CnnpoolError, OSError):
@@ -27,11 +27,11 @@ class StorageError(CnnpoolError, OSError):
 
 
 def path(text: str) -> Path:
-    """A place on a disk or in a bucket, as a user types it.
+    """Parses a path on disk or in a bucket, as a user types it.
 
     Raises:
-      StorageError: if it has the form of a bucket, and is none, or a library is not installed; or
-        if it is no place at all.
+      StorageError: if the text is empty or a malformed bucket URL, or if the bucket's library is
+        not installed.
     """
     scheme, found, place = text.partition("://")
     if not found:
@@ -42,26 +42,26 @@ def path(text: str) -> Path:
     if importlib.util.find_spec(library) is None:
         raise StorageError(f"{text} needs {library}: pip install 'cnnpool[bucket]'")
     with extras.needed("bucket"):
-        from cnnpool.files.bucket_path import BucketPath  # here: it needs what disks do not
+        from cnnpool.files.bucket_path import BucketPath  # here: needs libraries for buckets only
 
         _forget_listings()
     return BucketPath(text)
 
 
 def on_disk(text: str) -> Path:
-    """A place on a disk, where a bucket cannot be; for what is a folder of many small files.
+    """Parses a path on disk, for folders that cannot be in a bucket (many small files).
 
-    A shell does not expand `~` behind `--workdir=`; here it is the home directory.
+    `~` is expanded to the home directory, which shells do not do after `--workdir=`.
 
     Raises:
-      StorageError: if it has the form of a bucket, or is no place at all.
+      StorageError: if the text is empty or the URL of a bucket, or `~` cannot be expanded.
     """
     if "://" in text:
-        raise StorageError(f"{text}: expected a place on a disk; mount the bucket, and give that")
+        raise StorageError(f"{text}: expected a path on disk; mount the bucket and give that path")
     if re.match("(gs|s3):", text):
-        raise StorageError(f"{text}: a bucket is written with two slashes, gs://BUCKET/...")
+        raise StorageError(f"{text}: expected two slashes in a bucket's URL, gs://BUCKET/...")
     if not text.strip():
-        raise StorageError("expected a path, got nothing; is a variable of the shell not set?")
+        raise StorageError("expected a path, got an empty text; is a shell variable not set?")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # neither HOME nor an entry in /etc/passwd
@@ -69,7 +69,7 @@ def on_disk(text: str) -> Path:
 
 
 def _forget_listings() -> None:
-    """Makes files that other processes write visible: fsspec would cache its listings."""
+    """Turns off fsspec's cache of listings, so that files written by other processes are seen."""
     import fsspec.config
 
     for protocol in _PROTOCOLS:
@@ -78,12 +78,12 @@ def _forget_listings() -> None:
 
 def is_remote(place: Path) -> bool:
     """Whether a path is in a bucket."""
-    module = sys.modules.get(_BUCKETS)  # where nobody made a bucket's path there is none
+    module = sys.modules.get(_BUCKETS)  # absent as long as no path in a bucket was created
     return module is not None and isinstance(place, module.BucketPath)
 
 
 def remove_tree(folder: Path) -> None:
-    """Deletes a folder and all that is in it, if it is there."""
+    """Deletes a folder and its content, if it exists."""
     if not is_remote(folder):
         shutil.rmtree(folder, ignore_errors=True)
     elif folder.exists():
@@ -91,29 +91,29 @@ def remove_tree(folder: Path) -> None:
 
 
 def upload(local: Path, place: Path) -> None:
-    """Puts a file into a bucket, in the place of what was there.
+    """Uploads a file to a bucket, replacing any existing object.
 
     Raises:
-      StorageError: if the bucket refuses it.
+      StorageError: if the upload fails.
     """
     try:
         place.write_bytes(local.read_bytes())
-    except Exception as error:  # every service raises its own
+    except Exception as error:  # each service raises its own exceptions
         raise StorageError(
-            f"cannot write {place}: {type(error).__name__}: {_first_line(error)}; does the bucket "
-            "exist, and may you write there?"
+            f"cannot write {place}: {type(error).__name__}: {_first_line(error)}. Check that the "
+            "bucket exists and that you have permission to write there"
         ) from error
 
 
 def read_bytes(place: Path) -> bytes:
-    """What a file holds.
+    """The content of a file on disk or in a bucket.
 
     Raises:
-      OSError: if it cannot be read; StorageError where a bucket refuses it.
+      OSError: if it cannot be read; for buckets, its subclass StorageError.
     """
     try:
         return place.read_bytes()
-    except Exception as error:  # every service raises its own
+    except Exception as error:  # each service raises its own exceptions
         if not is_remote(place):
             raise
         raise StorageError(
@@ -123,7 +123,7 @@ def read_bytes(place: Path) -> bytes:
 
 @contextlib.contextmanager
 def local_copy(place: Path) -> Iterator[Path]:
-    """A file for libraries that read from disks only: itself, or a copy for a while."""
+    """A path on disk, for libraries that need one: the file itself, or a temporary copy of it."""
     if not is_remote(place):
         yield place
         return

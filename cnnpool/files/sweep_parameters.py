@@ -1,7 +1,7 @@
 """The parameters that a sweep varies, as coordinates of its result file.
 
-`launch.collect` gives each network of its file one scalar coordinate per parameter, whose attribute
-`parameter` is the config's field: `learning_rate` of `training.learning_rate`.
+`launch.collect` gives each network one scalar coordinate per parameter, such as `learning_rate`,
+with an attribute `parameter` that names the config's field, `training.learning_rate`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,17 +9,17 @@ from typing import Any
 
 import xarray as xr
 
-FIELD = "parameter"  # the attribute by which such a coordinate is known
+FIELD = "parameter"  # the attribute that marks such a coordinate
 
 
 def with_parameters(
     dataset: xr.Dataset, place: Mapping[str, Any], fields: Mapping[str, str]
 ) -> xr.Dataset:
-    """A network with its parameters as scalar coordinates.
+    """Adds a network's sweep parameters to its dataset as scalar coordinates.
 
     Args:
       dataset: the network's dataset.
-      place: {name: value}; a value that is neither a number nor text becomes text.
+      place: {name: value}; values that are neither numbers nor text are converted to text.
       fields: {name: field of the config}.
     """
     coordinates = {}
@@ -32,9 +32,10 @@ def with_parameters(
 
 
 def of_datasets(datasets: Sequence[xr.Dataset]) -> list[str]:
-    """Names of the scalar coordinates that differ between networks.
+    """The names of the sweep parameters whose values differ between networks.
 
-    Those that `launch.collect` made, or where there are none, any that all networks have.
+    Parameters are the coordinates that `launch.collect` marked, or if there are none, all scalar
+    variables that every network has.
     """
     scalars = [
         {str(name): one for name, one in data.variables.items() if one.ndim == 0}
@@ -47,5 +48,5 @@ def of_datasets(datasets: Sequence[xr.Dataset]) -> list[str]:
 
 
 def value(dataset: xr.Dataset, name: str) -> Any:
-    """A parameter of a network; None where it has none of that name."""
+    """The value of a network's parameter; None if it has no parameter of that name."""
     return dataset[name].values.item() if name in dataset.variables else None

@@ -1,8 +1,9 @@
-"""Whether an HDF5 file without a checksum can be read, tried in a process of its own.
+"""Tests in a separate process whether an HDF5 file without a checksum can be read.
 
-Bytes changed in such a file can make the library go round in circles, or crash, which no Python
-code can stop. So another process reads it first; it stays for the next file, as it takes long to
-start, and is this file as a program, which imports nothing of cnnpool.
+Corrupted bytes in such a file can make the HDF5 library loop forever or crash, which Python code
+cannot intercept. Another process therefore reads the file first. It is this module run as a
+program, which imports nothing of cnnpool, and it is kept for further files because it is slow to
+start.
 """
 
 import atexit
@@ -19,17 +20,17 @@ import sys
 import threading
 from typing import Any
 
-CPU_SECONDS = 2  # for a file, which takes a fiftieth of one
-ANSWER_SECONDS = 60.0  # where the machine has no time for the process
+CPU_SECONDS = 2  # limit per file; an intact file takes 0.02 s
+ANSWER_SECONDS = 60.0  # limit of wall-clock time, generous for a busy machine
 _MEMORY = 16 << 30  # bytes
-_DEFLATED = 1032  # times smaller, at best: what a file may hold more than its size
+_DEFLATED = 1032  # deflate's largest compression ratio, which limits the size of an array
 _LENGTH = struct.Struct("<Q")
 _LOCK = threading.Lock()
-_PROBLEMS: dict[bytes, str] = {}  # by SHA-256; a file's outline is read, and later the whole
+_PROBLEMS: dict[bytes, str] = {}  # by SHA-256, because a file is often read twice: outline, arrays
 
 
 def problem(content: bytes) -> str:
-    """Why a file cannot be read; empty if it can, or where no process can be started."""
+    """Why a file cannot be read; empty if it can, or if no process can be started."""
     digest = hashlib.sha256(content).digest()
     with _LOCK:
         if digest not in _PROBLEMS:
@@ -47,7 +48,7 @@ def _problem(content: bytes) -> str:
         return answer
     _end(process)
     _process.cache_clear()
-    return "HDF5 goes round in circles, or crashes"
+    return "HDF5 crashes or does not terminate"
 
 
 @functools.cache
@@ -60,12 +61,12 @@ def _process() -> subprocess.Popen:
 
 
 def _end(process: subprocess.Popen) -> None:
-    with process:  # closes the pipes, and waits
+    with process:  # closes the pipes and waits
         process.kill()
 
 
 def _ask(process: subprocess.Popen, content: bytes) -> str | None:
-    """What the process says of a file; None if it ends, or is not done in time."""
+    """The process's answer about a file; None if the process dies or does not answer in time."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -80,11 +81,11 @@ def _ask(process: subprocess.Popen, content: bytes) -> str | None:
 
 
 def _serve() -> None:
-    """Reads files from the standard input as long as there are any; says of each what is wrong."""
+    """Reads files from standard input until it is closed; answers each with what is wrong."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.RLIM_INFINITY))
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print is no answer
+    os.dup2(2, 1)  # so that output of libraries is not mistaken for an answer
     while head := sys.stdin.buffer.read(_LENGTH.size):
         (length,) = _LENGTH.unpack(head)
         content = sys.stdin.buffer.read(length)
@@ -101,13 +102,13 @@ def _tried(content: bytes) -> str:
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
             _read(file, most=len(content) * _DEFLATED)
-    except Exception as error:  # h5py raises OSError, KeyError or RuntimeError, by the damage
+    except Exception as error:  # h5py raises OSError, KeyError or RuntimeError for damaged files
         return f"{type(error).__name__}: {error}"
     return ""
 
 
 def _read(one: Any, *, most: int) -> None:
-    """Touches all that readers ask for, in a group or an array of h5py."""
+    """Reads everything that readers access in an h5py group (recursively) or array."""
     list(one.attrs.values())
     if hasattr(one, "keys"):
         for name in one:

@@ -1,4 +1,4 @@
-"""From torchvision's state_dicts to the parameters of our networks."""
+"""Converts torchvision's state_dicts to the parameters of cnnpool's networks."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -17,22 +17,22 @@ from cnnpool.importing.state_dict import StateDict
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.training.variables import Variables
 
-SIZE = 224  # pixels a side
+SIZE = 224  # pixels per side
 _COUNTER = ".num_batches_tracked"
-_SHOWN = 3  # tensors of each kind of misfit
+_SHOWN = 3  # how many tensors of each kind of mismatch a message lists
 # amdegroot's VGG16 without a classifier, torchvision's IMAGENET1K_FEATURES.
 _FEATURES_MEAN, _FEATURES_STD = (0.48235, 0.45882, 0.40784), (1 / 255, 1 / 255, 1 / 255)
 
 
 class Imported(NamedTuple):
-    """A network and what was found about it.
+    """An imported network.
 
     Attributes:
-      model: `model` section of a config.
-      variables: parameters and batch statistics, numpy arrays.
-      notes: what a user should know, sentences.
-      mean: of each channel of the images that it was trained on, pixels from 0 to 1.
-      std: of each channel.
+      model: the `model` section of a config.
+      variables: parameters and batch statistics, as numpy arrays.
+      notes: remarks on the conversion that a user should know.
+      mean: mean of each channel of the training images, for pixels from 0 to 1.
+      std: standard deviation of each channel.
     """
 
     model: ConfigDict
@@ -43,25 +43,25 @@ class Imported(NamedTuple):
 
 
 def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Imported:
-    """The network of torchvision that a state_dict belongs to.
+    """Converts a state_dict of one of torchvision's networks.
 
-    A state_dict without anything behind the features, or with nothing but NaN there (as
-    torchvision's VGG16 of IMAGENET1K_FEATURES), gives a network that ends with its features.
+    If the state_dict has no classifier, or its classifier is all NaN (as in torchvision's VGG16
+    with the weights IMAGENET1K_FEATURES), the network ends with its features.
 
     Args:
       name: torchvision's name of the network.
-      state: tensors by torchvision's names, or by the names inside its `features` alone.
+      state: {torchvision's name: tensor}, or names relative to `features` for features alone.
       dtype: the dtype of the parameters.
 
     Raises:
-      StateDictError: if tensors are missing, left over, of another shape, or not finite.
+      StateDictError: if tensors are missing, unexpected, of another shape, or not finite.
     """
     state, notes = _whole_names({k: v for k, v in state.items() if not k.endswith(_COUNTER)})
     head = torchvision_names.head(name)
     behind = {key: array for key, array in state.items() if key.startswith(head)}
     empty = bool(behind) and all(_is_nan(array) for array in behind.values())
     if empty:
-        notes.append(f"all that is called {head}* is NaN and was left out")
+        notes.append(f"all tensors named {head}* are NaN and were ignored")
     features_only = not behind or empty
     if features_only:
         state = {key: array for key, array in state.items() if key not in behind}
@@ -75,8 +75,8 @@ def to_network(name: str, state: StateDict, *, dtype: Any = np.float32) -> Impor
     converted = _converted(variables, layers, state, dtype)
     if empty and name == "vgg16":
         notes.append(
-            f"torchvision's vgg16_features: unless given, --mean is {_shown(_FEATURES_MEAN)} and "
-            "--std 1/255 each, which it was trained with"
+            f"torchvision's vgg16_features: the default --mean is {_shown(_FEATURES_MEAN)} and "
+            "--std is 1/255 for each channel, as in its training"
         )
         return Imported(config, converted, tuple(notes), _FEATURES_MEAN, _FEATURES_STD)
     return Imported(config, converted, tuple(notes))
@@ -87,9 +87,9 @@ def _shown(numbers: tuple[float, ...]) -> str:
 
 
 def _whole_names(state: StateDict) -> tuple[StateDict, list[str]]:
-    """Names inside `features`, which begin with a number, made whole."""
+    """Adds the prefix `features.` to names relative to it, which begin with a number."""
     if state and all(key.split(".")[0].isdigit() for key in state):
-        note = f"names without {torchvision_names.FEATURES!r} in front: taken as those inside it"
+        note = f"names have no prefix {torchvision_names.FEATURES!r}, which was added"
         return {f"{torchvision_names.FEATURES}{k}": v for k, v in state.items()}, [note]
     return state, []
 
@@ -99,7 +99,7 @@ def _is_nan(array: np.ndarray) -> bool:
 
 
 def shapes(config: ConfigDict) -> tuple[Variables, list[str]]:
-    """Shapes of the variables of one network of torchvision, and its units in forward order."""
+    """The shapes of a torchvision network's variables, and its units in forward order."""
     model: Any = models.build(config)
     images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
     initialize = functools.partial(model.init, train=False)
@@ -158,8 +158,8 @@ def _check_fit(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[
     if lines:
         raise StateDictError(
             f"{sum(map(len, kinds.values()))} tensors do not fit the network:{''.join(lines)}\n"
-            "Check --model, and take off what stands in front of all names; a network with other "
-            "layers cannot be imported, but measured from Python (cnnpool.instruments.sensitivity)"
+            "Check --model, and remove any prefix that all names share. A network with other "
+            "layers cannot be imported, but can be measured from Python (cnnpool.measure)"
         )
 
 
@@ -173,7 +173,7 @@ def _check_values(state: StateDict, dtype: Any) -> None:
     limit = float(np.finfo(dtype).max)
     for key, array in state.items():
         if array.dtype.kind not in "fV":
-            raise StateDictError(f"{key} is of {array.dtype}; expected floating-point numbers")
+            raise StateDictError(f"{key} has dtype {array.dtype}; expected floating-point numbers")
         largest = float(np.abs(array.astype(np.float64)).max(initial=0))
         if not largest <= limit:
             raise StateDictError(

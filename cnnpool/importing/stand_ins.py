@@ -1,30 +1,30 @@
-"""What a pickle names and nobody here needs: objects that take everything and do nothing.
+"""Placeholders for objects in a pickle that are not needed: they accept any call and do nothing.
 
-Training programs save schedulers, counters, arguments and devices beside tensors. Nothing that such
-a name stands for is looked up, imported or run.
+Training programs save schedulers, counters, arguments and devices together with tensors. Their
+classes and functions are never looked up, imported or run.
 """
 
 from typing import Any
 
 
 class StandIn:
-    """An object of a file, by its name alone; whatever a pickle does to it has no effect.
+    """A placeholder for an object in a pickle, of which only the name is known.
 
     Attributes:
-      label: MODULE.NAME that the file asks for.
+      label: the name in the pickle, MODULE.NAME.
     """
 
     label = ""
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> "StandIn":
-        """Takes all arguments."""
+        """Accepts and ignores all arguments."""
         return object.__new__(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any):
         pass
 
     def __call__(self, *_args: Any, **_kwargs: Any) -> "StandIn":
-        """Another one: of a name that may be a function that returns a function."""
+        """Returns another placeholder, since the object may be a function."""
         return type(self)()
 
     def __setstate__(self, _state: Any) -> None:
@@ -40,15 +40,15 @@ class StandIn:
 
 
 def stand_in(module: str, name: str) -> type[StandIn]:
-    """A class of objects that stand for those of a name.
+    """A class of placeholders for the objects of one name.
 
     Args:
-      module: that the file names.
-      name: in it.
+      module: the module that the pickle names.
+      name: the name of a class or function in the module.
     """
     return type("StandIn", (StandIn,), {"label": f"{module}.{name}"})
 
 
 def is_stand_in(value: Any) -> bool:
-    """Whether a value is such an object, or such a class itself, as a `torch.dtype` is."""
+    """Whether a value is a placeholder, or a class of placeholders, as for a `torch.dtype`."""
     return isinstance(value, StandIn) or (isinstance(value, type) and issubclass(value, StandIn))

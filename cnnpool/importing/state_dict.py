@@ -1,11 +1,11 @@
-"""A state_dict from a file: {PyTorch's name: numpy array}."""
+"""Reads a state_dict from a file: {PyTorch's name: numpy array}."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 import re
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401  makes numpy know bfloat16, which safetensors asks it for
+import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, for safetensors
 import numpy as np
 import safetensors.numpy
 
@@ -15,32 +15,32 @@ from cnnpool.importing.unpickling import StateDictError
 
 StateDict = dict[str, np.ndarray]
 
-# What training programs put a state_dict under, beside epochs and optimizers.
+# Keys under which training programs store a state_dict, next to epochs and optimizers.
 _INNER = ("state_dict", "model", "model_state_dict", "net")
-# What parallel training, torch.compile, Lightning and averaging put in front of all names, and
-# what a module of a user's own calls the network in it.
+# Prefixes that parallel training, torch.compile, Lightning and weight averaging add to all names,
+# and common names of the attribute under which a user's module holds the network.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
-_OF_LAYERS = ("weight", "bias", "running_")  # and not scores, steps and states of generators
+_OF_LAYERS = ("weight", "bias", "running_")  # unlike scores, steps and states of generators
 _AVERAGED = "n_averaged"  # a counter of torch.optim.swa_utils.AveragedModel
 _SUFFIXES = {".safetensors": "safetensors", ".pth": "pth", ".pt": "pth", ".bin": "pth"}
-# What files begin with that come in place of others.
+# First bytes of other kinds of files that users may pass by mistake.
 _STRANGERS = {
-    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with `git lfs pull`",
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with `git lfs pull`",
     b"\x1f\x8b": "compressed; unpack it with gunzip",
     b"BZh": "compressed; unpack it with bunzip2",
     b"\xfd7zXZ": "compressed; unpack it with unxz",
-    b"<": "a page of the web, not what its link promised; download the file again",
-    b"\x89HDF": "HDF5, as Keras writes it",
+    b"<": "a web page instead of the file that it should link to; download the file again",
+    b"\x89HDF": "HDF5, as written by Keras; expected safetensors or a file of torch.save",
 }
 
 
 class Found(NamedTuple):
-    """A state_dict in a file.
+    """A state_dict found in a file.
 
     Attributes:
-      state: it.
-      key: where it stands in the file, "model.ema" of nested dicts; empty at its root.
-      others: where others stand.
+      state: the state_dict.
+      key: its location in the file, such as "model.ema" in nested dicts; empty at the root.
+      others: the locations of the file's other state_dicts.
     """
 
     state: StateDict
@@ -54,19 +54,19 @@ def read(path: Path) -> StateDict:
 
 
 def find(path: Path, key: str | None = None) -> Found:
-    """The state_dict in a file, whatever the file is called.
+    """Finds the state_dict in a file; the file's name does not matter.
 
-    A dict of a training program is searched for one under `state_dict`, `model`, ..., then for the
-    only one in it; what lies beside tensors is left out. Prefixes as `module.`, `_orig_mod.` and
-    `model.` are taken off where all names have them.
+    In the checkpoint of a training program, it is searched under `state_dict`, `model`, ...; if it
+    is not there, it must be the only one in the checkpoint. Values other than tensors are ignored.
+    Prefixes such as `module.`, `_orig_mod.` and `model.` are removed if all names have them.
 
     Args:
-      path: as torch.save writes it, or safetensors.
-      key: where it stands in the file; None searches.
+      path: a file written by torch.save, or safetensors.
+      key: the state_dict's location in the file, such as "model_ema"; None searches.
 
     Raises:
-      StateDictError: if the file is absent, damaged, or holds something else, or several
-        state_dicts under names that say nothing.
+      StateDictError: if the file is absent, damaged or of another kind, or contains several
+        state_dicts, none of them under a usual key.
     """
     if _kind(path) == "safetensors":
         value: Any = _read_safetensors(path)
@@ -84,13 +84,13 @@ def find(path: Path, key: str | None = None) -> Found:
 
 
 def _kind(path: Path) -> str:
-    """What a file is by its first bytes; of a damaged one by its name."""
+    """The format of a file by its first bytes; by its suffix if these are unknown."""
     if not path.is_file():
-        what = "is a folder; expected the file in it" if path.is_dir() else "is not there"
+        what = "is a folder; expected the file in it" if path.is_dir() else "does not exist"
         raise StateDictError(f"{path} {what}")
     with path.open("rb") as file:
         head = file.read(512)
-    # First: the length of its header, in front, may begin as a pickle or a zip archive does.
+    # Checked first: the header's length, at the start, may look like a pickle or a zip archive.
     if head[8:9] == b"{":
         return "safetensors"
     if head.startswith((b"PK", b"\x80")):
@@ -99,17 +99,17 @@ def _kind(path: Path) -> str:
         if head.startswith(beginning):
             raise StateDictError(f"{path} is {what}")
     if head[257:262] == b"ustar":
-        raise StateDictError(f"{path} is a tar archive; unpack it and give the file in it")
+        raise StateDictError(f"{path} is a tar archive; unpack it and pass the file in it")
     if path.suffix not in _SUFFIXES:
         raise StateDictError(
-            f"{path} is neither what torch.save writes nor safetensors; expected one of "
-            f"{', '.join(_SUFFIXES)}, whatever it is called"
+            f"{path} is neither a file of torch.save nor safetensors; expected the content of one "
+            f"of {', '.join(_SUFFIXES)}, under any name"
         )
     return _SUFFIXES[path.suffix]
 
 
 def _without_prefixes(found: StateDict) -> StateDict:
-    """Without what all names begin with, one prefix after the other."""
+    """Removes the prefixes that all names share, one after the other."""
     for prefix in _PREFIXES:
         if found and all(name.startswith(prefix) for name in found):
             return _without_prefixes({k.removeprefix(prefix): v for k, v in found.items()})
@@ -119,15 +119,15 @@ def _without_prefixes(found: StateDict) -> StateDict:
 def _read_safetensors(path: Path) -> StateDict:
     try:
         return safetensors.numpy.load_file(path)
-    except AttributeError as error:  # it looks numpy's types up by their names
+    except AttributeError as error:  # raised when numpy has no type of the name in the file
         raise StateDictError(
-            f"{path} holds numbers of a kind that is not read ({error}); expected float64, "
-            "float32, float16 or bfloat16"
+            f"{path} has numbers of an unsupported type ({error}); expected float64, float32, "
+            "float16 or bfloat16"
         ) from error
-    except Exception as error:  # safetensors' own, OSError, KeyError or TypeError by the damage
+    except Exception as error:  # damaged: SafetensorError, OSError, KeyError or TypeError
         raise StateDictError(
-            f"{path} cannot be read as safetensors ({type(error).__name__}: {error}); it is "
-            "damaged, truncated or something else"
+            f"{path} cannot be read as safetensors ({type(error).__name__}: {error}): it is "
+            "damaged, truncated or another kind of file"
         ) from error
 
 
@@ -136,7 +136,7 @@ def _is_tensor(name: Any, value: Any) -> bool:
 
 
 def _state_dicts(value: Any, key: str = "") -> Iterator[tuple[str, Mapping]]:
-    """All dicts in an object that hold more tensors than other things, by where they stand."""
+    """The location and content of every dict in an object of which more than half are tensors."""
     if isinstance(value, list):
         value = {str(place): item for place, item in enumerate(value)}
         value = {place: item for place, item in value.items() if not isinstance(item, np.ndarray)}
@@ -152,7 +152,7 @@ def _state_dicts(value: Any, key: str = "") -> Iterator[tuple[str, Mapping]]:
 
 
 def _check_readable(found: Mapping, path: Path) -> None:
-    """Raises StateDictError where a tensor is stored in a way that is not read: not left out."""
+    """Raises StateDictError if a tensor is stored in an unsupported way, so that none is missed."""
     for name, value in found.items():
         if is_stand_in(value) and re.match(r"torch\._(utils|tensor)\.|.*Storage$", value.label):
             raise StateDictError(
@@ -162,7 +162,7 @@ def _check_readable(found: Mapping, path: Path) -> None:
 
 
 def _chosen(value: Any, known: Mapping[str, Mapping], path: Path) -> str:
-    """Where the state_dict stands that is meant: under a usual name, or the only one."""
+    """The location of the state_dict to use: one with a usual key, or the only one."""
     inner, place = value, []
     for name in _INNER:
         if isinstance(inner, Mapping) and isinstance(inner.get(name), Mapping):
@@ -172,12 +172,12 @@ def _chosen(value: Any, known: Mapping[str, Mapping], path: Path) -> str:
         return usual
     if len(known) == 1:
         return next(iter(known))
-    raise StateDictError(f"{path} holds {_described(value)}; {_listed(known)}")
+    raise StateDictError(f"{path} contains {_described(value)}; {_listed(known)}")
 
 
 def _listed(known: Mapping[str, Mapping]) -> str:
     if not known:
-        return "expected a state_dict, names and their tensors"
+        return "expected a state_dict: tensors by name"
     names = ", ".join(f"--key={name}" for name in known if name)
     return f"expected one of its state_dicts: {names or 'the one at its root'}"
 

@@ -1,7 +1,7 @@
-"""What torchvision calls the layers of its networks.
+"""torchvision's names of the layers of its networks.
 
-In AlexNet and VGG a layer is a place in a list; in ResNet and EfficientNet a path of stages,
-blocks and places in them.
+In AlexNet and VGG, a layer's name is its index in a list; in ResNet and EfficientNet, it is a path
+of stage, block and layer.
 """
 
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ _LEAVES = {
     "mean": "running_mean",
     "var": "running_var",
 }
-# Behind the features of each family.
+# The prefix of the parameters after the features, by family of networks.
 HEADS = {"alexnet": "classifier.", "vgg": "classifier.", "resnet": "fc.", "eff": "classifier."}
 FEATURES = "features."
 
 
 def head(name: str) -> str:
-    """What the names of all parameters behind the features of a network begin with.
+    """The prefix of the names of all parameters after a network's features.
 
     Args:
-      name: of a network, as torchvision calls it.
+      name: torchvision's name of the network.
     """
     return next(prefix for family, prefix in HEADS.items() if name.startswith(family))
 
 
 def layer_names(name: str, units: Sequence[str]) -> dict[str, str]:
-    """torchvision's name of every unit that can have parameters.
+    """Torchvision's names of all units that can have parameters, {unit: torchvision's name}.
 
     Args:
-      name: of the network, as torchvision calls it.
-      units: of our network, in forward order.
+      name: torchvision's name of the network.
+      units: cnnpool's names of the network's units, in forward order.
     """
     if name.startswith("resnet"):
         return _resnet(name, units)
@@ -46,18 +46,18 @@ def layer_names(name: str, units: Sequence[str]) -> dict[str, str]:
 
 
 def tensor_name(layers: dict[str, str], path: str) -> str:
-    """torchvision's name of a parameter or statistic.
+    """Torchvision's name of a parameter or batch statistic.
 
     Args:
-      layers: of `layer_names`.
-      path: LAYER/LEAF.
+      layers: the result of `layer_names`.
+      path: cnnpool's name, LAYER/LEAF.
     """
     layer, leaf = path.rsplit("/", 1)
     return f"{layers[layer]}.{_LEAVES[leaf]}"
 
 
 def _sequential(units: Sequence[str]) -> dict[str, str]:
-    """AlexNet and VGG: every unit has a place, in the features or behind the adaptive pool."""
+    """AlexNet and VGG: each unit has an index, in the features or in the classifier after them."""
     features = list(itertools.takewhile(lambda unit: unit != "adaptive_pool", units))
     classifier = units[len(features) + 1 :]
     return {unit: f"features.{place}" for place, unit in enumerate(features)} | {
@@ -105,9 +105,9 @@ def _efficientnet(units: Sequence[str]) -> dict[str, str]:
 
 
 def registry_name(name: str) -> str:
-    """What a network of torchvision is called in a config.
+    """The value of `model.name` in a config for one of torchvision's networks.
 
     Args:
-      name: as torchvision calls it.
+      name: torchvision's name of the network.
     """
     return f"{PREFIX}{name}"

@@ -1,6 +1,7 @@
-"""The networks of torchvision that can be imported, as torchvision calls them.
+"""Torchvision's names of the networks that can be imported.
 
-Their code, which is slow to import, is in `cnnpool.models.torchvision`.
+They are separate from the networks themselves, in `cnnpool.models.torchvision`, because those are
+slow to import.
 """
 
 NETWORKS = (

@@ -1,9 +1,9 @@
 """Reads pickles without running any of their code.
 
-A pickle may name any function and have it called. Here it may name what its reader knows, and gets
-what the reader has for it; whatever else it names is never looked up: it is refused, or an object
-that does nothing stands for it (`cnnpool.importing.stand_ins`). What is known describes arrays
-while the pickle is read; arrays are built from the descriptions afterwards.
+A pickle can name any function and have it called. This unpickler resolves only names from a given
+table, to the functions in that table. No other name is ever looked up: it raises an error, or is
+replaced by a placeholder that does nothing (`cnnpool.importing.stand_ins`). The functions in the
+table return descriptions of arrays; the arrays are built from them after the pickle has been read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ from cnnpool.importing.stand_ins import stand_in
 
 _NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 
-# (module, name), and what a pickle gets for it. A pickle can change attributes of what it gets:
-# functions have to be made anew for every pickle, and nothing may be a class of ours.
+# {(module, name) in a pickle: what the name resolves to}. A pickle can set attributes of these
+# objects, so functions must be created anew for every pickle, and classes must not be among them.
 Known = Mapping[tuple[str, str], Any]
 
 
@@ -26,16 +26,16 @@ class StateDictError(CnnpoolError):
 
 
 class Unpickler(pickle.Unpickler):
-    """Builds containers, and what a reader has for the names that it knows.
+    """Builds containers, and resolves only the names in a table.
 
     Args:
-      file: with the pickle.
-      known: names that may be asked for.
-      expected: what a pickle should hold, and the cure, for the error.
-      stand_ins: whether objects that do nothing stand for all other names.
+      file: the file with the pickle.
+      known: the table of names that may occur in the pickle.
+      expected: what the pickle should contain and how to make it so, for the error message.
+      stand_ins: whether placeholders replace all other names; otherwise, they are errors.
 
     Attributes:
-      asked: names that are stood in for.
+      asked: the names that were replaced by placeholders.
     """
 
     def __init__(self, file: Any, known: Known, *, expected: str, stand_ins: bool = False):
@@ -47,12 +47,12 @@ class Unpickler(pickle.Unpickler):
         self._stand_ins = stand_ins
 
     def load(self) -> Any:
-        """The pickle at the file's position.
+        """Reads the pickle at the file's current position.
 
         Raises:
-          StateDictError: if it is damaged so that reading it would fill the memory, or asks for
-            what is not known.
-          Exception: of many kinds, pickle's own, if it is damaged otherwise.
+          StateDictError: if the pickle contains a name that is not allowed, or is damaged so that
+            reading it would exhaust the memory.
+          Exception: any of pickle's exceptions, if it is damaged in another way.
         """
         start = self._file.tell()
         check_memo(self._file)
@@ -60,10 +60,10 @@ class Unpickler(pickle.Unpickler):
         return super().load()
 
     def find_class(self, module: str, name: str) -> Any:
-        """What there is for a name.
+        """Resolves a name in the pickle.
 
         Raises:
-          StateDictError: if it is not known, and nothing may stand for it.
+          StateDictError: if the name is not in the table and placeholders are not allowed.
         """
         if (module, name) in self._known:
             return self._known[module, name]
@@ -73,18 +73,18 @@ class Unpickler(pickle.Unpickler):
         return stand_in(module, name)
 
     def unwanted(self, label: str) -> StateDictError:
-        """The error for a pickle that asks for something else than it should hold."""
+        """The error for a pickle with a name that is not allowed."""
         return StateDictError(f"its pickle asks for {label}; expected {self._expected}")
 
 
 def check_memo(file: Any) -> None:
-    """Refuses a pickle that numbers an object far higher than there are objects.
+    """Checks that the memo indices of a pickle are no larger than its number of operations.
 
-    Pickle keeps numbered objects in an array as long as the highest number: four changed bytes ask
-    for 34 GB.
+    pickle stores memoized objects in an array that is as long as the largest index, so that four
+    corrupted bytes can make it allocate 34 GB.
 
     Raises:
-      StateDictError: if an object's number exceeds that of the operations before it.
+      StateDictError: if an index exceeds the number of preceding operations.
     """
     try:
         for count, (operation, number, _) in enumerate(pickletools.genops(file)):
@@ -94,17 +94,20 @@ def check_memo(file: Any) -> None:
                 )
     except StateDictError:
         raise
-    except Exception:  # of damaged operations; reading it raises pickle's own error
+    except Exception:  # damaged operations: reading the pickle will raise pickle's own error
         return
 
 
 def replaced(value: Any, kind: type, build: Callable[[Any], Any]) -> Any:
-    """A value with every object of a kind in it, in dicts and lists too, replaced.
+    """Replaces every object of a type in a value, including those in nested dicts and lists.
 
     Args:
-      value: of a pickle; its mappings become dicts, its sequences lists.
-      kind: of the descriptions.
-      build: makes of a description what it describes.
+      value: the content of a pickle.
+      kind: the type of the objects to replace, which describe arrays.
+      build: maps a description to the array.
+
+    Returns:
+      The new value; mappings have become dicts, and sequences lists.
     """
     if isinstance(value, kind):
         return build(value)

@@ -1,4 +1,4 @@
-"""Makes the folder of a network of torchvision from a file of its parameters."""
+"""Imports one of torchvision's networks from a file of its parameters."""
 
 from collections.abc import Sequence
 import json
@@ -24,21 +24,24 @@ def import_weights(
     overwrite: bool = False,
     key: str | None = None,
 ) -> conversion.Imported:
-    """Makes the folder of one imported network.
+    """Writes the folder of an imported network.
 
     Args:
       model: torchvision's name of the network.
-      path: the file of the state_dict.
-      workdir: the folder to make.
-      mean: the mean of each channel of the images, pixels from 0 to 1; None is torchvision's.
-      std: the standard deviation of each channel; None is torchvision's.
-      overwrite: whether to replace an imported network.
-      key: the key of the state_dict in its file, such as "model_ema"; None searches.
+      path: the file with the state_dict.
+      workdir: the folder to write.
+      mean: mean of each channel of the images, for pixels from 0 to 1; None: torchvision's.
+      std: standard deviation of each channel; None: torchvision's.
+      overwrite: whether to replace an imported network in `workdir`.
+      key: the state_dict's location in the file, such as "model_ema"; None searches.
+
+    Returns:
+      The network, with notes on the conversion.
 
     Raises:
-      ValueError: if there is no such network, or mean or std is impossible.
+      ValueError: if the network is unknown, or mean or std is out of range.
       StateDictError: if the file is absent, damaged, or does not fit the network.
-      FileExistsError: if the folder holds something else.
+      FileExistsError: if `workdir` holds a run, or an imported network and `overwrite` is False.
     """
     check_known(model, torchvision.NAMES, "--model")
     image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
@@ -50,7 +53,7 @@ def import_weights(
         raise StateDictError(f"{path}: {error}") from error
     if found.others:
         others = ", ".join(found.others)
-        note = f"taken was the state_dict {found.key!r}; others there, for --key: {others}"
+        note = f"used the state_dict {found.key!r}; for others, set --key to one of: {others}"
         imported = imported._replace(notes=(*imported.notes, note))
     data = image_folder.default_config(mean or imported.mean, std or imported.std)
     folder.write(

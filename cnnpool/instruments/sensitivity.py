@@ -19,11 +19,11 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import Features, ImageMoments, computed, image_moments
 from cnnpool.instruments.perturbation import perturb
+from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.shapes import Float, Key
 
 # A layer counts as dead if its spread is no larger than the rounding error of a constant.
@@ -90,7 +90,7 @@ def sensitivity(
     natural_flags([(delta, cutoff)], size=images.shape[1])
     if note := few_images(len(images)):
         warnings.warn(note, stacklevel=2)
-    with tqdm(total=len(images), desc="measuring", unit="image", disable=None) as bar:
+    with ProgressBar(len(images), "measuring", "image", compiles=True) as bar:
         moments = image_moments(function, *inputs, batch_size=batch_size, on_batch=bar.update)
     return sensitivities(moments)
 

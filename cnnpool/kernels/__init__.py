@@ -1,1 +1,1 @@
-"""How convolutions are computed on a CPU."""
+"""Fast convolutions and matrix products on CPUs."""

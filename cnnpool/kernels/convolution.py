@@ -1,8 +1,9 @@
-"""Two-dimensional convolutions, the fastest implementation for each platform and shape.
+"""Two-dimensional convolutions with the fastest implementation for each platform and shape.
 
-GPUs and TPUs use XLA's convolution. On a CPU, XLA's convolutions are slow, their gradients above
-all (openxla/xla#34273), so there a convolution becomes matrix products over tiles of the
-image. `cpu_algorithm` chooses which; `python -m benchmarks.convolution` measures all of them.
+GPUs and TPUs use XLA's convolution. On CPUs, XLA's convolutions are slow, especially their
+gradients (openxla/xla#34273), so that matrix products over tiles of the image are used there
+instead. `cpu_algorithm` chooses the algorithm; `python -m benchmarks.convolution` measures all of
+them.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ from cnnpool.devices.divisors import largest_divisor
 from cnnpool.kernels import depthwise, tiles, winograd
 from cnnpool.shapes import Float
 
-_CACHE_BYTES = 2**21  # the second-level cache of one core
-_LARGE_MAP = 16 * 16
+_CACHE_BYTES = 2**21  # level-2 cache of one core
+_LARGE_MAP = 16 * 16  # pixels
 
 
 class Algorithm(NamedTuple):
@@ -35,7 +36,7 @@ class Algorithm(NamedTuple):
 
 
 def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
-    """XLA's convolution and XLA's gradient."""
+    """XLA's convolution and its gradient."""
 
     def forward(x, kernel):
         return lax.conv_general_dilated(
@@ -51,9 +52,16 @@ def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
 
 
 def chunk_size(image: tuple[int, ...], outputs: int) -> int:
-    """How many images' F(4 x 4, 3 x 3) transforms fit the cache; all images if maps are small.
+    """The number of images whose F(4 x 4, 3 x 3) transforms fit the cache; all for small maps.
 
-    Small maps have many channels, and their filters, read for every chunk, fill the cache.
+    Small maps have many channels, whose filters fill the cache and would be read for every chunk.
+
+    Args:
+      image: (batch, height, width, channels).
+      outputs: number of output channels.
+
+    Returns:
+      A divisor of the batch.
     """
     batch, height, width, inputs = image
     if height * width < _LARGE_MAP:
@@ -63,11 +71,11 @@ def chunk_size(image: tuple[int, ...], outputs: int) -> int:
 
 
 def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:
-    """Applies it to a few images at a time, so that intermediate results stay in the cache.
+    """Applies an algorithm to a few images at a time, so that intermediate results stay in cache.
 
     Args:
       algorithm: a convolution of any number of images.
-      size: images per chunk; divides the batch.
+      size: number of images per chunk; must divide the batch.
     """
 
     def split(images):
@@ -93,7 +101,7 @@ def in_chunks(algorithm: Algorithm, size: int) -> Algorithm:
 def cpu_algorithm(
     image: tuple[int, ...], kernel: tuple[int, ...], *, stride: int, padding: int, groups: int
 ) -> Algorithm:
-    """The algorithm that was measured to be fastest on a CPU for these shapes.
+    """The algorithm that is fastest on a CPU for the given shapes, by our measurements.
 
     Args:
       image: (batch, height, width, channels).
@@ -132,7 +140,7 @@ def _cpu(x: Array, kernel: Array, **options: int) -> Algorithm:
 
 
 def _block(kernel: tuple[int, ...]) -> tuple[int, int]:
-    """Outputs (rows, columns) per tile: several if there are few channels."""
+    """Outputs (rows, columns) per tile: more than one if there are few channels."""
     kh, _, inputs, outputs = kernel
     if kh == 1 or inputs > 16:
         return 1, 1
@@ -185,24 +193,27 @@ def conv2d(
 
     Args:
       x: images, channels last.
-      kernel: w; with groups, c counts the inputs of the group that o belongs to.
-      stride: s, pixels.
-      padding: zeros on every side, pixels.
-      groups: number of groups of channels; divides inputs and outputs.
+      kernel: w; with several groups, c runs over the input channels of the group of o.
+      stride: s, in pixels.
+      padding: zeros on every side, in pixels.
+      groups: number of groups of channels; must divide the numbers of inputs and of outputs.
 
     Raises:
-      ValueError: if the channels do not fit the kernel, or the image is too small for it.
+      ValueError: if the number of channels does not match the kernel, or the padded image is
+        smaller than the kernel.
     """
     kh, kw, inputs, outputs = kernel.shape
     if inputs * groups != x.shape[-1] or outputs % groups:
         raise ValueError(
-            f"kernel {kernel.shape} in {groups} groups expects {inputs * groups} input channels "
-            f"and outputs that the groups divide; got an image with {x.shape[-1]} channels"
+            f"kernel {kernel.shape} with {groups} groups expects {inputs * groups} input channels "
+            "and a number of outputs divisible by the groups; got an image with "
+            f"{x.shape[-1]} channels"
         )
     if min(x.shape[1] + 2 * padding - kh, x.shape[2] + 2 * padding - kw) < 0:
         raise ValueError(
-            f"an image of {x.shape[1]} x {x.shape[2]} pixels with padding {padding} is smaller "
-            f"than the kernel, {kh} x {kw}"
+            f"expected an image no smaller than the kernel, {kh} x {kw}; got {x.shape[1]} x "
+            f"{x.shape[2]} pixels with padding {padding}"
         )
-    # Otherwise what computes x is fused into the copying of tiles and repeated for each copy.
+    # Without the barrier, the computation of x is fused into the copying of tiles and repeated for
+    # each copy.
     return _convolve(lax.optimization_barrier(x), kernel, stride, padding, groups)

@@ -1,7 +1,8 @@
 """Depthwise convolution as a sum over the taps of the kernel, without large matrix products.
 
-Images are processed one by one, so that what the taps read repeatedly stays in the cache. XLA fuses
-slices into sums over rows, many times slower than a product of the stored values with ones.
+Images are processed one by one, so that the pixels read by several taps stay in the cache. Sums
+over pixels are products with a vector of ones: XLA would fuse the slices into an ordinary sum,
+which is many times slower.
 """
 
 from jax import Array, lax
@@ -11,7 +12,11 @@ from cnnpool.kernels.tiles import fit, overlap, pixels
 
 
 def convolution(*, stride: int, padding: int):
-    """Forward and backward of a convolution with one filter per channel.
+    """The forward and backward functions of a convolution with one filter per channel.
+
+    Args:
+      stride: stride in pixels.
+      padding: zeros on every side, in pixels.
 
     Returns:
       (x, kernel) -> y and (x, kernel, dy) -> (dx, dkernel).
@@ -39,7 +44,7 @@ def convolution(*, stride: int, padding: int):
         return lax.map(of_image, x)
 
     def kernel_gradient(x, kernel, dy):
-        # bfloat16 values are summed in float32.
+        # Values in bfloat16 are summed in float32.
         wide = jnp.promote_types(kernel.dtype, jnp.float32)
 
         def add_image(total, both):

@@ -1,4 +1,4 @@
-"""The matrix product of the networks' layers, with the gradient that is fastest on a CPU."""
+"""The matrix product used by linear layers, with the gradient that is fastest on a CPU."""
 
 import jax
 from jax import Array, lax
@@ -13,10 +13,10 @@ PRECISION = lax.Precision.HIGHEST
 def product(
     x: Float[Array, "rows inputs"], w: Float[Array, "inputs outputs"]
 ) -> Float[Array, "rows outputs"]:
-    """x @ w, with both products of its gradient in the order that is fastest on a CPU.
+    """x @ w in full float32, with the products of its gradient in the order fastest on a CPU.
 
-    In full float32: accelerators would round the factors to TF32 or bfloat16, and D_k is
-    a small difference of large activations.
+    By default, accelerators would round the factors to TF32 or bfloat16; this is too inaccurate
+    for D_k, a small difference of large activations.
     """
     return jnp.matmul(x, w, precision=PRECISION)
 

@@ -2,8 +2,8 @@
 
 A tile of (b - 1) s + k pixels per side is the receptive field of b x b neighbouring outputs of a
 k x k kernel with stride s: on a tile, the convolution is a fully connected layer. b = 1 is the
-well-known im2col, without redundant products; with few channels, larger blocks of outputs copy
-less and make the product wide enough for a CPU. Blocks need not be square.
+well-known im2col, which has no redundant multiplications; with few channels, larger blocks of
+outputs need less copying and make the product wide enough for a CPU. Blocks need not be square.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,15 @@ from cnnpool.shapes import Float
 
 
 def count(size: int, step: int) -> int:
-    """Tiles of `step` outputs that cover `size` outputs; the last may stick out."""
+    """The number of tiles of `step` outputs that cover `size` outputs: ceil(size / step)."""
     return -(-size // step)
 
 
 def fit(x: Array, axis: int, *, before: int, length: int) -> Array:
-    """Puts `before` zeros in front along an axis, then pads or crops it to `length`."""
+    """Adds `before` zeros at the start of an axis (or crops, if negative), then fits its length.
+
+    The end of the axis is padded with zeros or cropped so that it has `length` elements.
+    """
     config = [(0, 0, 0)] * x.ndim
     config[axis] = (before, length - before - x.shape[axis], 0)
     return lax.pad(x, jnp.zeros((), x.dtype), config)
@@ -38,11 +41,11 @@ def overlap(parts: Sequence[Array], axis: int, *, step: int) -> Array:
 
     Args:
       parts: the i-th pixel of every tile.
-      axis: the axis of each part that counts tiles.
+      axis: the axis of each part that runs over tiles.
       step: distance between tiles, in pixels.
 
     Returns:
-      The line of pixels, at least (tiles - 1) step + len(parts) long; the rest is zero.
+      The line of pixels; its length is at least (tiles - 1) step + len(parts), filled with zeros.
     """
     tiles, levels = parts[0].shape[axis], count(len(parts), step)
     columns = []
@@ -66,8 +69,8 @@ def rows_of_tiles(
 ) -> Float[Array, "rows inputs"]:
     """All tiles as rows of a matrix.
 
-    Gathers whole lines of a tile, which are contiguous in memory: several times faster than
-    slices of single pixels if there are few channels.
+    Gathers whole lines of a tile, which are contiguous in memory. With few channels, this is
+    several times faster than slices of single pixels.
     """
     batch, _, width, channels = x.shape
     if tuple(tile) == (1, 1):  # nothing to gather, and a gather of single pixels is slow
@@ -91,7 +94,12 @@ def rows_of_tiles(
 
 
 def convolution(*, stride: int, padding: int, block: tuple[int, int]):
-    """Forward and backward of a convolution by tiles of block outputs (rows, columns).
+    """The forward and backward functions of a convolution by tiles.
+
+    Args:
+      stride: stride in pixels.
+      padding: zeros on every side, in pixels.
+      block: number of outputs per tile (rows, columns).
 
     Returns:
       (x, kernel) -> y and (x, kernel, dy) -> (dx, dkernel).
@@ -141,7 +149,7 @@ def convolution(*, stride: int, padding: int, block: tuple[int, int]):
         if block[0] > 1:
             y = y.transpose(0, 1, 3, 2, 4, 5)
         y = y.reshape(len(x), tiles[0] * block[0], tiles[1] * block[1], -1)
-        # Without the barrier the transposition is repeated in everything that reads y.
+        # Without the barrier, the transposition is repeated in every operation that reads y.
         return lax.optimization_barrier(y[:, : outputs[0], : outputs[1]])
 
     def backward(x, kernel, dy):

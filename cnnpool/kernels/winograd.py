@@ -54,7 +54,7 @@ FILTERS = {
 
 
 def combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
-    """matrix @ parts, written out: most entries are 0 or +-1."""
+    """matrix @ parts as explicit sums, because most entries are 0, 1 or -1."""
 
     def row(weights):
         terms = [
@@ -68,7 +68,7 @@ def combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
 
 
 def convolution(*, tile: int):
-    """Forward and backward of a convolution by tiles of `tile` x `tile` outputs.
+    """The forward and backward functions of a convolution by tiles of m x m outputs.
 
     Args:
       tile: m, 2 or 4.
@@ -87,7 +87,7 @@ def convolution(*, tile: int):
         x = fit(x, 1, before=1, length=th * tile + 2)
         x = fit(x, 2, before=1, length=tw * tile + 2)
         rows = jnp.stack(combine(B.T, pixels(x, 1, size=points, step=tile, tiles=th)))
-        rows = lax.optimization_barrier(rows)  # fused with the next step, XLA computes it 6 times
+        rows = lax.optimization_barrier(rows)  # else XLA fuses it with the next step: 6 times
         both = jnp.stack(combine(B.T, pixels(rows, 3, size=points, step=tile, tiles=tw)), 1)
         return both.reshape(points**2, n * th * tw, channels)
 
@@ -102,7 +102,7 @@ def convolution(*, tile: int):
         return fit(dx, 2, before=-1, length=width)
 
     def transform_output(products, shape):
-        """A^T M A of every tile, put side by side."""
+        """A^T M A of every tile, assembled to images (batch, height, width, channels)."""
         n, height, width, channels = shape
         th, tw = count(height, tile), count(width, tile)
         products = products.reshape(points, points, n, th, tw, channels)

@@ -71,7 +71,9 @@ class Measured:
         options = depth.Options(
             color, style, facet, wanted, {}, quantities, relative=relative, all_units=all_units
         )
-        drawn = depth.of_networks([networks.Network(self._dataset, "this dataset")], options)
+        drawn = depth.of_networks(
+            [networks.MeasuredNetwork(self._dataset, "this dataset")], options
+        )
         with matplotlib.style.context(looks.RC, after_reset=False):
             return depth.draw(drawn, options, pyplot.figure)
 

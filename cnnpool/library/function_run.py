@@ -23,7 +23,7 @@ from cnnpool.library.user_file import FunctionError, Reference
 from cnnpool.measuring import inputs, pictures, transforms
 from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.names import TRAINED
-from cnnpool.measuring.run import Method, Network, Run
+from cnnpool.measuring.run import Method, NetworkAtStage, Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables
@@ -127,11 +127,11 @@ class FunctionRun(Run):
             )
         return (TRAINED,)
 
-    def networks(self, stage: str) -> list[Network]:
+    def networks(self, stage: str) -> list[NetworkAtStage]:
         """The one network; its parameters are its own affair."""
-        return [Network(self.network.seed, stage, False, Variables({}, {}))]
+        return [NetworkAtStage(self.network.seed, stage, False, Variables({}, {}))]
 
-    def parsed(self, names: Sequence[str], networks: Sequence[Network]) -> tuple[str, ...]:
+    def parsed(self, names: Sequence[str], networks: Sequence[NetworkAtStage]) -> tuple[str, ...]:
         """Names of transforms; raises ValueError for one that the network does not have."""
         for name in names:
             transforms.check_known(name)
@@ -139,7 +139,7 @@ class FunctionRun(Run):
 
     def moments(
         self,
-        one: Network,
+        one: NetworkAtStage,
         transform: str,
         key: Key[Array, ""],
         inputs: Inputs,
@@ -194,7 +194,7 @@ def _check_measurable(found: Any, reference: Reference) -> None:
         )
 
 
-def _with_natural(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
+def _with_natural(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
     del networks
     size = run.data.test.images.shape[1]
     return whole.assign(natural=pictures.natural(size, run.settings))

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 import xarray as xr
 
 from cnnpool.devices import numerics, runtime
@@ -24,9 +23,10 @@ from cnnpool.library.recognition import measurable
 from cnnpool.measuring import grid, pictures, sensitivities
 from cnnpool.measuring import transforms as known_transforms
 from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
-from cnnpool.measuring.run import Network
+from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
+from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.training.variables import Variables
 
 VERSION = 1  # of what is measured: raised where the same arguments give other numbers
@@ -125,7 +125,7 @@ def measure(
     names = network.parsed([transforms] if isinstance(transforms, str) else list(transforms))
     network = network.prepared(clean[:2])
     activations.check_independent(network, clean)
-    labels = Network(network.seed, stage, untrained=False, variables=Variables({}, {}))
+    labels = NetworkAtStage(network.seed, stage, untrained=False, variables=Variables({}, {}))
     cells = []
     with _progress_bar(names, settings) as bar:
         for kind, inputs in max_entropy_perturbations(jnp.asarray(clean), settings):
@@ -139,11 +139,11 @@ def measure(
     return schema.labelled(measured.assign_attrs(attributes))
 
 
-def _progress_bar(transforms: Sequence[str], settings: Settings) -> tqdm:
-    """Over images; shown in a terminal."""
+def _progress_bar(transforms: Sequence[str], settings: Settings) -> ProgressBar:
+    """A progress bar over images."""
     runs = sum(settings.shuffles if known_transforms.is_random(t) else 1 for t in transforms)
     total = settings.images * runs * len(settings.fields) * len(settings.noise)
-    return tqdm(total=total, desc="measuring", unit="image", disable=None)
+    return ProgressBar(total, "measuring", "image", compiles=True)
 
 
 def _under_transforms(
@@ -151,7 +151,7 @@ def _under_transforms(
     transforms: Sequence[str],
     settings: Settings,
     inputs: Inputs,
-    bar: tqdm,
+    bar: ProgressBar,
 ) -> dict[str, list[dict[str, ImageMoments]]]:
     """The moments under every transform, a list over shuffles, by the keys of cnnpool.eval."""
     key = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)

@@ -17,11 +17,11 @@ from cnnpool.measuring import pictures
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.stored import Checkpoints, Packed, Stored
 from cnnpool.measuring.trained_run import TrainedRun
-from cnnpool.training import image_setup
+from cnnpool.training import classifier_setup
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_setup import ImageTraining
-from cnnpool.training.image_step import Evaluation, NetworkKeys, TestSet, TrainState
+from cnnpool.training.classifier_progress import ClassifierProgress
+from cnnpool.training.classifier_setup import ClassifierTraining
+from cnnpool.training.classifier_step import Evaluation, NetworkKeys, TestSet, TrainState
 from cnnpool.training.variables import Variables
 
 Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
@@ -33,7 +33,7 @@ class ClassifierRun(TrainedRun):
     method = pictures.METHOD
 
     @cached_property
-    def training(self) -> ImageTraining:
+    def training(self) -> ClassifierTraining:
         """Data and recipe; raises DataError if the data is missing or damaged."""
         return open_training(self.config, image_noise=self.settings.image_noise)
 
@@ -54,7 +54,7 @@ class ClassifierRun(TrainedRun):
         return Checkpoints(
             self.folder,
             self.config,
-            ImageProgress,
+            ClassifierProgress,
             shapes=lambda: self.training.state_shapes(),
             variables=_at_stage,
         )
@@ -88,7 +88,7 @@ class PackedRun(ClassifierRun):
         return Packed(self.folder, self.config, initial=lambda: _first_state(self.training))
 
 
-def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTraining:
+def open_training(config: ConfigDict, *, image_noise: bool = True) -> ClassifierTraining:
     """Data and recipe of a config, on this machine's devices, whatever devices trained it.
 
     Args:
@@ -103,7 +103,7 @@ def open_training(config: ConfigDict, *, image_noise: bool = True) -> ImageTrain
     if not image_noise and "image_noise" in here.data:
         here.data.image_noise = 0.0
     try:
-        return image_setup.setup(here)
+        return classifier_setup.setup(here)
     except DataError as error:
         if "data_dir" not in config.data:
             raise
@@ -129,7 +129,7 @@ def on_devices(config: ConfigDict, shared: int | None) -> ConfigDict:
     return here
 
 
-def _first_state(training: ImageTraining) -> RunState:
+def _first_state(training: ClassifierTraining) -> RunState:
     """The networks before their first step, as determined by their seeds."""
     state = training.initial_state()
     return dataclasses.replace(state, networks=state.networks.current)
@@ -155,7 +155,7 @@ def network_dead_epochs(state: RunState, stage: str) -> list[int | None]:
     ]
 
 
-def evaluator(training: ImageTraining) -> Evaluator:
+def evaluator(training: ClassifierTraining) -> Evaluator:
     """A function of stacked networks and their epochs: loss and error of each on the test images.
 
     Image noise, if the config has it, is the same as in training's test after that epoch, so that
@@ -171,7 +171,7 @@ def evaluator(training: ImageTraining) -> Evaluator:
     return evaluate
 
 
-def evaluator_program(training: ImageTraining) -> Any:
+def evaluator_program(training: ClassifierTraining) -> Any:
     """(networks, keys, epochs of their tests, test images) -> `Evaluation` of each, jitted."""
 
     def one(variables: Variables, keys: NetworkKeys, tested: jax.Array, test: TestSet):

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cnnpool.measuring.run import Network
+from cnnpool.measuring.run import NetworkAtStage
 
 _ORDER = ("seed", "stage", "transform", "shuffle", "layer", "delta", "cutoff", "noise")
 
 
-def at(cell: xr.Dataset, network: Network, coordinates: Mapping[str, Any]) -> xr.Dataset:
+def at(cell: xr.Dataset, network: NetworkAtStage, coordinates: Mapping[str, Any]) -> xr.Dataset:
     """A network's arrays with its coordinates along seed, stage and the perturbation axes."""
     return cell.assign_coords({"seed": network.seed, "stage": network.stage, **coordinates})
 

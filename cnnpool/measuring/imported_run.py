@@ -23,7 +23,7 @@ from cnnpool.measuring import network, pictures
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.names import INIT, TRAINED
-from cnnpool.measuring.run import Network, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.models.torchvision import initialization
 from cnnpool.training.losses import LOSSES
 from cnnpool.training.variables import Variables
@@ -70,11 +70,11 @@ class ImportedRun(Run):
             )
         return named
 
-    def networks(self, stage: str) -> list[Network]:
+    def networks(self, stage: str) -> list[NetworkAtStage]:
         """The network at a stage; raises ImportedError if the folder is damaged."""
         (stage,) = self.stages([stage])
         variables = self._trained if stage == TRAINED else self._initial()
-        return [Network(self.config.seeds[0], stage, stage == INIT, variables)]
+        return [NetworkAtStage(self.config.seeds[0], stage, stage == INIT, variables)]
 
     @cached_property
     def _trained(self) -> Variables:

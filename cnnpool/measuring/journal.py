@@ -8,17 +8,16 @@ Measurements may differ in what the parts' names say: transforms, shuffles, diff
 from collections.abc import Callable
 import json
 from pathlib import Path
-import sys
 import zipfile
 import zlib
 
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.devices import distributed
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.instruments.moments import ImageMoments
+from cnnpool.runs.progress_bar import say
 
 Moments = dict[str, ImageMoments]
 _RECORD = "record.json"
@@ -97,10 +96,9 @@ class Journal:
             from cnnpool.runs import run_config  # here: it needs ml_collections
 
             changed = "; ".join(run_config.differences(*both))
-            tqdm.write(
-                f"unfinished parts of another measurement are deleted, this one begins anew: "
-                f"{changed}",
-                file=sys.stderr,
+            say(
+                "unfinished parts of another measurement are deleted, this one begins anew: "
+                f"{changed}"
             )
         self.remove()
 

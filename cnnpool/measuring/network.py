@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 import functools
 import itertools
 import re
-import sys
 from typing import Any, NamedTuple
 
 from flax import linen as nn
@@ -13,13 +12,13 @@ import jax
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.devices import runtime
 from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
 from cnnpool.models import layers
+from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.shapes import Float, Shaped
 from cnnpool.training.variables import Variables
 
@@ -220,9 +219,7 @@ def outputs(
     """
     batch_size = min(batch_size, len(images))
     found = []
-    with tqdm(
-        total=len(images), desc="predicting", unit="image", disable=not sys.stderr.isatty()
-    ) as bar:
+    with ProgressBar(len(images), "predicting", "image", compiles=True) as bar:
         for start in range(0, len(images), batch_size):
             batch = np.asarray(images[start : start + batch_size])
             # Filled up, so that one program serves all batches.

@@ -12,7 +12,7 @@ from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.pooling_budget import Share, spatial_share
 from cnnpool.measuring import inputs, transforms, units
-from cnnpool.measuring.run import Method, Network, Run
+from cnnpool.measuring.run import Method, NetworkAtStage, Run
 from cnnpool.measuring.settings import Settings
 
 Moments = dict[str, ImageMoments]
@@ -80,12 +80,12 @@ def natural(size: int, settings: Settings) -> xr.DataArray:
     return xr.DataArray(rows, coordinates, coordinates)
 
 
-def _beside(run: Run, network: Network, found: Mapping[str, list[Moments]]) -> xr.Dataset:
+def _beside(run: Run, network: NetworkAtStage, found: Mapping[str, list[Moments]]) -> xr.Dataset:
     del run, network
     return pooling_budget(found)
 
 
-def _with_spectra(run: Run, networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
+def _with_spectra(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
     from cnnpool.measuring import spectra  # imported here: it needs Flax
 
     power = spectra.random_power_of(run.config.model.name)

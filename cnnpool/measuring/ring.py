@@ -27,14 +27,14 @@ from cnnpool.instruments.moments import Features, ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
-from cnnpool.measuring.run import Method, Network
+from cnnpool.measuring.run import Method, NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.stored import Checkpoints
 from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.shapes import Bool, Float, Key
-from cnnpool.training import setup
+from cnnpool.training import ring_setup
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.stopping import RingProgress
 from cnnpool.training.variables import Variables
 
 # Training splits the plain key of a seed; folding in any constant avoids those keys.
@@ -69,13 +69,17 @@ def _depths(layers: Sequence[str]) -> list[int | None]:
     return [depth_of(layer) for layer in layers]
 
 
-def _beside(run: "RingRun", one: Network, found: Mapping[str, list[dict[str, ImageMoments]]]):
+def _beside(
+    run: "RingRun", one: NetworkAtStage, found: Mapping[str, list[dict[str, ImageMoments]]]
+):
     """Receptive fields, mean filters and test error of a network under every transform."""
     parts = [_under_transform(run, one, name, list(moments[0])) for name, moments in found.items()]
     return xr.concat(parts, "transform", join="exact").assign_coords(transform=list(found))
 
 
-def _under_transform(run: "RingRun", one: Network, name: str, layers: Sequence[str]) -> xr.Dataset:
+def _under_transform(
+    run: "RingRun", one: NetworkAtStage, name: str, layers: Sequence[str]
+) -> xr.Dataset:
     key = _transform_key(run.settings, one.seed, 0)
     variables = transforms.transform_variables(name, one.variables, key)
     plain = network.features(run.model, variables)
@@ -124,7 +128,9 @@ def _evaluate(features: Features, images: Float[Array, "images length 1"]) -> di
     return features(images)
 
 
-def _with_theory(run: "RingRun", networks: Sequence[Network], whole: xr.Dataset) -> xr.Dataset:
+def _with_theory(
+    run: "RingRun", networks: Sequence[NetworkAtStage], whole: xr.Dataset
+) -> xr.Dataset:
     """Adds A_k, and D_k and G_k of constant positive filters, for the layers that have a depth."""
     del networks
     model, data = run.config.model, run.data
@@ -166,7 +172,7 @@ class RingRun(TrainedRun):
       net: data and model.
     """
 
-    net: setup.Network
+    net: ring_setup.RingNetwork
 
     method = METHOD
 
@@ -178,7 +184,7 @@ class RingRun(TrainedRun):
     @cached_property
     def is_training(self) -> Bool[np.ndarray, "seeds images"]:
         """Which images each network was trained on."""
-        return setup.is_training_image(self.config, self.data)
+        return ring_setup.is_training_image(self.config, self.data)
 
     @cached_property
     def stored(self) -> Checkpoints:
@@ -186,7 +192,7 @@ class RingRun(TrainedRun):
         return Checkpoints(
             self.folder,
             self.config,
-            SeedProgress,
+            RingProgress,
             shapes=self._shapes,
             variables=lambda params, _: Variables(params, {}),
         )
@@ -220,7 +226,7 @@ def open(workdir: Path, config: ConfigDict, given: Mapping[str, Any]) -> RingRun
         )
     config = config.copy_and_resolve_references()
     config.measurement.draws = given.get("draws", config.measurement.draws)
-    net = setup.network(config)
+    net = ring_setup.network(config)
     settings = Settings(
         images=len(net.data.labels),
         draws=config.measurement.draws,

@@ -22,8 +22,8 @@ from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables
 
 
-class Network(NamedTuple):
-    """One network of a run.
+class NetworkAtStage(NamedTuple):
+    """One network of a run at one stage of its training.
 
     Attributes:
       seed: the network's seed.
@@ -98,7 +98,7 @@ class Run(abc.ABC):
         """
 
     @abc.abstractmethod
-    def networks(self, stage: str) -> list[Network]:
+    def networks(self, stage: str) -> list[NetworkAtStage]:
         """The networks at a stage, one per seed.
 
         Raises:
@@ -106,7 +106,7 @@ class Run(abc.ABC):
             trained to the end although the stage requires it.
         """
 
-    def parsed(self, names: Sequence[str], networks: Sequence[Network]) -> tuple[str, ...]:
+    def parsed(self, names: Sequence[str], networks: Sequence[NetworkAtStage]) -> tuple[str, ...]:
         """Names of transforms of these networks; those of every layer are written out.
 
         Raises:
@@ -152,7 +152,12 @@ class Run(abc.ABC):
         return self.data.normalize(jax.random.key(0), jnp.asarray(images))
 
     def moments(
-        self, one: Network, transform: str, key: Key[Array, ""], inputs: Inputs, **options: Any
+        self,
+        one: NetworkAtStage,
+        transform: str,
+        key: Key[Array, ""],
+        inputs: Inputs,
+        **options: Any,
     ) -> dict[str, ImageMoments]:
         """The moments from which D, G and R of a network's units are computed.
 

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 import functools
 from pathlib import Path
-import sys
 
 from flax.errors import FlaxError
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
@@ -17,7 +15,8 @@ from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
 from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import network, runs
-from cnnpool.measuring.run import Network, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.runs.progress_bar import say
 from cnnpool.shapes import Float
 
 
@@ -52,7 +51,7 @@ def predict(
     stored = given.dtype == np.uint8
     if not stored:
         _check_normalized(given, images, run.pixel_mean)
-        tqdm.write(f"{images} holds floats: taken as normalized already", file=sys.stderr)
+        say(f"{images} holds floats: taken as normalized already")
     normalize = run.normalize if stored else functools.partial(jnp.asarray, dtype=jnp.float32)
     _check_image_size(run, networks[0], given, images)
     found = [
@@ -75,7 +74,7 @@ def _check_normalized(images: np.ndarray, path: Path, mean: Sequence[float]) -> 
         )
 
 
-def _check_image_size(run: Run, one: Network, images: np.ndarray, path: Path) -> None:
+def _check_image_size(run: Run, one: NetworkAtStage, images: np.ndarray, path: Path) -> None:
     """Raises DataError if the network cannot take images of this size."""
     channels = run.channels[-1]
     shape = jax.ShapeDtypeStruct((1, *images.shape[1:3], channels), jnp.float32)

@@ -1,12 +1,10 @@
 """D, G and R of all networks of a run, as labelled arrays."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-import sys
 import textwrap
 import warnings
 
 import numpy as np
-from tqdm import tqdm
 import xarray as xr
 
 from cnnpool.devices import distributed
@@ -17,8 +15,8 @@ from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import grid, transforms
 from cnnpool.measuring.inputs import kinds
 from cnnpool.measuring.journal import Journal
-from cnnpool.measuring.progress import MeasuringBar
-from cnnpool.measuring.run import Network, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.runs.progress_bar import ProgressBar, say
 
 Moments = dict[str, ImageMoments]
 ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
@@ -27,7 +25,7 @@ Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if 
 
 def measure(
     run: Run,
-    networks: Sequence[Network],
+    networks: Sequence[NetworkAtStage],
     names: Sequence[str],
     journal: Journal | None = None,
     *,
@@ -47,7 +45,8 @@ def measure(
     repeats = sum(settings.shuffles if transforms.is_random(name) else 1 for name in names)
     cells = []
     total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
-    with _progress_bar(total, quiet) as bar:
+    shown = False if quiet else None
+    with ProgressBar(total, "measuring", "image", compiles=True, shown=shown) as bar:
         for kind, inputs in method.perturbations(run.data, settings):
             for network in networks:
                 keep = _keeper(journal, f"{kind.label} seed {network.seed} {network.stage}")
@@ -59,27 +58,15 @@ def measure(
     return method.completed(run, networks, whole)
 
 
-def _say_what_is_equivalent(network: Network, names: Sequence[str]) -> None:
+def _say_what_is_equivalent(network: NetworkAtStage, names: Sequence[str]) -> None:
     """Prints which transforms are equivalent for a network without batch normalization."""
     for name in names:
         same = transforms.equivalent(name, network.variables)
         if same != name and distributed.is_first():
-            tqdm.write(
+            say(
                 f"{name}: the network has no batch normalization, so there are no statistics to "
-                f"take; its numbers are those of {same}",
-                file=sys.stderr,
+                f"take; its numbers are those of {same}"
             )
-
-
-def _progress_bar(total: int, quiet: bool) -> MeasuringBar:
-    often = 0.5 if sys.stderr.isatty() else 30.0
-    return MeasuringBar(
-        total=total,
-        desc="measuring",
-        unit="image",
-        mininterval=often,
-        disable=quiet or not distributed.is_first(),
-    )
 
 
 Keep = Callable[[str, Callable[[], Moments]], Moments]
@@ -95,7 +82,12 @@ def _keeper(journal: Journal | None, label: str) -> Keep:
 
 
 def _under_transforms(
-    run: Run, network: Network, names: Sequence[str], inputs: Inputs, keep: Keep, bar: MeasuringBar
+    run: Run,
+    network: NetworkAtStage,
+    names: Sequence[str],
+    inputs: Inputs,
+    keep: Keep,
+    bar: ProgressBar,
 ) -> dict[str, list[Moments]]:
     """The moments of one network under every transform, a list over shuffles."""
     settings = run.settings
@@ -103,7 +95,7 @@ def _under_transforms(
 
     def after_batch(images: int) -> None:
         """Shows progress; joined processes also agree here whether to end."""
-        bar.computed(images)
+        bar.update(images)
         distributed.end_if_asked(f"after {bar.n} of {bar.total} images")
 
     def measured(name: str, number: int) -> Moments:
@@ -154,5 +146,4 @@ def of_network(found: ByTransform, *, label: str) -> xr.Dataset:
 def _say_once(label: str, caught: Iterable[warnings.WarningMessage]) -> None:
     for text in dict.fromkeys(str(warning.message) for warning in caught):
         if distributed.is_first():
-            shown = textwrap.shorten(f"{label}: {text}", 160, placeholder=" ...")
-            tqdm.write(shown, file=sys.stderr)
+            say(textwrap.shorten(f"{label}: {text}", 160, placeholder=" ..."))

@@ -8,7 +8,7 @@ import xarray as xr
 
 from cnnpool.instruments import filter_spectrum
 from cnnpool.measuring import grid, network
-from cnnpool.measuring.run import Network
+from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.models import torchvision
 from cnnpool.training.variables import Variables
 
@@ -36,7 +36,7 @@ def random_power_of(model: str) -> Callable[[tuple[int, ...]], float]:
 
 
 def spectra(
-    networks: Sequence[Network],
+    networks: Sequence[NetworkAtStage],
     layers: Sequence[str],
     *,
     random_power: Callable[[tuple[int, ...]], float] = pytorch_power,

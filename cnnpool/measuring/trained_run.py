@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.devices import global_arrays
-from cnnpool.measuring.run import Network, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.measuring.stored import Stored
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import RunState
@@ -43,12 +43,12 @@ class TrainedRun(Run):
         """The names of stages, with "all" expanded; raises CheckpointError for unknown ones."""
         return self.stored.stages(asked)
 
-    def networks(self, stage: str) -> list[Network]:
+    def networks(self, stage: str) -> list[NetworkAtStage]:
         """The networks at a stage, one per seed."""
         state = self.state(stage)
         held = global_arrays.fetch(state.networks)
         return [
-            Network(
+            NetworkAtStage(
                 seed,
                 stage,
                 untrained=state.epoch == 0,

@@ -27,8 +27,8 @@ from cnnpool.runs import provenance, run_config
 from cnnpool.runs.running import Running
 from cnnpool.training import fit
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.image_setup import ImageTraining
-from cnnpool.training.image_step import Variables
+from cnnpool.training.classifier_setup import ClassifierTraining
+from cnnpool.training.variables import Variables
 
 FILE = "sensitivities.nc"
 _FACTS = ("test_error", "test_loss", "best_epoch", "dead_epoch")
@@ -74,11 +74,11 @@ class _BeingTrained(ClassifierRun):
       now: state of the training, with the current networks only.
     """
 
-    opened: ImageTraining
+    opened: ClassifierTraining
     now: RunState
 
     @cached_property
-    def training(self) -> ImageTraining:
+    def training(self) -> ClassifierTraining:
         """The data and recipe of the training."""
         return self.opened
 
@@ -111,7 +111,7 @@ class Monitor:
     every: int
     settings: Settings
 
-    def columns(self, training: ImageTraining) -> tuple[str, ...]:
+    def columns(self, training: ClassifierTraining) -> tuple[str, ...]:
         """Names of D, G, R of every unit, "D/relu01"."""
         one = jax.eval_shape(training.recipe.init, jax.random.key(0), training.train.images)
         image = jax.eval_shape(
@@ -130,7 +130,7 @@ class Monitor:
         """Whether the networks are to be measured after an epoch."""
         return epoch % self.every == 0 or epoch == self.config.training.epochs
 
-    def measure(self, training: ImageTraining, state: RunState) -> list[dict[str, float]]:
+    def measure(self, training: ClassifierTraining, state: RunState) -> list[dict[str, float]]:
         """Measures the current networks and adds them to the file; returns one dict per seed."""
         now = dataclasses.replace(state, networks=state.networks.current)
         run = _BeingTrained(self.workdir, self.config, self.settings, training, now)

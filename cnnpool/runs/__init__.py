@@ -1,1 +1,1 @@
-"""A working directory and the process in it: config, lease, status, signals, provenance."""
+"""A working directory and the process that uses it: config, lease, status, signals, provenance."""

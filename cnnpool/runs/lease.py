@@ -1,11 +1,11 @@
-"""One process a working directory: a lock, and a lease whose heartbeat ends with its owner.
+"""At most one process per working directory: a lock, and a lease renewed while its owner lives.
 
-On one machine the lock (flock) decides, which the system lets go of when its owner dies. Where
-several machines share a file system that does not share locks, and in a bucket, which knows none,
-the file `lease.json` decides: its owner renews it every few seconds, and one that is not renewed is
-nobody's. Clocks of different machines are not compared: a time that is not of these seconds says
-nothing, and whether the heart beats is then watched. Network file systems themselves are not tested
-here.
+On one machine the lock (flock) decides; the operating system releases it when its owner dies.
+Where several machines share a file system without shared locks, and in a bucket, which has none,
+the file `lease.json` decides: its owner renews it every few seconds (the heartbeat), and a lease
+that is no longer renewed has expired. Clocks of different machines may disagree, so an old
+modification time proves nothing: the file is then watched for a heartbeat. This is not tested on
+real network file systems.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,32 +28,32 @@ LOCK = "lock"
 LEASE = "lease.json"
 LOCK_ATTEMPTS = 4
 BEAT_SECONDS = 5.0
-DEAD_AFTER = 4  # beats that did not come
+DEAD_AFTER = 4  # missed heartbeats after which an owner counts as dead
 
 
 class WorkdirBusyError(CnnpoolError):
-    """Another process works in the same directory."""
+    """Another process is using the same directory."""
 
 
 @contextlib.contextmanager
 def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]:
-    """Holds a directory, made if absent, for as long as the context lasts.
+    """Holds a directory for the duration of the context; creates it if absent.
 
     Args:
-      workdir: to hold.
-      beat_seconds: between two heartbeats.
+      workdir: the directory.
+      beat_seconds: seconds between two heartbeats.
 
     Raises:
-      WorkdirBusyError: if another process holds it; at once if a lock says so, else after a
-        heartbeat has been seen.
-      OSError: if nothing can be written there.
+      WorkdirBusyError: if another process holds the directory; at once if it holds the lock, else
+        after a heartbeat has been observed.
+      OSError: if the directory is not writable.
     """
     with _locked(workdir) as locked:
         path = workdir / LEASE
         _wait_for_the_dead(path, workdir, beat_seconds, locked=locked)
         us = {"host": platform.node(), "pid": os.getpid(), "owner": uuid.uuid4().hex}
         _renew(path, us, beat=0)
-        if not locked:  # of two that begin at once, the one whose lease is there
+        if not locked:  # if two processes start together, the last to write its lease wins
             time.sleep(min(1.0, beat_seconds / 2))
             now = _read(path)
             if now is not None and now["owner"] != us["owner"]:
@@ -70,16 +70,16 @@ def hold(workdir: Path, *, beat_seconds: float = BEAT_SECONDS) -> Iterator[None]
 
 
 def is_held(workdir: Path) -> bool:
-    """Whether a living process seems to hold a directory; see `held`."""
+    """Whether a live process seems to hold a directory; see `held`."""
     return workdir in held([workdir])
 
 
 def held(workdirs: Iterable[Path]) -> set[Path]:
-    """The directories on a disk that living processes seem to hold; asks, and takes nothing.
+    """The directories on disk that live processes seem to hold. Only looks; takes no lock.
 
-    Of this machine the lock is asked. The lease of another is believed where it was renewed some
-    seconds ago by this machine's clock; else it is watched, all of them together, for as long as a
-    dead owner is waited for.
+    A lease from this machine is checked against the lock. A lease from another machine counts as
+    live if it was renewed a few seconds ago by this machine's clock; the others are watched for
+    heartbeats, all at the same time, for `DEAD_AFTER` beats.
     """
     leases = {workdir: lease for workdir in workdirs if (lease := _read(workdir / LEASE))}
     here = {w: lease for w, lease in leases.items() if lease["host"] == platform.node()}
@@ -96,11 +96,11 @@ def _is_fresh(path: Path) -> bool:
         return False
 
 
-_watched: dict[Path, tuple[dict, float]] = {}  # leases that did not change, and since when
+_watched: dict[Path, tuple[dict, float]] = {}  # unchanged leases and when they were first seen
 
 
 def _beating(leases: Mapping[Path, dict]) -> set[Path]:
-    """Those of some directories whose leases change, now or since they were looked at last."""
+    """The directories whose leases have changed since the last call, or change while watched."""
     seconds, now = DEAD_AFTER * BEAT_SECONDS, time.monotonic()
     changed = {w for w, lease in leases.items() if w in _watched and _watched[w][0] != lease}
     for workdir, lease in leases.items():
@@ -109,8 +109,8 @@ def _beating(leases: Mapping[Path, dict]) -> set[Path]:
     waiting = {w for w in leases if w not in changed and now - _watched[w][1] < seconds}
     if waiting:
         print(
-            f"watching for up to {seconds:g} s whether processes of other machines are alive "
-            f"({len(waiting)})",
+            f"waiting up to {seconds:g} s for heartbeats from {len(waiting)} processes on other "
+            "machines",
             file=sys.stderr,
         )
     while waiting and time.monotonic() - now < seconds:
@@ -121,7 +121,7 @@ def _beating(leases: Mapping[Path, dict]) -> set[Path]:
 
 
 def owner(workdir: Path) -> dict | None:
-    """Host and process id of who holds, or held, a directory; None if nobody."""
+    """The lease (host, pid, owner) of the process that holds or held a directory, or None."""
     return _read(workdir / LEASE)
 
 
@@ -133,14 +133,14 @@ def _is_locked(path: Path, pid: int) -> bool:
         return False
     except BlockingIOError:
         return True
-    except OSError:  # no locks here
+    except OSError:  # a file system without locks
         return _is_alive(pid)
     return False
 
 
 @contextlib.contextmanager
 def _locked(workdir: Path) -> Iterator[bool]:
-    """Whether there are locks here; this directory's is then held."""
+    """Holds the directory's lock; yields False where the file system or bucket has no locks."""
     if storage.is_remote(workdir):
         yield False
         return
@@ -154,21 +154,21 @@ def _flock(file, workdir: Path) -> bool:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        except BlockingIOError as error:  # held, or asked for in this moment by `is_held`
+        except BlockingIOError as error:  # held, or being checked right now by `is_held`
             if attempt == LOCK_ATTEMPTS - 1:
                 raise _busy(workdir, _read(workdir / LEASE)) from error
             time.sleep(0.1)
         except OSError as error:  # a file system without locks: the lease alone decides
-            print(f"{workdir}: no file locks here ({error})", file=sys.stderr)
+            print(f"{workdir}: this file system has no locks ({error})", file=sys.stderr)
             break
     return False
 
 
 def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float, *, locked: bool) -> None:
-    """Returns when no other process renews the lease; raises WorkdirBusyError if one does."""
+    """Returns once the lease has expired; raises WorkdirBusyError if it is renewed."""
     found = _read(path)
     if locked and (found is None or found["host"] == platform.node()):
-        return  # the lock is ours, so that an owner on this machine is dead
+        return  # this process has the lock, so a lease from this machine is a dead process's
     seconds = DEAD_AFTER * beat_seconds
     if found is not None:
         print(
@@ -187,7 +187,7 @@ def _wait_for_the_dead(path: Path, workdir: Path, beat_seconds: float, *, locked
 def _busy(workdir: Path, lease: dict | None) -> WorkdirBusyError:
     who = f" (process {lease['pid']} on {lease['host']})" if lease else ""
     return WorkdirBusyError(
-        f"another process works in {workdir}{who}; wait for it or take another --workdir"
+        f"another process is using {workdir}{who}; wait until it ends, or choose another --workdir"
     )
 
 
@@ -198,13 +198,13 @@ def _beat(path: Path, owner: dict, stop: threading.Event, seconds: float) -> Non
         lease = _read(path)
         if lease is not None and lease["owner"] != owner["owner"]:
             print(
-                f"error: {path} was taken over by process {lease['pid']} on {lease['host']}, as "
-                "this one gave no sign of life; it stops without saving",
+                f"error: {path} was taken over by process {lease['pid']} on {lease['host']}, "
+                "because this process missed its heartbeats; stopping without saving",
                 file=sys.stderr,
                 flush=True,
             )
             os._exit(1)
-        with contextlib.suppress(OSError):  # a full disk ends no run; it is tried again
+        with contextlib.suppress(OSError):  # a full disk does not end the run; retried next beat
             _renew(path, owner, beat)
 
 
@@ -216,17 +216,17 @@ def _read(path: Path) -> dict | None:
     try:
         lease = json.loads(path.read_text("utf-8"))
         return lease if {"host", "pid", "owner"} <= lease.keys() else None
-    except Exception:  # absent or damaged; of a bucket, every service raises its own
+    except Exception:  # absent or damaged; for buckets, each service raises its own exceptions
         return None
 
 
 def _is_absent(path: Path) -> bool:
-    """Whether there is no lease; one that cannot be read in this moment is there."""
+    """Whether there is no lease; a lease that cannot be read at the moment counts as present."""
     try:
         path.read_text("utf-8")
     except FileNotFoundError:
         return True
-    except Exception:  # every service raises its own
+    except Exception:  # each service raises its own exceptions
         return False
     return False
 

@@ -1,4 +1,4 @@
-"""Where numbers come from: versions, commit, host, variables of the environment."""
+"""Provenance of results: package versions, commit, host and environment variables."""
 
 from importlib import metadata
 import json
@@ -18,10 +18,10 @@ _PACKAGES = ("cnnpool", "jax", "jaxlib", "flax", "orbax-checkpoint", "numpy", "x
 
 
 def commit() -> str:
-    """The commit that this package is checked out at, `-dirty` where files differ from it.
+    """The commit of this package's git checkout, with the suffix `-dirty` if files were changed.
 
-    "unknown" where the package is installed outside a checkout of this project, be it inside
-    another one.
+    "unknown" if the package is not in a checkout of this project, even if it is installed inside
+    another project's checkout.
     """
     root = Path(__file__).resolve().parents[2]
     top = _git(root, "rev-parse", "--show-toplevel")
@@ -39,9 +39,9 @@ def _is_ours(project: Path) -> bool:
 
 
 def _git(folder: Path, *words: str) -> str | None:
-    """What git says of the repository that a folder lies in; None if nothing.
+    """The output of a git command in a folder; None if it fails.
 
-    Without variables like GIT_DIR, which hooks set for the repository that they belong to.
+    Variables such as GIT_DIR, which git hooks set for their own repository, are removed.
     """
     own = ("GIT_CONFIG", "GIT_EXEC_PATH")
     environment = {
@@ -65,7 +65,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that can change a number."""
+    """Versions of Python and of the packages that can affect results."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -76,22 +76,23 @@ def versions() -> dict[str, str]:
 
 
 def host() -> str:
-    """Operating system, processor architecture and JAX devices."""
+    """Operating system, processor architecture and JAX devices, in one line."""
     devices = jax.devices()
     return f"{platform.system()} {platform.machine()}, {len(devices)} x {devices[0].device_kind}"
 
 
 def record() -> dict[str, str]:
-    """All of it, as strings; `environment` only where it may change how numbers are rounded."""
+    """The complete record, as strings; `environment` only where it may affect rounding."""
     found = {"commit": commit(), "versions": json.dumps(versions()), "host_platform": host()}
     environment = numerics.environment()
     return found | ({"environment": json.dumps(environment)} if environment else {})
 
 
 def append_to(path: Path) -> None:
-    """Adds this process's record to a JSON list in a file, made if absent.
+    """Appends this process's record to the JSON list in a file; creates the file if absent.
 
-    Says so where numbers will be rounded otherwise than before.
+    Prints a message if settings in the environment have changed since the last record, since
+    numbers may then be rounded differently.
     """
     records = json.loads(path.read_text("utf-8")) if path.exists() else []
     now = record()
@@ -99,8 +100,8 @@ def append_to(path: Path) -> None:
     if last.get("environment") != now.get("environment"):
         changed = f"{last.get('environment', '{}')} -> {now.get('environment', '{}')}"
         print(
-            f"{path.parent} goes on with other settings of the compiler, which may round "
-            f"otherwise: {changed}",
+            f"{path.parent} continues with different compiler settings, which may change "
+            f"rounding: {changed}",
             file=sys.stderr,
         )
     if not records or last != now:

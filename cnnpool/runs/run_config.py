@@ -14,15 +14,16 @@ _DATA_SOURCE = "data_source.txt"
 
 
 def defining_fields(config: ConfigDict) -> dict:
-    """The fields of a config that change a parameter of the trained networks.
+    """The fields of a config that affect the parameters of the trained networks.
 
-    Which networks are vectorized together, and which devices share a batch, changes the order of
-    sums, and so the rounding. Where the data lies changes nothing; see `claim_data`.
+    They include which networks are vectorized together and how many devices share a batch: both
+    change the order of summation, and thereby rounding. They exclude `data.data_dir`; whether the
+    data is the same is checked by `claim_data`.
     """
     fields = config.to_dict()
     chosen = {name: fields[name] for name in ("seeds", "data", "model", "training")}
     chosen["data"] = {k: v for k, v in fields["data"].items() if k != "data_dir"}
-    if chosen["training"].get("init_from") is None:  # as before there was this field
+    if chosen["training"].get("init_from") is None:  # as in configs older than this field
         chosen["training"].pop("init_from", None)
     runtime = {"seeds_per_batch": fields["runtime"]["seeds_per_batch"]}
     if "mesh" in fields["runtime"]:
@@ -31,39 +32,40 @@ def defining_fields(config: ConfigDict) -> dict:
 
 
 class ConfigMismatchError(CnnpoolError):
-    """A working directory holds a run of another config."""
+    """A working directory contains a run with another config."""
 
 
 class ConfigFileError(CnnpoolError):
-    """A config on the disk is damaged."""
+    """A stored config file is damaged."""
 
 
 def is_on_ring(config: ConfigDict) -> bool:
-    """Whether a run is of simple CNNs on the ring of 1-D scale detection, not on pictures."""
+    """Whether a run trains simple CNNs on the ring of 1-D scale detection, not on images."""
     return config.data.name == "scale1d"
 
 
 def devices_per_network(config: ConfigDict) -> int:
-    """Devices that share every batch of a network."""
+    """The number of devices that share each batch of a network."""
     return config.runtime.mesh.data if "mesh" in config.runtime else 1
 
 
 def with_data_dir(config: ConfigDict, data_dir: str | None) -> ConfigDict:
-    """A copy of a config whose data lies elsewhere.
+    """A copy of a config with another data folder.
 
     Args:
-      config: complete.
-      data_dir: for `data.data_dir`; None names no place of a machine.
+      config: a complete config.
+      data_dir: the new `data.data_dir`; None: no folder, so that no path of a machine is stored.
 
     Raises:
-      ValueError: if a folder is given, and the data is not read from one.
+      ValueError: if a folder is given, but the data set is not read from a folder.
     """
     copy = config.copy_and_resolve_references()
     if "data_dir" in copy.data:
         copy.data.data_dir = data_dir
     elif data_dir is not None:
         raise ValueError(
-            f"{config.data.name} is drawn, not read from a folder; leave out --data_dir {data_dir}"
+            f"expected no --data_dir for {config.data.name}, whose images are generated; got "
+            f"{data_dir}. Omit --data_dir"
         )
     return copy
 
@@ -74,7 +76,7 @@ def config_path(workdir: Path) -> Path:
 
 
 def to_json(config: ConfigDict) -> str:
-    """A config as JSON, keys sorted."""
+    """A config as JSON, with sorted keys."""
     return json.dumps(config.to_dict(), indent=2, sort_keys=True)
 
 
@@ -82,19 +84,19 @@ def load(workdir: Path, *, data_dir: str | None = None) -> ConfigDict:
     """The config of the run in `workdir`, locked.
 
     Args:
-      workdir: of the run.
-      data_dir: instead of the stored `data.data_dir`; None keeps that.
+      workdir: the run's working directory.
+      data_dir: replaces the stored `data.data_dir`; None keeps the stored one.
 
     Raises:
-      ValueError: if the data is not read from a folder, and one is given.
-      FileNotFoundError: if no run was started there.
+      ValueError: if `data_dir` is given, but the data set is not read from a folder.
+      FileNotFoundError: if no run was started in `workdir`.
       ConfigFileError: if the file is damaged.
     """
     path = config_path(workdir)
     if not path.is_file():
         raise FileNotFoundError(
-            f"{workdir} holds no run: expected {path.name} in it, as `python -m cnnpool.train "
-            f"--config=CONFIG --workdir={workdir}` leaves it"
+            f"{workdir} holds no run: expected {path.name}, as written by `python -m "
+            f"cnnpool.train --config=CONFIG --workdir={workdir}`"
         )
     config = from_dict(_read(path))
     return config if data_dir is None else with_data_dir(config, data_dir)
@@ -108,14 +110,14 @@ def _read(path: Path) -> dict:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigFileError(
             f"{path} is damaged ({type(error).__name__}: {error}); expected the config that "
-            "cnnpool.train, pack or import_weights left there: make the folder again, or take the "
+            "cnnpool.train, pack or import_weights wrote. Create the folder again, or restore the "
             "file from a copy"
         ) from error
     return fields
 
 
 def from_dict(fields: dict) -> ConfigDict:
-    """A locked config from nested dicts; JSON's lists become tuples."""
+    """A locked config from nested dicts, with lists (from JSON) converted to tuples."""
 
     def tuples(value):
         if isinstance(value, dict):
@@ -138,37 +140,38 @@ def differences(a: dict, b: dict, prefix: str = "") -> list[str]:
 
 
 def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
-    """Stores the config in `workdir`, or checks that the one there is the same.
+    """Stores the config in `workdir`, or checks that the stored one defines the same run.
 
-    Fields that do not change a parameter may differ, and a training may become longer; the stored
-    fields are then replaced.
+    Fields that do not affect parameters may differ, and `training.epochs` may be larger; the
+    stored config is then replaced.
 
     Raises:
-      ConfigMismatchError: if a run of another config is there, naming the fields.
+      ConfigMismatchError: if `workdir` contains a run with another config; lists the fields.
     """
     if config_path(workdir).exists():
         there = load(workdir)
         if "training" not in there:
             raise ConfigMismatchError(
-                f"{workdir} holds an imported network, which is not trained; take another --workdir"
+                f"{workdir} holds an imported network, which cannot be trained; choose another "
+                "--workdir"
             )
         changed = differences(defining_fields(there), defining_fields(config))
         if changed and not _is_longer(there, config, changed):
             raise ConfigMismatchError(
-                f"{workdir} holds a run of another config; there -> asked for:\n  "
+                f"{workdir} holds a run with another config; stored -> requested:\n  "
                 + "\n  ".join(changed)
-                + "\nTake another --workdir, or give the fields that it was started with."
+                + "\nChoose another --workdir, or use the config that the run was started with."
             )
     elif has_checkpoints:
         raise ConfigMismatchError(
-            f"{workdir} holds checkpoints but no {config_path(workdir).name}, so what made them is "
-            "unknown; take another --workdir"
+            f"{workdir} holds checkpoints but no {config_path(workdir).name}, so their config "
+            "is unknown; choose another --workdir"
         )
     write_text(config_path(workdir), to_json(config) + "\n")
 
 
 def _is_longer(there: ConfigDict, config: ConfigDict, changed: list[str]) -> bool:
-    """Whether all that is asked for is more epochs."""
+    """Whether the only change is a larger number of epochs."""
     (name, *others) = (one.partition(":")[0] for one in changed)
     return (
         name == "training.epochs" and not others and config.training.epochs > there.training.epochs
@@ -176,14 +179,14 @@ def _is_longer(there: ConfigDict, config: ConfigDict, changed: list[str]) -> boo
 
 
 def claim_data(workdir: Path, source: str) -> None:
-    """Stores what data a run is trained on, or checks that it is still the same.
+    """Stores which data a run is trained on, or checks that it is the same as before.
 
     Args:
-      workdir: of the run.
+      workdir: the run's working directory.
       source: `ImageData.source`: name and version, or a digest of the images.
 
     Raises:
-      ConfigMismatchError: if the run there was started on other data.
+      ConfigMismatchError: if the run was started on other data.
     """
     check_same_data(workdir, source)
     write_text(workdir / _DATA_SOURCE, f"{source}\n")
@@ -195,6 +198,6 @@ def check_same_data(workdir: Path, source: str) -> None:
     known = path.read_text("utf-8").strip() if path.exists() else source
     if known != source:
         raise ConfigMismatchError(
-            f"the run in {workdir} was started on other data: {known}; got {source}. Give "
-            "data.data_dir the folder of those data, or take another --workdir"
+            f"the run in {workdir} was started on other data: expected {known}, got {source}. Set "
+            "data.data_dir to the folder of the former, or choose another --workdir"
         )

@@ -1,7 +1,7 @@
-"""What a run says of itself while it works: `status.json`, always whole.
+"""The status of a run, in `status.json`, which is replaced atomically.
 
-Of several processes only the first writes it. Another one that fails leaves `failure.json`, which
-`read` prefers, so that its mistake is not taken for a lost machine.
+Of several processes, only the first writes it. If another process fails, that process writes
+`failure.json`, which `read` prefers, so that its error is not mistaken for a lost machine.
 """
 
 import dataclasses
@@ -16,23 +16,23 @@ from cnnpool.files.atomic_write import write_text
 RUNNING, FINISHED, FAILED, PREEMPTED = "running", "finished", "failed", "preempted"
 STATES = (RUNNING, FINISHED, FAILED, PREEMPTED)
 _FAILURE = "failure.json"
-LEAST_SECONDS = 2.0  # between two writes of how far it is
+LEAST_SECONDS = 2.0  # minimum time between two writes of the progress
 
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """How far a run is.
+    """State and progress of a run.
 
     Attributes:
       state: running, finished, failed or preempted.
       task: training or measuring.
-      epoch: epochs done.
-      epochs: of the whole training, where that is known.
-      eta_seconds: until the training ends, at the rate of this process.
-      error: what went wrong, in a line.
-      host: the machine's name.
-      pid: of the process there.
-      time: of this record, seconds since 1970.
+      epoch: number of completed epochs.
+      epochs: number of epochs of the whole training, if known.
+      eta_seconds: estimated seconds until the training ends, at the rate of this process.
+      error: what went wrong, in one line.
+      host: name of the machine.
+      pid: id of the process on that machine.
+      time: when this status was written, in seconds since 1970.
     """
 
     state: str
@@ -47,7 +47,7 @@ class Status:
 
 
 def path_of(workdir: Path) -> Path:
-    """Where a run keeps its status."""
+    """The file in which a run stores its status."""
     return workdir / "status.json"
 
 
@@ -57,22 +57,22 @@ def write(workdir: Path, status: Status) -> None:
 
 
 def write_failure(workdir: Path, status: Status) -> None:
-    """Leaves what went wrong in a process that is not the first; raises OSError if it cannot."""
+    """Records the failure of a process other than the first; raises OSError if it cannot."""
     _write(workdir / _FAILURE, status)
 
 
 def forget_failure(workdir: Path) -> None:
-    """Removes what `write_failure` left, when the work is begun again."""
+    """Removes the record of `write_failure`, when a run is started again."""
     (workdir / _FAILURE).unlink(missing_ok=True)
 
 
 def read(workdir: Path) -> Status | None:
-    """The status of a run; None if it has none, or something else lies there."""
+    """The status of a run; None if there is none, or the file is not a status."""
     return read_failure(workdir) or _read(path_of(workdir))
 
 
 def read_failure(workdir: Path) -> Status | None:
-    """What a process that is not the first left when it failed, or None."""
+    """The recorded failure of a process other than the first, or None."""
     return _read(workdir / _FAILURE)
 
 

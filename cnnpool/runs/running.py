@@ -1,9 +1,9 @@
-"""A process that works in a working directory: alone there, watched, stopped by signals.
+"""A process in a working directory: it holds the directory, reports its status, obeys signals.
 
-SIGTERM and SIGUSR1 are what clusters send before they take a machine away, SIGINT is Ctrl-C. They
-end `Running.call` at once, whatever it computes; what was computed before is then saved, and the
-process ends with status 75, which asks for the same command again. A second Ctrl-C does not wait
-for that.
+Clusters send SIGTERM or SIGUSR1 before they take a machine away; Ctrl-C sends SIGINT. These signals
+end `Running.call` at once, whatever it computes; earlier results are then saved, and the process
+exits with status 75, which means that the same command should be run again. A second Ctrl-C exits
+without saving.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,11 +26,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 class Running:
-    """What a process does in a working directory; `running` makes one.
+    """The process in a working directory; created by `running`.
 
     Attributes:
       workdir: the directory.
-      signal: the name of the signal that asked to stop, or None.
+      signal: the name of the signal that asked the process to stop, or None.
     """
 
     def __init__(self, workdir: Path):
@@ -43,15 +43,18 @@ class Running:
         self._marks: list[tuple[float, int]] = []
 
     def call(self, function: Callable, *arguments: Any) -> Any:
-        """The result of a function, its arrays computed; gives it up if a signal comes.
+        """Calls a function and waits for its arrays; abandons the call if a signal arrives.
 
-        The function runs in a thread, since a signal reaches Python only between its own steps,
-        and a compiled program or a compilation may take minutes. What is given up goes on in the
-        background, and its result is lost.
+        The function runs in a thread, because Python handles signals only between bytecodes of the
+        main thread, and a compiled program or a compilation may take minutes. An abandoned call
+        continues in the background, and its result is lost.
 
         Args:
-          function: must not change anything that is needed afterwards.
-          *arguments: of it.
+          function: the function; it must not modify anything that is needed afterwards.
+          *arguments: its arguments.
+
+        Returns:
+          The function's result, with all arrays computed.
 
         Raises:
           PreemptedError: if a signal asked to stop, before or during the call.
@@ -65,14 +68,14 @@ class Running:
         def work() -> None:
             try:
                 answers.put((jax.block_until_ready(function(*arguments)), None))
-            except BaseException as error:  # raised below, where it belongs
+            except BaseException as error:  # raised again below, in the calling thread
                 answers.put((None, error))
 
         thread = threading.Thread(target=work, daemon=True)
         thread.start()
         try:
             result, error = answers.get()
-        except BaseException:  # Ctrl-C: as without a thread, when the call is over
+        except BaseException:  # a second Ctrl-C: raised after the call ends, as without a thread
             thread.join()
             raise
         self._check_not_stopped()
@@ -81,12 +84,12 @@ class Running:
         return result
 
     def report(self, task: str, epoch: int | None = None, epochs: int | None = None) -> None:
-        """Tells how far the work is.
+        """Reports progress to `status.json`, at most every `LEAST_SECONDS` within a task.
 
         Args:
           task: "training" or "measuring".
-          epoch: epochs done; None leaves both as they were.
-          epochs: of the whole training, where that is known.
+          epoch: number of completed epochs; None keeps the last `epoch` and `epochs`.
+          epochs: number of epochs of the whole training, if known.
         """
         now, before = time.monotonic(), self._status
         eta = None
@@ -99,7 +102,7 @@ class Running:
             self._write(self._status)
 
     def _seconds_left(self, now: float, epoch: int, epochs: int) -> float | None:
-        """At the rate since the first report of progress: compilation does not count."""
+        """Extrapolates the rate since the first completed epochs, which excludes compilation."""
         if not self._marks or (len(self._marks) == 1 and epoch > self._marks[0][1]):
             self._marks.append((now, epoch))
         began, first = self._marks[-1]
@@ -113,10 +116,10 @@ class Running:
             run_status.write(self.workdir, status)
 
     def record(self, error: BaseException) -> BaseException:
-        """Writes how an error ends the work: it failed, or is only to be started again.
+        """Writes the status that an error leads to: failed, or preempted.
 
         Returns:
-          The error that is the cause: where a process is gone because it failed, its failure.
+          The error that is the cause: if another process is gone because it failed, that failure.
         """
         if distributed.lost_process(error) is not None:
             failure = run_status.read_failure(self.workdir)
@@ -142,18 +145,18 @@ class Running:
     def _check_not_stopped(self) -> None:
         if self.signal is not None:
             raise PreemptedError(
-                f"stopped by {self.signal}; give the same command again and it goes on"
+                f"stopped by {self.signal}; run the same command again to continue"
             )
 
     def _stop(self, number: int, _frame: Any) -> None:
         self.signal = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
-        self._answers.put((None, None))  # SimpleQueue.put may be called from a handler
+        self._answers.put((None, None))  # SimpleQueue.put is safe in a signal handler
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        # Only the main thread may listen; and JAX's own handler is what joined processes agree by.
+        # Only the main thread can handle signals; joined processes use `distributed.preempted`.
         if threading.current_thread() is not threading.main_thread() or distributed.is_joined():
             yield
             return
@@ -168,7 +171,7 @@ class Running:
 
 
 def _first_line(error: BaseException) -> str:
-    """An error of ours in its own words, another with its name."""
+    """The first line of an error's message, with the error's type unless it is a CnnpoolError."""
     line = next(iter(str(error).strip().splitlines()), "")
     ours = isinstance(error, CnnpoolError) and line
     return line if ours else f"{type(error).__name__}: {line}".removesuffix(": ")
@@ -176,15 +179,16 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def running(workdir: Path) -> Iterator[Running]:
-    """Holds a directory, listens to signals, and keeps `status.json` there.
+    """Holds a directory, handles signals, and keeps `status.json` there up to date.
 
-    Of several joined processes the first does; SIGTERM is then what `distributed.preempted` tells.
+    Of several joined processes, only the first holds the directory and writes the status; signals
+    are then handled by `distributed.preempted`.
 
     Args:
-      workdir: made if absent.
+      workdir: the directory, created if absent.
 
     Raises:
-      WorkdirBusyError: if another process works there; its status is left alone.
+      WorkdirBusyError: if another process is using the directory, whose status is left unchanged.
     """
     process = Running(workdir)
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,7 @@
-"""Fields that a config has for other networks, optimizers or data than those that it names.
+"""Config fields that nothing reads with the chosen network, optimizer, schedule or data.
 
-A config is complete, so it holds them all; one that somebody gives a value and nothing reads is
-refused, lest they believe that it did something.
+Configs are complete, so they contain the fields of all choices. Setting a field that has no effect
+is an error, so that nobody believes that it changed something.
 """
 
 from collections.abc import Callable, Iterable
@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 
 
 class _Readers(NamedTuple):
-    """Which values of another field make something read a field.
+    """The condition on another field under which a field is read.
 
     Attributes:
-      chooser: the other field.
-      chooses: whether a value of it does.
-      who: these values, in words.
+      chooser: the other field, "SECTION.FIELD".
+      chooses: whether a value of `chooser` causes the field to be read.
+      who: those values, in words for a message.
     """
 
     chooser: str
@@ -40,28 +40,26 @@ _READERS = {
     "training.momentum": _Readers("training.optimizer", _named("sgd"), "sgd"),
     "training.cosine_period": _Readers("training.schedule", _named("cosine"), "cosine"),
 }
-_DRAW_OF_ARRAYS = _Readers("data.test_fraction", bool, "a fraction of the images, over 0,")
+_DRAW_OF_ARRAYS = _Readers("data.test_fraction", bool, "a fraction above 0")
 
 
 def unread(config: ConfigDict) -> dict[str, str]:
-    """The fields that nothing reads, "SECTION.FIELD", and of each why."""
+    """The fields that nothing reads, {"SECTION.FIELD": the reason, for a message}."""
     readers = _READERS | ({"data.seed": _DRAW_OF_ARRAYS} if config.data.name == "arrays" else {})
     return {
-        field: f"with {one.chooser} {_value(config, one.chooser)!r} nothing reads it; "
-        f"{one.who} does"
+        field: f"it has no effect with {one.chooser} {_value(config, one.chooser)!r}, only with "
+        f"{one.who}"
         for field, one in readers.items()
         if _has(config, field) and not one.chooses(_value(config, one.chooser))
     }
 
 
 def check(config: ConfigDict, given: Iterable[str]) -> None:
-    """Raises ValueError if one of the fields that were given, "SECTION.FIELD", is not read."""
+    """Raises ValueError if nothing reads one of the given fields, each "SECTION.FIELD"."""
     found = unread(config)
     for field in given:
         if field in found:
-            raise ValueError(
-                f"{field} is {_value(config, field)!r}, but {found[field]}: leave it out"
-            )
+            raise ValueError(f"{field} is {_value(config, field)!r}, but {found[field]}. Omit it")
 
 
 def _has(config: ConfigDict, field: str) -> bool:

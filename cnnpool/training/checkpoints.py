@@ -16,7 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 from cnnpool.devices import distributed, global_arrays
 from cnnpool.errors import CnnpoolError
 from cnnpool.files.atomic_write import write_atomically
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.stopping import RingProgress
 
 LATEST_KEPT = 2
 STEPS_PER_EPOCH = "steps_per_epoch"
@@ -25,7 +25,7 @@ STEPS_PER_EPOCH = "steps_per_epoch"
 Networks = Any  # a pytree, the seed axis first in every leaf
 
 
-# A recipe's progress of one network: `SeedProgress` or `ImageProgress`, plain numbers with the
+# A recipe's progress of one network: `RingProgress` or `ClassifierProgress`, plain numbers with the
 # fields seed and stopped_epoch.
 Progress = Any
 
@@ -41,7 +41,7 @@ class RunState:
     Attributes:
       epoch: number of completed epochs.
       networks: parameters of all networks, the seed axis first; for classifiers with the rest of
-        their training state (`cnnpool.training.image_step.TrainState`).
+        their training state (`cnnpool.training.classifier_step.TrainState`).
       progress: progress of each network.
       seconds: wall time spent on training so far.
       step: steps done in the current epoch.
@@ -92,7 +92,7 @@ class CheckpointStore:
         *,
         keep_epochs: Sequence[int] = (),
         read_only: bool = False,
-        progress_type: Callable[..., Progress] = SeedProgress,
+        progress_type: Callable[..., Progress] = RingProgress,
         steps_per_epoch: int | None = None,
     ):
         """Opens the store.

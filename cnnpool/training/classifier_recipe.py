@@ -3,30 +3,30 @@
 from collections.abc import Callable
 import dataclasses
 from pathlib import Path
-import sys
 from typing import Any, Protocol, runtime_checkable
 
 import jax
 from ml_collections import ConfigDict
 import numpy as np
-from tqdm import tqdm
 
 from cnnpool.devices import distributed, global_arrays, runtime
+from cnnpool.runs.progress_bar import say
 from cnnpool.training import optimizer
-from cnnpool.training.block import NO_STEP
 from cnnpool.training.checkpoints import Networks, RunState
+from cnnpool.training.classifier_progress import ClassifierProgress
+from cnnpool.training.classifier_setup import ClassifierTraining, setup
+from cnnpool.training.classifier_step import Evaluation, StepMetrics
 from cnnpool.training.fine_tuning import transplanted
-from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_setup import ImageTraining, setup
-from cnnpool.training.image_step import Evaluation, StepMetrics, Variables
+from cnnpool.training.groups import NO_STEP
 from cnnpool.training.recipe import DivergedError
+from cnnpool.training.variables import Variables
 
 
 @runtime_checkable
 class Monitor(Protocol):
     """Measures the networks of a run during training."""
 
-    def columns(self, training: ImageTraining) -> tuple[str, ...]:
+    def columns(self, training: ClassifierTraining) -> tuple[str, ...]:
         """The names of the measured quantities of each network."""
         ...
 
@@ -34,7 +34,7 @@ class Monitor(Protocol):
         """Whether the networks are to be measured after an epoch."""
         ...
 
-    def measure(self, training: ImageTraining, state: RunState) -> list[dict[str, float]]:
+    def measure(self, training: ClassifierTraining, state: RunState) -> list[dict[str, float]]:
         """The measured quantities of the current networks, by name; one dict per seed."""
         ...
 
@@ -53,7 +53,7 @@ class ClassifierRecipe:
         "test_error",
         "images_per_second",
     )
-    progress_type = ImageProgress
+    progress_type = ClassifierProgress
     remedy = "training.learning_rate, training.warmup_epochs or training.clip_norm"
 
     def __init__(
@@ -115,7 +115,7 @@ class ClassifierRecipe:
         placed = global_arrays.place(stacked, runtime.over_seeds(self.training.mesh))
         if distributed.is_first():
             kept = f"; not from there: {', '.join(stays)}" if stays else ""
-            tqdm.write(f"beginning with the networks of {folder}{kept}", file=sys.stderr)
+            say(f"beginning with the networks of {folder}{kept}")
         return dataclasses.replace(
             state, networks=state.networks._replace(current=placed, best=placed)
         )
@@ -151,7 +151,7 @@ class ClassifierRecipe:
 
     def count(
         self, state: RunState, sums: StepMetrics, seconds: float
-    ) -> tuple[ImageProgress, ...]:
+    ) -> tuple[ClassifierProgress, ...]:
         """Adds the steps to the sums over the epoch.
 
         Raises:
@@ -178,7 +178,7 @@ class ClassifierRecipe:
         training = self.training
         return self._finish(state.networks, training.keys, training.test, state.epoch - 1)
 
-    def observe(self, state: RunState, evaluations: Evaluation) -> tuple[ImageProgress, ...]:
+    def observe(self, state: RunState, evaluations: Evaluation) -> tuple[ClassifierProgress, ...]:
         """The progress after an epoch.
 
         Raises:

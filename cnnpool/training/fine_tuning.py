@@ -4,7 +4,7 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 _READOUT = "linear"  # prefix of the names of fully connected layers
 

@@ -5,25 +5,24 @@ import contextlib
 import dataclasses
 from functools import partial
 from pathlib import Path
-import sys
 import time
 from typing import Any
 
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 from cnnpool import data as data_sets
 from cnnpool.devices import distributed, global_arrays, numerics
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.runs import provenance, run_config
+from cnnpool.runs.progress_bar import ProgressBar, say
 from cnnpool.runs.running import Running, running
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
 from cnnpool.training.classifier_recipe import ClassifierRecipe, Monitor
-from cnnpool.training.image_step import Variables
 from cnnpool.training.metrics_log import MetricsLog, open_log
 from cnnpool.training.recipe import DivergedError, Recipe
 from cnnpool.training.ring_recipe import RingRecipe
+from cnnpool.training.variables import Variables
 
 
 class TrainingDivergedError(CnnpoolError):
@@ -164,7 +163,7 @@ def _say_what_more_epochs_take(before: ConfigDict | None, recipe: Recipe, state:
             f"the steps before followed that of {were}, so that a run that was given {now} epochs "
             "from the beginning ends with other networks"
         )
-    tqdm.write(said, file=sys.stderr)
+    say(said)
 
 
 def _say_where_it_goes_on(state: RunState) -> None:
@@ -173,8 +172,8 @@ def _say_where_it_goes_on(state: RunState) -> None:
         return
     if state.epoch or state.step:
         within = f", step {state.step} of the next" if state.step else ""
-        tqdm.write(f"going on from epoch {state.epoch}{within}", file=sys.stderr)
-    tqdm.write("compiling the training step ...", file=sys.stderr)
+        say(f"going on from epoch {state.epoch}{within}")
+    say("compiling the training step ...")
 
 
 def _run(
@@ -184,7 +183,8 @@ def _run(
     keep = recipe.config.checkpoint
     began = saved_at = time.monotonic()
     seconds_before = state.seconds
-    with _progress_bar(recipe, state) as bar:
+    done = state.steps(recipe.steps_per_epoch)
+    with ProgressBar(None, "training", "step", done=done, compiles=True) as bar:
         while not state.finished:
             _report(recipe, state, bar, process)
             try:
@@ -244,19 +244,7 @@ def _diverged(
     )
 
 
-def _report(recipe: Recipe, state: RunState, bar: tqdm, process: Running) -> None:
+def _report(recipe: Recipe, state: RunState, bar: ProgressBar, process: Running) -> None:
     end = recipe.expected_end(state)
     bar.total = None if end is None else end * recipe.steps_per_epoch
     process.report("training", state.epoch, end)
-
-
-def _progress_bar(recipe: Recipe, state: RunState) -> tqdm:
-    """A progress bar over steps; in a log file, at most one line every 30 seconds."""
-    return tqdm(
-        initial=state.steps(recipe.steps_per_epoch),
-        desc="training",
-        unit="step",
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-        miniters=1,
-        disable=not distributed.is_first(),
-    )

@@ -1,14 +1,23 @@
-"""Programs over all networks of a run: spread over devices, in groups on each device."""
+"""All networks of a run in one program: spread over devices, in groups on each device."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax import lax
+import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
 from cnnpool.devices import runtime
 from cnnpool.devices.divisors import largest_divisor
+
+NO_STEP = jnp.iinfo(jnp.int32).max  # in place of a network's first bad step, where all were good
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Raises ValueError if there is no seed, or a duplicate."""
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
 
 
 def over_groups(

@@ -24,7 +24,7 @@ from cnnpool.errors import CnnpoolError
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.image_progress import ImageProgress
+from cnnpool.training.classifier_progress import ClassifierProgress
 from cnnpool.training.variables import Variables
 
 NETWORKS, SUMMARY, PROVENANCE = "networks.npz", "summary.json", "provenance.json"
@@ -231,8 +231,8 @@ def _summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _progress(row: Mapping[str, Any]) -> ImageProgress:
-    return ImageProgress(
+def _progress(row: Mapping[str, Any]) -> ClassifierProgress:
+    return ClassifierProgress(
         seed=row["seed"],
         stopped_epoch=row["stopped_epoch"],
         best_epoch=row["best_epoch"],

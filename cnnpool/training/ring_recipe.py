@@ -9,12 +9,13 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool.devices import global_arrays, runtime
-from cnnpool.training import setup
-from cnnpool.training.block import NO_STEP, BlockMetrics
+from cnnpool.training import ring_setup
 from cnnpool.training.checkpoints import Networks, RunState
+from cnnpool.training.groups import NO_STEP, check_seeds
 from cnnpool.training.hinge import hinge
 from cnnpool.training.recipe import DivergedError
-from cnnpool.training.stopping import SeedProgress, StoppingRule
+from cnnpool.training.ring_step import BlockMetrics
+from cnnpool.training.stopping import RingProgress, StoppingRule
 
 
 def stopping_rule(config: ConfigDict) -> StoppingRule:
@@ -31,7 +32,7 @@ class RingRecipe:
     """
 
     columns = ("hinge", "backward_fraction", "train_hinge", "validation_error")
-    progress_type = SeedProgress
+    progress_type = RingProgress
     data_source = None  # the config determines the images
     tensorboard = False
     remedy = "training.learning_rate_per_channel"
@@ -42,28 +43,28 @@ class RingRecipe:
         Raises:
           ValueError: if the config is impossible.
         """
-        setup.check_seeds(config.seeds)
+        check_seeds(config.seeds)
         self.config = config
-        self._net = setup.network(config)
+        self._net = ring_setup.network(config)
         self._rule = stopping_rule(config)
         if config.runtime.log_every < 1:
             raise ValueError(
                 f"runtime.log_every must be at least 1, got {config.runtime.log_every}"
             )
         self._mesh = runtime.seed_mesh(len(config.seeds))
-        self._data = setup.training_sets(config, self._net.data, self._mesh)
+        self._data = ring_setup.training_sets(config, self._net.data, self._mesh)
         self.steps_per_epoch = config.data.train_size // config.training.batch_size
-        self._block = setup.sgd(config, self._net).compile(
+        self._block = ring_setup.sgd(config, self._net).compile(
             self._mesh, seeds_per_batch=config.runtime.seeds_per_batch
         )
         everywhere = NamedSharding(self._mesh, PartitionSpec())
         self._images = global_arrays.place(self._net.data.images, everywhere)
-        self._is_training = setup.is_training_image(config, self._net.data)
+        self._is_training = ring_setup.is_training_image(config, self._net.data)
         self._outputs = self._net.outputs_program(self._mesh)
 
     def init(self) -> RunState:
         """All networks before their first step."""
-        return setup.initial_state(self._net, self.config.seeds, self._mesh)
+        return ring_setup.initial_state(self._net, self.config.seeds, self._mesh)
 
     def reopened(self, state: RunState) -> RunState:
         """The state itself: its stopping rule is part of what defines a run."""
@@ -97,7 +98,7 @@ class RingRecipe:
 
     def count(
         self, state: RunState, sums: BlockMetrics, seconds: float
-    ) -> tuple[SeedProgress, ...]:
+    ) -> tuple[RingProgress, ...]:
         """The progress, unchanged by steps alone.
 
         Raises:
@@ -136,7 +137,7 @@ class RingRecipe:
         """The networks, unchanged, and their outputs for all images."""
         return state.networks, self._outputs(state.networks, self._images)
 
-    def observe(self, state: RunState, evaluations: np.ndarray) -> tuple[SeedProgress, ...]:
+    def observe(self, state: RunState, evaluations: np.ndarray) -> tuple[RingProgress, ...]:
         """Applies the stopping rule to the networks that are due; `evaluations` are outputs."""
         margins = self._net.data.labels * evaluations
         losses = np.asarray(hinge(jnp.asarray(margins, jnp.float32)))

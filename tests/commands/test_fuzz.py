@@ -19,7 +19,7 @@ from cnnpool.files import results
 from cnnpool.launch.jobs import with_fields
 from cnnpool.runs.running import Running
 from cnnpool.training import fit
-from tests import deep_results
+from tests import classifier_results
 from tests.tiny_sweep import TINY
 
 
@@ -32,7 +32,7 @@ def many(examples):
 
 CONFIGS = {
     "simple": with_fields(scale1d.get_config("quick"), **TINY),
-    "deep": with_fields(
+    "classifier": with_fields(
         scale2d.get_config("cpu"),
         model__name="lenet",
         data__train_size=32,
@@ -145,7 +145,7 @@ def read_or_refuse(content):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     path = tmp_path_factory.mktemp("whole") / "whole.nc"
-    results.write(path, deep_results.network("lenet"))
+    results.write(path, classifier_results.network("lenet"))
     return path
 
 

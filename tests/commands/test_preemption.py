@@ -18,7 +18,7 @@ from cnnpool.training import fit
 from cnnpool.training.classifier_recipe import ClassifierRecipe
 from tests import tiny_images
 from tests.paths import ROOT
-from tests.training.test_image_resume import assert_same_run
+from tests.training.test_classifier_resume import assert_same_run
 
 
 def stop_at_call(monkeypatch, number, kind=signal.SIGTERM):
@@ -77,7 +77,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on_from_there(tmp_path, monkeypa
     before = signal.getsignal(signal.SIGINT)
     with monkeypatch.context() as patch:
         stop_at_call(patch, 4, signal.SIGINT)  # the evaluation: three steps and one are done
-        with pytest.raises(PreemptedError, match="stopped by Ctrl-C; give the same command again"):
+        with pytest.raises(PreemptedError, match="stopped by Ctrl-C; run the same command again"):
             fit.train(config, stopped)
     assert signal.getsignal(signal.SIGINT) is before
     assert run_status.read(stopped).state == run_status.PREEMPTED
@@ -202,7 +202,7 @@ def test_the_command_saves_in_seconds_and_says_75(tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == EXIT_PREEMPTED
-    assert "stopped by SIGTERM; give the same command again" in err
+    assert "stopped by SIGTERM; run the same command again" in err
     assert time.monotonic() - began < 5
     assert checkpoints(tmp_path)
     assert run_status.read(tmp_path).state == run_status.PREEMPTED

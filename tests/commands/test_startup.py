@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from cnnpool import export
-from cnnpool.figures import deep_figures, item_names, items
+from cnnpool.figures import classifier_figures, item_names, items
 from cnnpool.importing import torchvision_networks
 from cnnpool.instruments import diffeomorphisms
 from cnnpool.measuring import exporting, measured_data, names
@@ -77,7 +77,7 @@ def _answers_at_once(words):
 def test_what_is_named_without_the_code_is_what_the_code_knows():
     """Commands refuse and list names without importing what is behind them."""
     assert set(items.PICTURES) == set(item_names.PICTURES)
-    assert set(deep_figures.FIGURES) < set(item_names.PICTURES)
+    assert set(classifier_figures.FIGURES) < set(item_names.PICTURES)
     assert set(items.TEXTS) == set(item_names.TEXTS)
     assert set(torchvision.NAMES) == set(torchvision_networks.NETWORKS)
     assert set(diffeomorphisms.INTERPOLATIONS) == set(names.INTERPOLATIONS)

@@ -167,7 +167,7 @@ def test_what_is_left_out_and_what_is_an_empty_class_is_named(tmp_path, capsys):
     assert [path.relative_to(root).as_posix() for path in found.strays] == left_out
     assert found.note == "1 folders without pictures count as classes: annotations"
     image_folder.build(folder_config(root), count=2, seed=0)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "2 pictures are left out" in said
     assert "dog/more/a.png" in said
     assert "in a folder inside a class folder" in said
@@ -241,7 +241,7 @@ def test_pictures_beside_class_folders_are_left_out_and_hidden_folders_are_none(
     assert sorted(levels(data)) == list(range(8))
     assert image_folder.fingerprint(folder_config(root)) == before
     said = "1 pictures are left out:\n  str\\xe4y.png: in no class folder\n"
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().err == said
     with pytest.raises(DataError, match=r"has 8 pictures .*=9. Not counted are:\n  str"):
         image_folder.build(folder_config(root), count=9, seed=0)
     stray.rename(root / "c0" / stray.name)

@@ -16,7 +16,7 @@ from cnnpool.devices import batch_sharding
 from cnnpool.instruments import moments
 from cnnpool.kernels.convolution import conv2d
 from cnnpool.measuring import network
-from cnnpool.training import image_setup
+from cnnpool.training import classifier_setup
 from cnnpool.training.variables import Variables
 from tests import tiny_images
 from tests.paths import ROOT
@@ -27,7 +27,7 @@ BATCH = NamedSharding(jax.make_mesh((DEVICES,), ("data",), (AxisType.Auto,)), Pa
 
 def check(config):
     """The programs of one step and of one evaluation against the calculation."""
-    training = image_setup.setup(config)
+    training = classifier_setup.setup(config)
     state = training.state_shapes()
     step = training.compile(training.recipe.steps, stacked=2, shared=4)
     finish = training.compile(training.recipe.finish_epoch, stacked=2, shared=2)
@@ -69,7 +69,7 @@ def test_a_step_and_an_evaluation_sum_and_move_nothing_else(monkeypatch, seed, d
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vgg11_bn"])
-def test_steps_of_deep_networks_sum_and_move_nothing_else(name):
+def test_steps_of_classifiers_sum_and_move_nothing_else(name):
     config = scale2d.get_config().unlock()
     config.model.name = name
     config.data.train_size, config.data.test_size = 256, 64

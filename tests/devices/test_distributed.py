@@ -169,7 +169,10 @@ def test_simple_cnns_of_two_processes_are_those_of_one_bit_for_bit(tmp_path):
 
 def test_arguments_go_together_and_are_checked():
     cases = [
-        ({"coordinator": "host:1"}, "go together"),
+        (
+            {"coordinator": "host:1"},
+            "expected --coordinator, --process_id and --num_processes together",
+        ),
         ({"coordinator": "host:1", "process_id": 2, "num_processes": 2}, "0..1"),
         ({"coordinator": "host", "process_id": 0, "num_processes": 2}, "HOST:PORT"),
     ]

@@ -199,7 +199,7 @@ def test_another_error_keeps_its_traceback(monkeypatch):
 
 def test_a_job_for_a_gpu_does_not_run_on_a_cpu(tmp_path):
     spec = Job(scale2d.get_config()).write_spec(tmp_path)
-    with pytest.raises(runtime.DeviceError, match="a GPU is asked for, and JAX sees CPUs alone"):
+    with pytest.raises(runtime.DeviceError, match="expected a GPU, but JAX finds only CPUs"):
         run_job.main([str(spec), "--accelerator"])
     assert run_status.read(tmp_path).state == run_status.FAILED
     assert not (tmp_path / "checkpoints").exists()

@@ -12,19 +12,21 @@ from cnnpool.figures import __main__ as figures
 from cnnpool.figures import claims
 from cnnpool.figures.claims import FAILS, HOLDS, NOT_REFUTED, UNDECIDED
 from cnnpool.figures.intervals import Interval
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
 from cnnpool.instruments.filter_spectrum import laplacian_modes
-from tests import deep_results
+from tests import classifier_results
 
 
 def network(data="scale2d", *, share=0.95, share_se=0.01, seeds=3, **fields):
-    dataset = deep_results.network("vgg11_bn", data, seeds=seeds, **fields)
+    dataset = classifier_results.network("vgg11_bn", data, seeds=seeds, **fields)
     there = dataset["transform"] == "channel_shuffle"
     cells = xr.DataArray(np.full((seeds, 2), share), dims=("seed", "stage")).where(there)
     dataset["spatial_share"], dataset["spatial_share_se"] = cells, cells * 0 + share_se
-    dataset.attrs["measurement"] = json.dumps({"settings": {"shuffles": deep_results.SHUFFLES}})
-    return Network(dataset, "a.nc")
+    dataset.attrs["measurement"] = json.dumps(
+        {"settings": {"shuffles": classifier_results.SHUFFLES}}
+    )
+    return MeasuredNetwork(dataset, "a.nc")
 
 
 def values(one):
@@ -92,12 +94,12 @@ def test_the_interval_is_over_networks_or_within_the_only_one():
     one = values(network(seeds=1))
     half = {words: found.high - found.mean for words, found in one.items()}
     normal, ten = stats.norm.ppf(0.975), math.log(10)
-    images = normal * math.sqrt(2) * deep_results.IMAGE_ERROR / ten
+    images = normal * math.sqrt(2) * classifier_results.IMAGE_ERROR / ten
     np.testing.assert_allclose(half[FALLS], images)
-    n, spread = deep_results.SHUFFLES, deep_results.SHUFFLE_SPREAD
+    n, spread = classifier_results.SHUFFLES, classifier_results.SHUFFLE_SPREAD
     each = stats.t.ppf(0.975, n - 1) * spread / math.sqrt(n) / ten
     np.testing.assert_allclose(half[STILL_FALLS], math.hypot(images, math.sqrt(2) * each))
-    spectra = normal * math.sqrt(2 / 8) * deep_results.IMAGE_ERROR / ten
+    spectra = normal * math.sqrt(2 / 8) * classifier_results.IMAGE_ERROR / ten
     np.testing.assert_allclose(half[ZERO], spectra)
 
 
@@ -125,7 +127,7 @@ def test_before_training_both_kinds_of_statistics_are_judged():
     assert found[words, "own statistics"] == FAILS
     assert found[words, FROZEN] == NOT_REFUTED
     np.testing.assert_allclose(values(one)[words, "own statistics"].mean, 1)
-    without = Network(deep_results.network("vgg11", "cifar10"), "b.nc")
+    without = MeasuredNetwork(classifier_results.network("vgg11", "cifar10"), "b.nc")
     assert claims._before_training(without) == {"": "none"}, "the same without batch norm"
 
 
@@ -169,11 +171,11 @@ def test_a_share_is_undefined_where_r_falls_by_less_than_half_a_decade():
 
 def test_files_of_schema_1_are_judged_by_their_means_and_spreads():
     new = network("cifar10", seeds=1)
-    old = Network(deep_results.of_schema_1(new.measured), "old.nc")
+    old = MeasuredNetwork(classifier_results.of_schema_1(new.measured), "old.nc")
     then, now = values(old)[RAISED], values(new)[RAISED]
     # The mean of R over shuffles is larger than that of its logarithms, by half its variance.
-    n = deep_results.SHUFFLES
-    variance = deep_results.SHUFFLE_SPREAD**2 * (n - 1) / n
+    n = classifier_results.SHUFFLES
+    variance = classifier_results.SHUFFLE_SPREAD**2 * (n - 1) / n
     expected = now.mean + variance / 2 / math.log(10)
     np.testing.assert_allclose(then.mean, expected, atol=1e-5)  # cumulants of fourth order
     np.testing.assert_allclose(then.high - then.low, now.high - now.low, rtol=0.02)
@@ -217,6 +219,6 @@ def test_the_command_writes_a_line_a_claim_and_network(tmp_path, capsys):
 
 
 def test_networks_that_were_not_shuffled_are_refused():
-    dataset = deep_results.network("vgg11", "scale2d", transforms=("none",))
+    dataset = classifier_results.network("vgg11", "scale2d", transforms=("none",))
     with pytest.raises(ValueError, match=r"lacks transform channel_shuffle.*spatial_share"):
-        claims.markdown([Network(dataset, "a.nc")])
+        claims.markdown([MeasuredNetwork(dataset, "a.nc")])

@@ -10,7 +10,7 @@ import xarray as xr
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import depth, networks
 from cnnpool.files import results
-from tests import deep_results
+from tests import classifier_results
 from tests.paths import ROOT
 
 
@@ -22,7 +22,7 @@ def written(path, dataset, **attributes):
 
 def own(name="mine", **fields):
     """As cp.save writes a network that is not the paper's."""
-    data = deep_results.network("lenet", **fields)
+    data = classifier_results.network("lenet", **fields)
     config = {"model": {"name": name}, "data": {"name": "arrays"}, "seeds": [0]}
     return data.drop_vars(["test_error", "test_loss", "epoch"]).assign_attrs(
         config=json.dumps(config)
@@ -36,7 +36,7 @@ def drawn(files, **options):
 
 def test_networks_by_colour_transforms_by_line_cutoffs_by_panel(tmp_path):
     files = [
-        written(tmp_path / "a.nc", deep_results.network("vgg11", cutoffs=[3, 10])),
+        written(tmp_path / "a.nc", classifier_results.network("vgg11", cutoffs=[3, 10])),
         written(tmp_path / "b.nc", own(cutoffs=[10, 3])),
     ]
     found, options = drawn(
@@ -66,7 +66,7 @@ def test_networks_by_colour_transforms_by_line_cutoffs_by_panel(tmp_path):
 
 
 def test_whatever_is_not_named_goes_into_the_colour(tmp_path):
-    file = written(tmp_path / "a.nc", deep_results.network("vgg11", deltas=[0.3, 1.0]))
+    file = written(tmp_path / "a.nc", classifier_results.network("vgg11", deltas=[0.3, 1.0]))
     found, _ = drawn([file], color="delta", select={"transform": ["none"]})
     assert list(found.colors) == [
         *("$\\delta$ = 0.3, init", "$\\delta$ = 0.3, trained"),
@@ -77,7 +77,7 @@ def test_whatever_is_not_named_goes_into_the_colour(tmp_path):
 
 
 def test_networks_of_the_same_name_are_told_apart_by_their_files(tmp_path):
-    run = deep_results.network("vgg11")
+    run = classifier_results.network("vgg11")
     files = [written(tmp_path / name, run) for name in ("a.nc", "b.nc")]
     assert list(drawn(files, color="network", style="transform", facet="stage")[0].colors) == [
         "VGG11 (a.nc)",
@@ -119,7 +119,7 @@ def test_seeds_and_shuffles_are_shown_one_by_one_where_they_are_asked_for(tmp_pa
     file = written(tmp_path / "a.nc", own())
     select = {"stage": ["trained"], "transform": ["channel_shuffle"]}
     found, _ = drawn([file], color="seed", style="shuffle", quantities="R", select=select)
-    assert len(found.curves) == 3 * deep_results.SHUFFLES
+    assert len(found.curves) == 3 * classifier_results.SHUFFLES
     assert {int(one.series.seeds.max()) for one in found.curves} == {1}
     first = next(one for one in found.curves if (one.color, one.style) == ("seed 1", "shuffle 0"))
     raw = own()["R"].sel(seed=1, stage="trained", transform="channel_shuffle", shuffle=0).squeeze()
@@ -172,7 +172,7 @@ def test_a_file_without_depths_is_drawn_unit_by_unit(tmp_path):
 
 def test_files_of_the_ring_of_schema_1_and_without_a_name_are_drawn_together(tmp_path):
     nameless = own().assign_attrs(config="{}")
-    old = deep_results.of_schema_1(deep_results.network("vgg11"))
+    old = classifier_results.of_schema_1(classifier_results.network("vgg11"))
     files = [
         ROOT / "results/fig4/fig4.nc",
         written(tmp_path / "nameless.nc", nameless),

@@ -7,14 +7,14 @@ import pytest
 
 from cnnpool.figures import depth_curves, fig6, style
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
-from tests import deep_results
+from cnnpool.figures.networks import MeasuredNetwork
+from tests import classifier_results
 
 fig2, fig7 = (ROWS[item] for item in ("fig2", "fig7"))
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(classifier_results.network(*args, **fields), "a.nc")
 
 
 def lines_of(axes, color):
@@ -69,10 +69,10 @@ def test_bands_are_standard_errors(seeds):
         for name in ("original", "channels shuffled")
     )
     # Over three seeds the standard deviation is 0.1 of the mean; over images an error is 0.05.
-    relative = 0.1 / np.sqrt(3) if seeds == 3 else deep_results.IMAGE_ERROR
+    relative = 0.1 / np.sqrt(3) if seeds == 3 else classifier_results.IMAGE_ERROR
     np.testing.assert_allclose(original.y_se, relative * original.y)
-    spread = deep_results.SHUFFLE_SPREAD * np.sqrt(np.mean([0.9**2, 1, 1.1**2]) / 3)
-    spread = spread if seeds == 3 else deep_results.SHUFFLE_SPREAD
+    spread = classifier_results.SHUFFLE_SPREAD * np.sqrt(np.mean([0.9**2, 1, 1.1**2]) / 3)
+    spread = spread if seeds == 3 else classifier_results.SHUFFLE_SPREAD
     np.testing.assert_allclose(shuffled.y_se, np.hypot(relative, spread) * shuffled.y)
     (axes,) = fig2.draw(curves).axes
     bands = bands_of(axes)
@@ -147,9 +147,9 @@ def test_displacement_and_cutoff_are_the_nominal_ones():
 
 
 def test_layers_without_a_value_leave_a_gap():
-    dataset = deep_results.network("vgg11", seeds=1)
+    dataset = classifier_results.network("vgg11", seeds=1)
     dataset["R"].loc[{"layer": "relu05"}] = np.nan
-    curves = fig2.series([Network(dataset, "a.nc")])
+    curves = fig2.series([MeasuredNetwork(dataset, "a.nc")])
     assert list(np.flatnonzero(np.isnan(curves[0].y))) == [4]
     assert list(curves[0].seeds) == [1, 1, 1, 1, 0, 1, 1, 1, 1]
     fig2.draw(curves)

@@ -12,12 +12,12 @@ import pytest
 import xarray as xr
 
 from cnnpool.figures import __main__ as figures
-from cnnpool.figures import deep_figures, fig4, item_names, items, style, table1
+from cnnpool.figures import classifier_figures, fig4, item_names, items, style, table1
 from cnnpool.figures import networks as measured
 from cnnpool.figures.figure_rows import ROWS
 from cnnpool.files import results
 from cnnpool.models import torchvision
-from tests import deep_results
+from tests import classifier_results
 
 K, SEEDS = 12, 3
 
@@ -154,17 +154,17 @@ SHOWN = {
 
 
 @pytest.fixture(scope="module")
-def deep_files(tmp_path_factory):
+def files(tmp_path_factory):
     """One file a run."""
     sweep = {"deltas": [0.3, 1.0], "stages": ["init", "10", "trained"]}
     runs = [
-        deep_results.network("vgg11", "cifar10", **sweep),
-        deep_results.network("vgg11", "cifar10", image_noise=10.0, test_error=0.2),
-        deep_results.network("lenet", "cifar10"),
-        deep_results.network("vgg11", "scale2d"),
-        deep_results.network("lenet", "scale2d"),
+        classifier_results.network("vgg11", "cifar10", **sweep),
+        classifier_results.network("vgg11", "cifar10", image_noise=10.0, test_error=0.2),
+        classifier_results.network("lenet", "cifar10"),
+        classifier_results.network("vgg11", "scale2d"),
+        classifier_results.network("lenet", "scale2d"),
     ]
-    folder = tmp_path_factory.mktemp("deep")
+    folder = tmp_path_factory.mktemp("classifiers")
     paths = [folder / f"{number}.nc" for number in range(len(runs))]
     for path, run in zip(paths, runs, strict=True):
         results.write(path, run)
@@ -172,8 +172,8 @@ def deep_files(tmp_path_factory):
 
 
 @pytest.mark.parametrize("item", SHOWN)
-def test_every_deep_figure_is_made_from_all_files(item, deep_files, tmp_path):
-    text = items.make(item, deep_files, tmp_path / "a.png")
+def test_every_figure_of_classifiers_is_made_from_all_files(item, files, tmp_path):
+    text = items.make(item, files, tmp_path / "a.png")
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     rows = rows_of(tmp_path / "a.csv")
     assert {row["figure"] for row in rows} == {item}
@@ -186,7 +186,7 @@ def test_every_deep_figure_is_made_from_all_files(item, deep_files, tmp_path):
 def test_figure_9_shows_imported_deep_networks_and_an_initialization_if_measured(stages, tmp_path):
     """Figures import no models, so that the names' beginning is written twice."""
     assert measured.IMPORTED == torchvision.PREFIX
-    run = deep_results.network("vgg13_bn", "image_folder", stages=stages)
+    run = classifier_results.network("vgg13_bn", "image_folder", stages=stages)
     config = json.loads(run.attrs["config"])
     config["model"]["name"] = "torchvision_vgg13_bn"
     del config["training"]
@@ -208,34 +208,30 @@ def test_every_row_says_what_the_paper_shows_and_what_we_do():
         assert "Ours: " in row.prose
 
 
-def test_every_deep_figure_is_tried():
-    assert {*SHOWN, "fig9"} == set(deep_figures.FIGURES)
+def test_every_figure_of_classifiers_is_tried():
+    assert {*SHOWN, "fig9"} == set(classifier_figures.FIGURES)
 
 
-def test_what_was_drawn_is_said_with_epochs_and_data(deep_files, tmp_path):
-    text = items.make("fig7", deep_files, tmp_path / "a.png")
+def test_what_was_drawn_is_said_with_epochs_and_data(files, tmp_path):
+    text = items.make("fig7", files, tmp_path / "a.png")
     assert text.splitlines() == [
-        f"drawn: LeNet, CIFAR-10, 3 networks, 100 epochs; data: made-up cifar10; {deep_files[2]}",
+        f"drawn: LeNet, CIFAR-10, 3 networks, 100 epochs; data: made-up cifar10; {files[2]}",
         "not drawn:",
-        f"  VGG11, CIFAR-10: {deep_files[0]}",
-        f"  VGG11, noise 10, CIFAR-10: {deep_files[1]}",
-        f"  LeNet, scale detection: {deep_files[4]}",
-        f"  VGG11, scale detection: {deep_files[3]}",
+        f"  VGG11, CIFAR-10: {files[0]}",
+        f"  VGG11, noise 10, CIFAR-10: {files[1]}",
+        f"  LeNet, scale detection: {files[4]}",
+        f"  VGG11, scale detection: {files[3]}",
     ]
-    assert "| all, scale detection | R_f | 2 |" in items.make(
-        "fig5", deep_files, tmp_path / "a.png"
-    )
+    assert "| all, scale detection | R_f | 2 |" in items.make("fig5", files, tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("item", ["dynamics", "delta_cutoff"])
-def test_another_measurement_of_a_network_that_is_drawn_is_not_said_to_be(
-    item, deep_files, tmp_path
-):
+def test_another_measurement_of_a_network_that_is_drawn_is_not_said_to_be(item, files, tmp_path):
     other = tmp_path / "other.nc"
-    results.write(other, deep_results.network("vgg11", "cifar10"))
-    lines = items.make(item, [deep_files[0], other], tmp_path / "a.png").splitlines()
+    results.write(other, classifier_results.network("vgg11", "cifar10"))
+    lines = items.make(item, [files[0], other], tmp_path / "a.png").splitlines()
     assert lines[0].startswith("drawn: VGG11, CIFAR-10, ")
-    assert lines[0].endswith(f"; {deep_files[0]}")
+    assert lines[0].endswith(f"; {files[0]}")
     assert lines[1:] == ["not drawn:", f"  VGG11, CIFAR-10: {other}"]
 
 
@@ -252,9 +248,9 @@ def test_the_format_comes_from_the_flag_or_the_ending():
         item_names.picture_path("fig2", None, None)
 
 
-def test_the_command_writes_the_format(deep_files, tmp_path, capsys):
+def test_the_command_writes_the_format(files, tmp_path, capsys):
     out = tmp_path / "fig7"
-    arguments = ["fig7", "--results", *map(str, deep_files), f"--out={out}", "--format=svg"]
+    arguments = ["fig7", "--results", *map(str, files), f"--out={out}", "--format=svg"]
     figures.main(arguments)
     assert (tmp_path / "fig7.svg").read_text().startswith("<?xml")
     printed = capsys.readouterr().out
@@ -288,9 +284,9 @@ def test_figures_import_neither_jax_nor_models():
     assert found.returncode == 0, found.stderr
 
 
-def test_results_of_deep_networks_are_refused(tmp_path):
+def test_results_of_classifiers_are_refused(tmp_path):
     path = tmp_path / "vgg.nc"
-    results.write(path, deep_results.network("vgg11"))
+    results.write(path, classifier_results.network("vgg11"))
     for item in ("fig4", "table1"):
         with pytest.raises(ValueError, match=r"of simple CNNs on a ring.* got .*vgg\.nc"):
             items.make(item, [path], tmp_path / "a.png")

@@ -8,9 +8,9 @@ import pytest
 
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import network_findings, network_report
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
-from tests import deep_results
+from tests import classifier_results
 from tests.figures.test_depth import own, written
 from tests.paths import ROOT
 
@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 
 def layers_of(dataset):
-    one = network_report._reported(Network(dataset, "a.nc"), "it")
+    one = network_report._reported(MeasuredNetwork(dataset, "a.nc"), "it")
     return {layer.name: layer for layer in one.layers}, one
 
 
@@ -133,7 +133,7 @@ def test_the_page_stands_alone_and_has_a_section_a_network(tmp_path, capsys):
 
 
 def test_both_reports_are_told_apart(tmp_path, capsys, monkeypatch):
-    file = str(written(tmp_path / "a.nc", deep_results.network("lenet")))
+    file = str(written(tmp_path / "a.nc", classifier_results.network("lenet")))
     for flags, message in (
         ([], "give result files"),
         ([file, "results/items.toml"], "or one items.toml"),

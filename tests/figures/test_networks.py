@@ -6,15 +6,15 @@ import pytest
 from cnnpool.figures import delta_cutoff, fig5, fig6, fig8, layers, noise
 from cnnpool.figures import networks as measured
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.files import results
-from tests import deep_results
+from tests import classifier_results
 
 fig2, fig3, fig7 = (ROWS[item] for item in ("fig2", "fig3", "fig7"))
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(classifier_results.network(*args, **fields), "a.nc")
 
 
 def test_names_come_from_the_config():
@@ -26,7 +26,7 @@ def test_names_come_from_the_config():
 
 
 def test_files_of_one_and_of_several_networks_are_read(tmp_path):
-    one, two = (deep_results.network(model) for model in ("vgg11", "lenet"))
+    one, two = (classifier_results.network(model) for model in ("vgg11", "lenet"))
     results.write(tmp_path / "one.nc", one)
     results.write(tmp_path / "two.nc", {"a": one, "b": two})
     found = measured.read([tmp_path / "one.nc", tmp_path / "two.nc"])
@@ -86,7 +86,7 @@ def test_no_network_of_a_figure_is_an_error_that_lists_what_was_given():
 
 def test_a_run_given_twice_is_refused():
     files = [
-        Network(deep_results.network(model), f"{model}-{name}.nc")
+        MeasuredNetwork(classifier_results.network(model), f"{model}-{name}.nc")
         for model in ("vgg11", "vgg11_bn")
         for name in "ab"
     ]
@@ -101,7 +101,7 @@ def test_a_run_given_twice_is_refused():
 def test_duplicates_are_refused_before_any_number_is_read(tmp_path, monkeypatch):
     paths = [tmp_path / f"{name}.nc" for name in "ab"]
     for path in paths:
-        results.write(path, deep_results.network("vgg11"))
+        results.write(path, classifier_results.network("vgg11"))
     monkeypatch.setattr(results, "read_networks", None)
     with pytest.raises(ValueError, match=f"VGG11, CIFAR-10: {paths[0]}, {paths[1]}"):
         fig2.series(measured.read(paths))
@@ -110,13 +110,15 @@ def test_duplicates_are_refused_before_any_number_is_read(tmp_path, monkeypatch)
 def test_an_outline_says_what_the_whole_file_does(tmp_path):
     sweep = {"deltas": [0.3, 1.0], "stages": ["init", "10", "trained"], "image_noise": 10.0}
     path = tmp_path / "a.nc"
-    results.write(path, {"a": deep_results.network("vgg11", **sweep), "b": deep_results.network()})
+    results.write(
+        path, {"a": classifier_results.network("vgg11", **sweep), "b": classifier_results.network()}
+    )
     for lazy, whole in zip(
         measured.read([path]), results.read_networks(path).values(), strict=True
     ):
         for name, variable in lazy.outline.variables.items():
             np.testing.assert_array_equal(variable.values, whole[name].values)
-        known = Network(whole, lazy.source)
+        known = MeasuredNetwork(whole, lazy.source)
         for field in (
             "title",
             "epochs",
@@ -143,7 +145,9 @@ def test_all_that_is_missing_is_said_with_the_command_that_measures_it():
         "delta 1.0 (it has 0.3). Measure with `python -m cnnpool.eval --workdir=RUN "
         "--stage=trained --transforms=none,channel_shuffle --out=FILE`"
     )
-    without = Network(deep_results.network("vgg11").drop_vars(["gamma", "eigenvalue"]), "a.nc")
+    without = MeasuredNetwork(
+        classifier_results.network("vgg11").drop_vars(["gamma", "eigenvalue"]), "a.nc"
+    )
     with pytest.raises(ValueError, match="lacks variable gamma, variable eigenvalue"):
         fig3.series([without])
     with pytest.raises(ValueError, match=r"--deltas=0\.3,1,3 --cutoffs=3,10 --out=FILE"):
@@ -153,7 +157,7 @@ def test_all_that_is_missing_is_said_with_the_command_that_measures_it():
 
 
 def test_units_between_two_points_belong_to_the_next():
-    dataset = deep_results.network("lenet")
+    dataset = classifier_results.network("lenet")
     found = dict(zip(dataset["layer"].values, layers.relative_depth(dataset), strict=True))
     assert found["conv01"] == found["relu01"] == found["pool01"] == pytest.approx(1 / 5)
     assert found["linear03"] == found["relu03"] == pytest.approx(3 / 5)
@@ -165,12 +169,12 @@ def test_units_between_two_points_belong_to_the_next():
 
 
 def test_some_layers_are_spread_over_the_depth_and_a_shallow_network_has_fewer():
-    deep = layers.some(deep_results.network("vgg11"))
-    assert {title: float(one["depth"]) for title, one in deep.items()} == {
+    found = layers.some(classifier_results.network("vgg11"))
+    assert {title: float(one["depth"]) for title, one in found.items()} == {
         "$k/K$ ≈ 0.25": 2,
         "$k/K$ ≈ 0.5": 4,
         "$k/K$ ≈ 0.75": 7,
         "output": 9,
     }
-    two = deep_results.network("vgg11").isel(layer=np.arange(6))
+    two = classifier_results.network("vgg11").isel(layer=np.arange(6))
     assert list(layers.some(two)) == ["$k/K$ ≈ 0.5", "output"]

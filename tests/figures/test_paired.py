@@ -7,12 +7,15 @@ import pytest
 from scipy import stats
 
 from cnnpool.figures import paired
-from cnnpool.figures.networks import Network
-from tests import deep_results
+from cnnpool.figures.networks import MeasuredNetwork
+from tests import classifier_results
 
 
 def networks(*, seeds=3):
-    return [Network(deep_results.network("vgg11", seeds=seeds), name) for name in ("a.nc", "b.nc")]
+    return [
+        MeasuredNetwork(classifier_results.network("vgg11", seeds=seeds), name)
+        for name in ("a.nc", "b.nc")
+    ]
 
 
 def cells(text, name):
@@ -54,6 +57,6 @@ def test_what_cannot_be_paired_is_refused():
     one, _ = networks()
     with pytest.raises(ValueError, match="compares two files, --results A B; got 1"):
         paired.markdown([one])
-    fewer = Network(deep_results.network("vgg11", seeds=2), "c.nc")
+    fewer = MeasuredNetwork(classifier_results.network("vgg11", seeds=2), "c.nc")
     with pytest.raises(ValueError, match=r"same model and seeds; got a.nc.*\[0, 1, 2\].*c.nc"):
         paired.markdown([one, fewer])

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from cnnpool.figures import error_scatter, fig5, noise, style
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import write_csv
-from tests import deep_results
+from tests import classifier_results
 
 FACTORS = {"lenet": 0.5, "alexnet": 1.5, "vgg11": 0.7, "vgg11_bn": 0.3, "vgg13_bn": 0.2}
 
@@ -17,7 +17,7 @@ BY_IMAGES = "± se over images ($n$ = 1)"
 
 
 def network(model, data="scale2d", **fields):
-    return Network(deep_results.network(model, data, **fields), f"{model}.nc")
+    return MeasuredNetwork(classifier_results.network(model, data, **fields), f"{model}.nc")
 
 
 def five(**fields):

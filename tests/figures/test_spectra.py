@@ -5,15 +5,15 @@ import pytest
 
 from cnnpool.figures import fig8, spectra
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.instruments.filter_spectrum import laplacian_modes
-from tests import deep_results
+from tests import classifier_results
 
 fig3, fig10 = (ROWS[item] for item in ("fig3", "fig10"))
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(classifier_results.network(*args, **fields), "a.nc")
 
 
 def test_a_panel_a_convolution_and_a_row_a_network():
@@ -35,13 +35,13 @@ def test_dotted_is_initialization_and_solid_trained():
     np.testing.assert_allclose(random.get_ydata(), np.full(9, level))
     assert (dotted.get_linestyle(), solid.get_linestyle()) == (":", "-")
     np.testing.assert_allclose(dotted.get_ydata(), np.full(9, level))
-    expected = deep_results.trained_power(laplacian_modes(3)[1], level)
+    expected = classifier_results.trained_power(laplacian_modes(3)[1], level)
     np.testing.assert_allclose(solid.get_ydata(), expected)
     assert random.get_linewidth() < solid.get_linewidth()
 
 
 def test_errors_are_over_seeds_or_over_filters():
-    for seeds, relative in ((3, 0.1 / np.sqrt(3)), (1, deep_results.IMAGE_ERROR)):
+    for seeds, relative in ((3, 0.1 / np.sqrt(3)), (1, classifier_results.IMAGE_ERROR)):
         curves = fig3.series([network("vgg11", seeds=seeds)])
         trained = [one for one in curves if one.curve == "trained"]
         assert len(trained) == 8
@@ -74,7 +74,7 @@ def test_figure_10_has_large_and_small_filters():
 
 
 def test_convolutions_of_one_pixel_have_no_spectrum():
-    dataset = deep_results.network("vgg11")
+    dataset = classifier_results.network("vgg11")
     dataset["eigenvalue"].loc[{"layer": "conv02", "frequency": slice(2, None)}] = np.nan
     assert spectra.convolutions(dataset) == ["conv01", *(f"conv{k:02d}" for k in range(3, 9))]
 

@@ -8,14 +8,14 @@ import pytest
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import networks, sweep
 from cnnpool.files import results, sweep_parameters
-from tests import deep_results
+from tests import classifier_results
 
 
 def collected(path, **fields):
     """Four networks of two rates and two sizes, as launch.collect writes them."""
     found = {}
     for number, (rate, size) in enumerate([(0.1, 64), (0.1, 32), (0.02, 64), (0.02, 32)]):
-        data = deep_results.network(
+        data = classifier_results.network(
             "lenet", factor=1 + number, test_error=0.1 + number / 100, **fields
         )
         names = {"rate": "training.rate", "size": "training.size"}
@@ -52,7 +52,7 @@ def test_curves_are_of_the_other_parameters(tmp_path):
 
 
 def test_dead_networks_are_counted(tmp_path):
-    data = deep_results.network("lenet", seeds=4)
+    data = classifier_results.network("lenet", seeds=4)
     data["R"].loc[{"seed": [0, 1], "layer": "linear05"}] = np.nan
     for name, rate in (("a.nc", 0.1), ("b.nc", 0.2)):
         results.write(tmp_path / name, data.assign_coords(rate=rate))
@@ -61,7 +61,7 @@ def test_dead_networks_are_counted(tmp_path):
 
 
 def test_words_are_drawn_side_by_side(tmp_path):
-    data = deep_results.network("lenet")
+    data = classifier_results.network("lenet")
     for name in ("sgd", "adam"):
         results.write(tmp_path / f"{name}.nc", data.assign_coords(optimizer=name))
     files = [tmp_path / "sgd.nc", tmp_path / "adam.nc"]
@@ -75,6 +75,6 @@ def test_what_is_no_parameter_is_refused(tmp_path):
     file = collected(tmp_path / "a.nc")
     with pytest.raises(ValueError, match=r"--x is 'sise'; expected one of .*did you mean 'size'"):
         sweep.make([file], None, "sise")
-    results.write(tmp_path / "b.nc", deep_results.network("lenet"))
+    results.write(tmp_path / "b.nc", classifier_results.network("lenet"))
     with pytest.raises(ValueError, match=r"no parameter differs .*launch\.collect"):
         sweep.make([tmp_path / "b.nc"], None, "")

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from cnnpool.figures import delta_cutoff, dynamics
-from cnnpool.figures.networks import Network
-from tests import deep_results
+from cnnpool.figures.networks import MeasuredNetwork
+from tests import classifier_results
 
 
 def network(*args, **fields):
-    return Network(deep_results.network(*args, **fields), "a.nc")
+    return MeasuredNetwork(classifier_results.network(*args, **fields), "a.nc")
 
 
 def test_r_against_displacement_a_curve_a_cutoff():

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from cnnpool.files import results, schema
-from tests import deep_results
+from tests import classifier_results
 from tests.paths import ROOT
 
 STORED = [
@@ -29,7 +29,7 @@ def test_all_that_stored_files_hold_has_a_name_and_a_unit(file):
 
 
 def test_names_are_written_and_a_name_of_one_s_own_stays(tmp_path):
-    data = deep_results.network("lenet")
+    data = classifier_results.network("lenet")
     data["R"].attrs["long_name"] = "mine"
     results.write(tmp_path / "a.nc", data)
     with xr.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
@@ -48,7 +48,7 @@ def test_units_without_weights_have_the_depth_of_their_layer():
 
 
 def test_a_bare_plot_of_all_units_has_labels_and_no_gaps():
-    data = schema.labelled(deep_results.network("lenet"))
+    data = schema.labelled(classifier_results.network("lenet"))
     curve = data.R.isel(seed=0, shuffle=0).sel(stage="trained", transform="none").squeeze()
     (line,) = curve.plot(x="layer_depth")
     assert np.isfinite(line.get_xdata()).all()

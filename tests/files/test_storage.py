@@ -34,8 +34,8 @@ def test_a_tilde_is_the_home_directory(read, home):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "got nothing; is a variable of the shell not set"),
-        (" ", "got nothing"),
+        ("", "got an empty text; is a shell variable not set"),
+        (" ", "got an empty text"),
         ("gs:/bucket/a", "two slashes"),
         ("s3:bucket", "two slashes"),
         ("~nobody-of-that-name/a", "Give the path without ~"),

@@ -154,7 +154,7 @@ def test_a_network_is_measured_on_pictures_and_goes_on_where_it_was_stopped(
     assert there.sel(transform="none").notnull().values.ravel().tolist() == [True, False]
     assert np.isnan(found.test_error).all()  # two folders are not a thousand classes
     assert "broken.jpg" in found.attrs["unreadable_files"]
-    assert "broken.jpg" in capsys.readouterr().out
+    assert "broken.jpg" in capsys.readouterr().err
     with pytest.raises(FileExistsError, match="with another measurement"):
         evaluation.evaluate(imported, out, **given | {"settings": {"images": 5}})
 
@@ -252,7 +252,7 @@ def test_features_alone_give_a_features_only_network(whole):
     empty = {k: np.full_like(v, np.nan) if k.startswith("fc.") else v for k, v in whole.items()}
     found = conversion.to_network("resnet18", empty)
     assert found.model.features_only
-    assert any("is NaN" in note for note in found.notes)
+    assert any("are NaN" in note for note in found.notes)
 
 
 def test_vgg16_features_have_a_normalization_of_their_own(tmp_path):
@@ -380,7 +380,7 @@ def test_a_foreign_prefix_is_seen_and_the_file_named(whole, tmp_path):
     ("name", "content", "message"),
     [
         ("a.safetensors", b"short", "cannot be read as safetensors"),
-        ("a.safetensors", None, "is not there"),
+        ("a.safetensors", None, "does not exist"),
         ("a.onnx", b"", "expected one of .safetensors, .pth"),
         ("a.pth", b"text", "cannot be read as a file of torch.save"),
     ],
@@ -401,7 +401,7 @@ def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, who
         exporting.parameter_arrays(imported, "1")
     with pytest.raises(ValueError, match="expected classifiers of pictures"):
         packing.pack(imported, tmp_path / "packed")
-    with pytest.raises(ConfigMismatchError, match="which is not trained"):
+    with pytest.raises(ConfigMismatchError, match="which cannot be trained"):
         run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)
 
 

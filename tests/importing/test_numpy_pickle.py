@@ -151,7 +151,7 @@ WHOLE = pickle.dumps({"a": np.arange(6.0).reshape(2, 3), "b": np.ones(4, np.floa
 
 @pytest.mark.parametrize("kept", range(0, len(WHOLE), 7))
 def test_a_truncated_pickle_is_an_error(kept):
-    with pytest.raises(StateDictError, match="damaged, truncated or something else"):
+    with pytest.raises(StateDictError, match="damaged, truncated or another kind of file"):
         numpy_pickle.read(WHOLE[:kept])
 
 

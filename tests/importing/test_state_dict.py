@@ -110,7 +110,7 @@ def test_numbers_of_eight_bits_are_not_called_damage(tmp_path):
     entry = b'{"weight":{"dtype":"F8_E4M3","shape":[8],"data_offsets":[0,8]}} '
     path = tmp_path / "a.safetensors"
     path.write_bytes(len(entry).to_bytes(8, "little") + entry + bytes(8))
-    with pytest.raises(StateDictError, match=r"numbers of a kind that is not read \(.*float8"):
+    with pytest.raises(StateDictError, match=r"numbers of an unsupported type \(.*float8"):
         state_dict.read(path)
 
 
@@ -125,7 +125,7 @@ def test_files_that_stand_for_others_say_what_to_do(tmp_path):
         archive.add(pointer)
     for path, message in {
         pointer: "pointer.pth is a pointer of Git LFS; .*git lfs pull",
-        page: "page of the web",
+        page: "web page",
         packed: "gunzip",
         tmp_path / "a.pth.tar": "is a tar archive; unpack it",
         tmp_path: "is a folder",

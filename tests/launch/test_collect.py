@@ -13,7 +13,7 @@ from cnnpool.files import results
 from cnnpool.launch import collect, collected, job_parameters, status, sweep
 from cnnpool.launch.jobs import Job, SweepError, read_spec, with_fields
 from cnnpool.launch.measurement import BOTH, Measurement
-from tests import deep_results
+from tests import classifier_results
 
 
 def measured(root, job, dataset):
@@ -38,7 +38,7 @@ def with_run(dataset):
 
 
 def test_seeds_that_were_trained_apart_are_one_network_again(tmp_path):
-    whole = with_run(deep_results.network("lenet", "scale2d"))
+    whole = with_run(classifier_results.network("lenet", "scale2d"))
     seeds = [int(seed) for seed in whole["seed"].values]
     parts = [job_of("lenet", seed) for seed in seeds]
     for job, seed in reversed(list(zip(parts, seeds, strict=True))):
@@ -57,14 +57,14 @@ def test_seeds_that_were_trained_apart_are_one_network_again(tmp_path):
 
 
 def test_parts_that_differ_in_more_than_seeds_are_refused(tmp_path):
-    whole = with_run(deep_results.network("lenet", "scale2d"))
+    whole = with_run(classifier_results.network("lenet", "scale2d"))
     parts = [whole.isel(seed=[0]), whole.isel(seed=[1]).isel(layer=slice(1, None))]
     with pytest.raises(SweepError, match="do not fit"):
         collected.one_network(parts, "lenet")
 
 
 def test_a_seed_of_two_jobs_is_refused(tmp_path):
-    whole = with_run(deep_results.network("lenet", "scale2d"))
+    whole = with_run(classifier_results.network("lenet", "scale2d"))
     jobs = [job_of("lenet", 0, 1), job_of("lenet", 1, 2)]
     for job in jobs:
         measured(tmp_path, job, whole.isel(seed=[0, 1]).assign_coords(seed=list(job.config.seeds)))
@@ -74,7 +74,7 @@ def test_a_seed_of_two_jobs_is_refused(tmp_path):
 
 def test_measurements_with_other_settings_are_apart(tmp_path):
     """Of the same name or none; each in a job of its own, and both of another seed."""
-    whole = with_run(deep_results.network("lenet", "scale2d"))
+    whole = with_run(classifier_results.network("lenet", "scale2d"))
     few = Measurement(settings=(("images", 100),))
     jobs = [
         job_of("lenet", 0),
@@ -89,7 +89,7 @@ def test_measurements_with_other_settings_are_apart(tmp_path):
 
 
 def test_the_rest_is_written_where_a_file_is_damaged(tmp_path, capsys):
-    whole = with_run(deep_results.network("lenet", "scale2d"))
+    whole = with_run(classifier_results.network("lenet", "scale2d"))
     text = """
 from tests.launch.test_collect import job_of
 def jobs(preset): return [job_of("lenet", seed) for seed in range(3)]
@@ -119,7 +119,7 @@ def rates_and_batches():
 
 def test_what_a_sweep_varies_names_its_networks_and_is_a_coordinate(tmp_path):
     jobs = rates_and_batches()
-    whole = with_run(deep_results.network("lenet", "scale2d", seeds=2))
+    whole = with_run(classifier_results.network("lenet", "scale2d", seeds=2))
     for job in jobs:
         measured(tmp_path, job, whole)
     found = collected.collected(jobs, tmp_path).networks
@@ -178,7 +178,7 @@ def test_finished_jobs_are_drawn_against_what_the_sweep_varies(tmp_path, capsys)
     flags = [f"--sweep={tmp_path / 'sweep.py'}", f"--root={root}", f"--plot={out}"]
     with pytest.raises(SweepError, match=r"none of 4 jobs .* is finished: nothing to draw"):
         status.main(flags)
-    whole = with_run(deep_results.network("lenet", "scale2d", seeds=2))
+    whole = with_run(classifier_results.network("lenet", "scale2d", seeds=2))
     for job in rates_and_batches()[:3]:
         measured(root, job, whole)
     capsys.readouterr()
@@ -190,7 +190,7 @@ def test_finished_jobs_are_drawn_against_what_the_sweep_varies(tmp_path, capsys)
 
 def test_figures_take_the_file(tmp_path, capsys):
     for model in ("alexnet", "vgg11_bn"):
-        measured(tmp_path, job_of(model, 0), with_run(deep_results.network(model, "scale2d")))
+        measured(tmp_path, job_of(model, 0), with_run(classifier_results.network(model, "scale2d")))
     out = tmp_path / "fig6.nc"
     found = collected.collected([job_of("alexnet", 0), job_of("vgg11_bn", 0)], tmp_path)
     results.write(out, found.networks)

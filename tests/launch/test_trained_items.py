@@ -13,7 +13,7 @@ from cnnpool.launch.measurement import THREE_SHUFFLES
 from cnnpool.runs import run_config, run_status
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.runs.run_status import Status
-from tests import deep_results
+from tests import classifier_results
 
 LENET = Run("scale2d", "lenet")
 
@@ -55,7 +55,7 @@ class Engine:
                 failed.append(one.job.name)
                 continue
             for measurement in one.job.measurements:
-                dataset = deep_results.network(model, data)
+                dataset = classifier_results.network(model, data)
                 dataset.attrs["config"] = run_config.to_json(one.job.config)
                 dataset.attrs["measurement"] = json.dumps(measurement.record())
                 results.write(one.folder / measurement.file, dataset)
@@ -76,7 +76,7 @@ def put_measurement(places, run, preset, *, measurement=THREE_SHUFFLES, transfor
     config = run.config(preset).unlock()
     for name, value in changes.items():
         config[name] = value
-    dataset = deep_results.network(run.model, "scale2d")
+    dataset = classifier_results.network(run.model, "scale2d")
     dataset.attrs["config"] = run_config.to_json(config)
     record = measurement.record() | ({"transforms": list(transforms)} if transforms else {})
     dataset.attrs["measurement"] = json.dumps(record)
@@ -237,9 +237,9 @@ def test_figure_5_on_a_cpu_has_all_networks_narrow_and_four_wide():
 
 
 def test_every_item_is_a_figure_and_every_run_has_a_config():
-    from cnnpool.figures import deep_figures
+    from cnnpool.figures import classifier_figures
 
-    assert items.ITEMS.keys() <= {"fig4", *deep_figures.FIGURES}
+    assert items.ITEMS.keys() <= {"fig4", *classifier_figures.FIGURES}
     runs = {run for item in items.ITEMS.values() for run, _ in item.chosen("paper")}
     assert "cifar10-lenet-noise0.1" in {run.name("paper") for run in runs}
     runs |= {run for item in items.ITEMS.values() for run, _ in item.chosen("cpu")}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnpool.files import results
-from tests import deep_results
+from tests import classifier_results
 
 ORDERS = {
     "xarray first": "import xarray, cnnpool",
@@ -18,7 +18,7 @@ ORDERS = {
 
 @pytest.mark.parametrize("imports", ORDERS.values(), ids=ORDERS)
 def test_it_is_there_after_a_plain_read_in_any_order_of_imports(imports, tmp_path):
-    results.write(tmp_path / "a.nc", deep_results.network("lenet"))
+    results.write(tmp_path / "a.nc", classifier_results.network("lenet"))
     program = (
         f"{imports}, sys\n"
         "assert not any(n.startswith(('jax', 'matplotlib')) for n in sys.modules)\n"
@@ -34,7 +34,7 @@ def test_it_is_there_after_a_plain_read_in_any_order_of_imports(imports, tmp_pat
 
 
 def test_the_table_is_of_the_networks_that_live():
-    data = deep_results.network("lenet", seeds=4)
+    data = classifier_results.network("lenet", seeds=4)
     for name in ("D", "G", "R"):
         data[name].loc[{"seed": [1, 3], "layer": "relu03"}] = np.nan
     data["R"].loc[{"layer": "linear05"}] = np.nan
@@ -50,7 +50,7 @@ def test_the_table_is_of_the_networks_that_live():
 
 
 def test_all_units_are_there_on_request():
-    data = deep_results.network("lenet")
+    data = classifier_results.network("lenet")
     few, every = data.cnnpool.table(), data.cnnpool.table(all_units=True)
     assert len(every) / len(few) == data.sizes["layer"] / 5
     assert "relu01" in every.index.get_level_values("layer")

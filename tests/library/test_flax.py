@@ -8,7 +8,7 @@ import pytest
 
 import cnnpool as cp
 from cnnpool.figures import depth_curves
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.instruments.channels import shuffle_both_axes, shuffle_channels
 from cnnpool.measuring.inputs import measurement_keys
 from tests.library.networks import assert_same, images, network, weights
@@ -63,7 +63,9 @@ def test_figures_take_them_with_their_pooling_budget():
     transforms = ("none", "channel_shuffle")
     found = cp.measure(Net(), images(), variables=variables(), transforms=transforms, shuffles=2)
     assert {"spatial_share", "layer_spatial_share_se"} <= set(found)
-    curves = depth_curves.relative_sensitivity_series([Network(found, "here")], item="Figure 2")
+    curves = depth_curves.relative_sensitivity_series(
+        [MeasuredNetwork(found, "here")], item="Figure 2"
+    )
     assert [one.curve for one in curves] == ["original", "channels shuffled"]
     assert len(found.cnnpool.plot().axes[0].containers) == 2
 

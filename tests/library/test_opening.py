@@ -9,7 +9,7 @@ from cnnpool.importing import weights
 from cnnpool.measuring import evaluation
 from cnnpool.measuring.inputs import chosen_images
 from cnnpool.measuring.settings import Settings
-from tests import deep_runs
+from tests import classifier_runs
 from tests.library.networks import assert_same, images
 from tests.oracles import torchvision_inputs
 from tests.paths import GOLDENS, ROOT
@@ -20,8 +20,8 @@ TRANSFORMS = ("none", "channel_shuffle", "channel_shuffle_recalibrated")
 
 @pytest.fixture(scope="module")
 def vgg(tmp_path_factory):
-    workdir, _ = deep_runs.vgg(tmp_path_factory.getbasetemp())
-    return cp.open(workdir, data_dir=deep_runs.moved_data(workdir))
+    workdir, _ = classifier_runs.vgg(tmp_path_factory.getbasetemp())
+    return cp.open(workdir, data_dir=classifier_runs.moved_data(workdir))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,7 @@ def test_an_imported_network_has_no_images_and_two_stages(imported):
     np.testing.assert_allclose(black[0, 0, 0], -np.array(mean) / np.array(std), rtol=1e-6)
 
 
-def test_what_is_no_run_of_deep_networks_is_refused(tmp_path, tiny_run):
+def test_what_is_no_run_of_classifiers_is_refused(tmp_path, tiny_run):
     with pytest.raises(FileNotFoundError, match="holds no run"):
         cp.open(tmp_path / "nothing")
     with pytest.raises(ValueError, match="is a run on scale1d; expected networks of pictures"):

@@ -1,4 +1,4 @@
-"""Measurements of deep runs, and the commands that measure and export them."""
+"""Measurements of classifiers' runs, and the commands that measure and export them."""
 
 import json
 import shutil
@@ -14,18 +14,18 @@ from cnnpool.files import results
 from cnnpool.measuring import classifier_run, evaluation, runs
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import CheckpointError, RunState
-from cnnpool.training.image_progress import ImageProgress
-from tests import deep_runs
+from cnnpool.training.classifier_progress import ClassifierProgress
+from tests import classifier_runs
 
 
 @pytest.fixture(scope="module")
 def lenet(tmp_path_factory):
-    return deep_runs.lenet(tmp_path_factory.getbasetemp())
+    return classifier_runs.lenet(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
 def vgg(tmp_path_factory):
-    return deep_runs.vgg(tmp_path_factory.getbasetemp())
+    return classifier_runs.vgg(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def measured(vgg, tmp_path_factory):
         out,
         stages=("init", "1", "trained", "last"),
         transforms=("none",),
-        settings=deep_runs.MEASUREMENT,
-        data_dir=deep_runs.moved_data(vgg[0]),
+        settings=classifier_runs.MEASUREMENT,
+        data_dir=classifier_runs.moved_data(vgg[0]),
     )
     return out, results.read(out)
 
@@ -61,10 +61,10 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
         tmp_path / "clean.nc",
         stages=("last",),
         transforms=("none",),
-        settings=deep_runs.MEASUREMENT | {"image_noise": False},
-        data_dir=deep_runs.moved_data(vgg[0]),
+        settings=classifier_runs.MEASUREMENT | {"image_noise": False},
+        data_dir=classifier_runs.moved_data(vgg[0]),
     )
-    config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
+    config = run_config.load(vgg[0], data_dir=classifier_runs.moved_data(vgg[0]))
     training = classifier_run.open_training(config)
     test, mean, std = training.data.test, training.data.mean, training.data.std
     expected = []
@@ -80,7 +80,7 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
 
 
 def test_another_epoch_s_noise_gives_other_losses(vgg):
-    config = run_config.load(vgg[0], data_dir=deep_runs.moved_data(vgg[0]))
+    config = run_config.load(vgg[0], data_dir=classifier_runs.moved_data(vgg[0]))
     training = classifier_run.open_training(config)
     evaluate, current = classifier_run.evaluator(training), vgg[1].networks.current
     losses = [[float(one.loss) for one in evaluate(current, [n, 2])] for n in (0, 1, 2)]
@@ -108,7 +108,7 @@ def test_the_same_measurement_is_taken_and_another_refused(measured, vgg):
     asked = {
         "stages": ("init", "1", "trained", "last"),
         "transforms": ("none",),
-        "settings": deep_runs.MEASUREMENT,
+        "settings": classifier_runs.MEASUREMENT,
     }
     # The data is not read again: this run's stored data_dir is gone.
     again = evaluation.evaluate(vgg[0], out, **asked)
@@ -148,7 +148,7 @@ def test_impossible_settings_are_refused(lenet, tmp_path):
 def test_networks_are_measured_on_their_own_data_alone(vgg, tmp_path):
     other = tmp_path / "other"
     other.mkdir()
-    deep_runs.save_arrays(other)
+    classifier_runs.save_arrays(other)
     np.save(other / "images.npy", 255 - np.load(other / "images.npy"))
     with pytest.raises(run_config.ConfigMismatchError, match="was started on other data"):
         evaluation.evaluate(
@@ -156,7 +156,7 @@ def test_networks_are_measured_on_their_own_data_alone(vgg, tmp_path):
             tmp_path / "a.nc",
             stages=("trained",),
             transforms=("none",),
-            settings=deep_runs.MEASUREMENT,
+            settings=classifier_runs.MEASUREMENT,
             data_dir=str(other),
         )
 
@@ -168,7 +168,7 @@ def test_an_unknown_transform_is_refused_with_the_known_ones(lenet, tmp_path):
             tmp_path / "a.nc",
             stages=("trained",),
             transforms=("chanel_shuffle",),
-            settings=deep_runs.MEASUREMENT,
+            settings=classifier_runs.MEASUREMENT,
         )
 
 
@@ -178,9 +178,9 @@ def test_without_shuffled_networks_there_is_no_budget(measured):
 
 def test_dead_is_what_was_dead_at_the_stage():
     progress = [
-        ImageProgress(0, 9, best_epoch=3, best_error=0.1, dead_epoch=5),
-        ImageProgress(1, 9, best_epoch=6, best_error=0.1, dead_epoch=5),
-        ImageProgress(2, 9, best_epoch=6, best_error=0.1),
+        ClassifierProgress(0, 9, best_epoch=3, best_error=0.1, dead_epoch=5),
+        ClassifierProgress(1, 9, best_epoch=6, best_error=0.1, dead_epoch=5),
+        ClassifierProgress(2, 9, best_epoch=6, best_error=0.1),
     ]
     state = RunState(9, None, tuple(progress), 0.0)
     assert classifier_run.network_dead_epochs(state, "trained") == [None, 5, None]
@@ -239,7 +239,7 @@ def test_an_unfinished_run_is_neither_trained_nor_last(lenet, tmp_path):
 
 def test_networks_are_exported_with_batch_statistics(vgg, tmp_path):
     out = tmp_path / "p.npz"
-    data_dir = f"--data_dir={deep_runs.moved_data(vgg[0])}"
+    data_dir = f"--data_dir={classifier_runs.moved_data(vgg[0])}"
     export.main([f"--workdir={vgg[0]}", "--to=npz", f"--out={out}", data_dir])
     arrays, best = np.load(out), vgg[1].networks.best
     np.testing.assert_array_equal(arrays["seed3/conv02/kernel"], best.params["conv02"]["kernel"][1])

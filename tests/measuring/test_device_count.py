@@ -12,7 +12,7 @@ from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import network
 from cnnpool.runs import provenance
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 
 # Of float32: other batches are other orders of the sums in convolutions and over images. Measured
 # here 1e-6 of D, G and R. Their standard errors take each image's distance from the mean from 1024

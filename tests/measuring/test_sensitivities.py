@@ -1,4 +1,4 @@
-"""Measurements of deep networks: their images, frozen statistics, and D, G, R by the oracle."""
+"""Measurements of classifiers: their images, frozen statistics, and D, G, R by the oracle."""
 
 import dataclasses
 
@@ -21,18 +21,18 @@ from cnnpool.measuring import sensitivities as all_networks
 from cnnpool.measuring.classifier_run import open_training
 from cnnpool.measuring.imported_run import ImportedRun
 from cnnpool.measuring.inputs import check, chosen_images, clean_images, perturbations
-from cnnpool.measuring.run import Network
+from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.training.variables import Variables
-from tests import deep_runs
+from tests import classifier_runs
 from tests.oracles import sensitivity as oracle
 
 
 @pytest.fixture(scope="module")
 def vgg(tmp_path_factory):
     """Working directory of two narrow VGG11-bn, their training's setup and states."""
-    workdir, _ = deep_runs.vgg(tmp_path_factory.getbasetemp())
-    run = runs.open(workdir, data_dir=deep_runs.moved_data(workdir))
+    workdir, _ = classifier_runs.vgg(tmp_path_factory.getbasetemp())
+    run = runs.open(workdir, data_dir=classifier_runs.moved_data(workdir))
     return workdir, run.training, {stage: run.networks(stage) for stage in ("init", "trained")}
 
 
@@ -42,7 +42,7 @@ def network(vgg, stage, row=0):
 
 @pytest.fixture(scope="module")
 def measured(vgg, tmp_path_factory):
-    out = tmp_path_factory.mktemp("deep") / "vgg.nc"
+    out = tmp_path_factory.mktemp("classifier") / "vgg.nc"
     settings = {"images": 30, "draws": 2, "deltas": (1.0, 3.0), "shuffles": 2, "batch_size": 75}
     with pytest.warns(UserWarning, match=r"outside T_min..T_max.*delta 3 at cut-off 10"):
         evaluation.evaluate(
@@ -51,7 +51,7 @@ def measured(vgg, tmp_path_factory):
             stages=("init", "trained"),
             transforms=("none", "channel_shuffle", "channel_shuffle:conv03"),
             settings=settings | {"cutoffs": (3, 10)},
-            data_dir=deep_runs.moved_data(vgg[0]),
+            data_dir=classifier_runs.moved_data(vgg[0]),
         )
     return results.read(out), Settings(**settings, cutoffs=(3, 10))
 
@@ -71,7 +71,7 @@ def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
             stages=("trained",),
             transforms=("none", "channel_shuffle"),
             settings={"images": 30, "batch_size": 30, "shuffles": 1},
-            data_dir=deep_runs.moved_data(vgg[0]),
+            data_dir=classifier_runs.moved_data(vgg[0]),
         )
     assert len(list((tmp_path / ".vgg.nc.parts").glob("*.npz"))) == 1
 
@@ -270,7 +270,7 @@ def test_without_batch_norm_a_recalibrated_shuffle_is_not_measured_again(
     config.model.name = "lenet"
     model = models.build(config.model)
     made = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)), train=False)
-    net = Network(0, "trained", False, Variables(made["params"], {}))
+    net = NetworkAtStage(0, "trained", False, Variables(made["params"], {}))
     calls = []
     measured = measuring.moments
     monkeypatch.setattr(

@@ -1,11 +1,11 @@
 """The table of eval: the last unit of every layer, or all units on request."""
 
 from cnnpool.measuring import tables
-from tests import deep_results
+from tests import classifier_results
 
 
 def test_all_units_on_request():
-    data = deep_results.network("lenet", stages=["trained"], transforms=["none"])
+    data = classifier_results.network("lenet", stages=["trained"], transforms=["none"])
     few, every = tables.layer_table(data), tables.layer_table(data, all_units=True)
     assert [line.split()[0] for line in few.splitlines()[2:]] == [
         *("pool01", "pool02", "relu03", "relu04", "linear05")

@@ -1,4 +1,4 @@
-"""Transforms of deep networks by name."""
+"""Transforms of classifiers by name."""
 
 import functools
 

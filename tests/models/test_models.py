@@ -1,4 +1,4 @@
-"""The deep networks: names, sizes, initialization, laws between their activations, errors."""
+"""The image classifiers: names, sizes, initialization, laws between their activations, errors."""
 
 import functools
 

@@ -9,7 +9,7 @@ import pytest
 
 from cnnpool.devices import runtime
 from cnnpool.training import losses, optimizer
-from cnnpool.training.image_step import Recipe, TrainState
+from cnnpool.training.classifier_step import Recipe, TrainState
 from cnnpool.training.variables import Variables
 from tests import parity
 from tests.oracles import parity_inputs

@@ -1,4 +1,4 @@
-"""Oracle for the deep networks in plain PyTorch (protocol, sections 5 and 7).
+"""Oracle for the image classifiers in plain PyTorch (protocol, sections 5 and 7).
 
 Every unit is a leaf module; its attribute path with "." replaced by "/" is the unit's name. Maps
 are NCHW. Images are 32 x 32 with three channels and 28 x 28 with one.

@@ -1,4 +1,4 @@
-"""Oracle for the losses, optimizers and schedule of the deep networks (protocol, sections 5, 7)."""
+"""Oracle for the losses, optimizers and schedule of the classifiers (protocol, sections 5, 7)."""
 
 from collections.abc import Callable, Iterable
 import math

@@ -32,7 +32,7 @@ def test_the_table_says_which_fields_of_a_model_are_read(name):
     ],
 )
 def test_fields_of_other_recipes_are_refused(config, field):
-    with pytest.raises(ValueError, match=rf"^{field} is .*nothing reads it; .* does: leave it out"):
+    with pytest.raises(ValueError, match=rf"^{field} is .*no effect with .*, only with .*Omit it"):
         unread_fields.check(config, ["seeds", field])
     unread_fields.check(config, ["seeds", "training.epochs"])
 

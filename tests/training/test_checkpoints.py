@@ -12,7 +12,7 @@ import pytest
 
 from cnnpool.training import checkpoints
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.stopping import RingProgress
 
 pytestmark = [
     pytest.mark.usefixtures("failing_restores"),
@@ -20,8 +20,8 @@ pytestmark = [
 ]
 
 PROGRESS = (
-    SeedProgress(0, 30, 90, 0.0, 0.0),
-    SeedProgress(7, interpolation_epoch=None, stopped_epoch=None, train_hinge=0.25),
+    RingProgress(0, 30, 90, 0.0, 0.0),
+    RingProgress(7, interpolation_epoch=None, stopped_epoch=None, train_hinge=0.25),
 )
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from cnnpool.measuring import while_training
 from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
+from cnnpool.training.classifier_progress import ClassifierProgress
+from cnnpool.training.classifier_setup import setup
 from cnnpool.training.fine_tuning import transplanted
-from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_setup import setup
-from cnnpool.training.image_step import Variables
+from cnnpool.training.variables import Variables
 from tests import tiny_images
 
 
@@ -52,7 +52,7 @@ def first(config, workdir):
     """The networks before the first step."""
     training = setup(config)
     with CheckpointStore(
-        checkpoint_directory(workdir), read_only=True, progress_type=ImageProgress
+        checkpoint_directory(workdir), read_only=True, progress_type=ClassifierProgress
     ) as store:
         state = store.restore(0, training.state_shapes(), seeds=config.seeds)
     return jax.device_get(state.networks)

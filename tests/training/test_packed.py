@@ -18,18 +18,18 @@ from cnnpool.runs import run_config
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointError
 from cnnpool.training.variables import Variables
-from tests import deep_runs
+from tests import classifier_runs
 
 
 @pytest.fixture(scope="module")
 def vgg(tmp_path_factory):
-    return deep_runs.vgg(tmp_path_factory.getbasetemp())
+    return classifier_runs.vgg(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
 def packed_once(vgg, tmp_path_factory):
     out = tmp_path_factory.mktemp("packed") / "vgg"
-    packing.pack(vgg[0], out, data_dir=deep_runs.moved_data(vgg[0]))
+    packing.pack(vgg[0], out, data_dir=classifier_runs.moved_data(vgg[0]))
     return out
 
 
@@ -88,7 +88,7 @@ def test_nothing_names_the_machine_it_was_made_on(packed_once, vgg):
 
 
 def test_a_folder_is_evaluated_like_a_run(packed_once, vgg, tmp_path):
-    out, data = tmp_path / "a.nc", f"--data_dir={deep_runs.moved_data(vgg[0])}"
+    out, data = tmp_path / "a.nc", f"--data_dir={classifier_runs.moved_data(vgg[0])}"
     eval_command.main([f"--workdir={packed_once}", f"--out={out}", data, "--images=24"])
     dataset = results.read(out)
     rows = json.loads((packed_once / "summary.json").read_text())["seeds"]
@@ -120,7 +120,7 @@ def test_other_stages_are_not_there(packed_once, tmp_path):
 
 
 def test_initial_networks_are_made_anew_from_their_seeds(packed_once, vgg):
-    data = deep_runs.moved_data(vgg[0])
+    data = classifier_runs.moved_data(vgg[0])
     ours = exporting.parameter_arrays(packed_once, "init", data_dir=data)
     of_run = exporting.parameter_arrays(vgg[0], "init", data_dir=data)
     assert ours.keys() == of_run.keys()
@@ -130,7 +130,9 @@ def test_initial_networks_are_made_anew_from_their_seeds(packed_once, vgg):
 
 def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, folder, vgg):
     config, state = run_config.load(folder), load(folder)
-    data = data_sets.build(run_config.with_data_dir(config, deep_runs.moved_data(vgg[0])).data)
+    data = data_sets.build(
+        run_config.with_data_dir(config, classifier_runs.moved_data(vgg[0])).data
+    )
     rows = json.loads((folder / packed.SUMMARY).read_text())["seeds"]
     trained_by = (folder / packed.PROVENANCE).read_text()
 
@@ -160,7 +162,7 @@ def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, 
 
 def test_a_run_is_not_written_into(vgg):
     with pytest.raises(FileExistsError, match="holds a run; pack its networks into another"):
-        packing.pack(vgg[0], vgg[0], data_dir=deep_runs.moved_data(vgg[0]), overwrite=True)
+        packing.pack(vgg[0], vgg[0], data_dir=classifier_runs.moved_data(vgg[0]), overwrite=True)
 
 
 def test_a_1d_run_is_refused(tiny_run, tmp_path):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from cnnpool.training.stopping import SeedProgress, StoppingRule
+from cnnpool.training.stopping import RingProgress, StoppingRule
 
 RULE = StoppingRule(check_every=10, multiple=5, max_epochs=600)
-FRESH = SeedProgress(0)
+FRESH = RingProgress(0)
 
 
 def observe(progress, epoch, hinge, error):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="the oracle of the deep networks needs torch")
+torch = pytest.importorskip("torch", reason="the oracle of the classifiers needs torch")
 
 from tests.oracles import make_goldens, parity_inputs, torch_networks, torch_training
 

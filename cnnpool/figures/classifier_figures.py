@@ -18,7 +18,7 @@ from cnnpool.figures import (
     style,
 )
 from cnnpool.figures.figure_rows import ROWS
-from cnnpool.figures.networks import Network
+from cnnpool.figures.networks import MeasuredNetwork
 from cnnpool.figures.series import Series, write_csv
 
 
@@ -26,7 +26,7 @@ def _no_text(series: Sequence[Series]) -> str:
     return ""
 
 
-class DeepFigure(NamedTuple):
+class ClassifierFigure(NamedTuple):
     """One figure.
 
     Attributes:
@@ -35,20 +35,20 @@ class DeepFigure(NamedTuple):
       markdown: numbers to print.
     """
 
-    series: Callable[[Sequence[Network]], list[Series]]
+    series: Callable[[Sequence[MeasuredNetwork]], list[Series]]
     draw: Callable[[Sequence[Series]], Figure]
     markdown: Callable[[Sequence[Series]], str] = _no_text
 
 
 FIGURES = {
-    **{item: DeepFigure(row.series, row.draw) for item, row in ROWS.items()},
-    "fig5": DeepFigure(fig5.series, fig5.draw, fig5.markdown),
-    "fig6": DeepFigure(fig6.series, fig6.draw),
-    "fig8": DeepFigure(fig8.series, fig8.draw),
-    "noise": DeepFigure(noise.series, noise.draw, noise.markdown),
-    "delta_cutoff": DeepFigure(delta_cutoff.series, delta_cutoff.draw),
-    "shuffles": DeepFigure(shuffles.series, shuffles.draw, shuffles.markdown),
-    "dynamics": DeepFigure(dynamics.series, dynamics.draw),
+    **{item: ClassifierFigure(row.series, row.draw) for item, row in ROWS.items()},
+    "fig5": ClassifierFigure(fig5.series, fig5.draw, fig5.markdown),
+    "fig6": ClassifierFigure(fig6.series, fig6.draw),
+    "fig8": ClassifierFigure(fig8.series, fig8.draw),
+    "noise": ClassifierFigure(noise.series, noise.draw, noise.markdown),
+    "delta_cutoff": ClassifierFigure(delta_cutoff.series, delta_cutoff.draw),
+    "shuffles": ClassifierFigure(shuffles.series, shuffles.draw, shuffles.markdown),
+    "dynamics": ClassifierFigure(dynamics.series, dynamics.draw),
 }
 
 
@@ -79,7 +79,7 @@ def make(item: str, files: Sequence[Path], out: Path) -> str:
     return "\n\n".join(part for part in ("\n".join(lines), figure.markdown(series)) if part)
 
 
-def _described(network: Network) -> str:
+def _described(network: MeasuredNetwork) -> str:
     seeds = network.dataset.sizes["seed"]
     training = f"{network.epochs} epochs" if network.epochs else "imported"
     clean = network.image_noise and not network.measured_under_noise

@@ -1,4 +1,4 @@
-"""Tiny finished runs of deep networks, trained once a session; copy before changing anything."""
+"""Tiny finished runs of classifiers, trained once a session; copy before changing anything."""
 
 import functools
 
@@ -58,14 +58,14 @@ def save_arrays(folder):
 @functools.cache
 def lenet(base):
     """Working directory, in the session's temporary folder `base`, and final state."""
-    workdir = base / "deep_runs" / "lenet"
+    workdir = base / "classifier_runs" / "lenet"
     return workdir, fit.train(lenet_config(), workdir)
 
 
 @functools.cache
 def vgg(base):
     """Working directory and final state; the data has moved from data.data_dir to "moved"."""
-    folder = base / "deep_runs" / "vgg"
+    folder = base / "classifier_runs" / "vgg"
     (folder / "data").mkdir(parents=True)
     save_arrays(folder / "data")
     state = fit.train(vgg_config(folder / "data"), folder / "run")

@@ -1,4 +1,4 @@
-"""A deep network's training that was stopped ends bit for bit like one that was not."""
+"""A classifier's training that was stopped ends bit for bit like one that was not."""
 
 import csv
 import signal
@@ -13,8 +13,8 @@ import pytest
 from cnnpool.configs import cifar10, scale2d
 from cnnpool.training import fit
 from cnnpool.training.checkpoints import STEPS_PER_EPOCH, CheckpointStore
-from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_setup import setup
+from cnnpool.training.classifier_progress import ClassifierProgress
+from cnnpool.training.classifier_setup import setup
 from tests import tiny_images
 from tests.paths import ROOT
 
@@ -111,7 +111,7 @@ def kill_after_epoch(arguments, workdir, epoch):
 def final_state(workdir, config):
     like = setup(config, n_devices=1).state_shapes()
     with CheckpointStore(
-        workdir / "checkpoints", read_only=True, progress_type=ImageProgress
+        workdir / "checkpoints", read_only=True, progress_type=ClassifierProgress
     ) as store:
         return store.restore_latest(lambda: like, seeds=config.seeds)
 

@@ -1,4 +1,4 @@
-"""The training step of deep networks: order, randomness, evaluation, precision, mesh."""
+"""The training step of classifiers: order, randomness, evaluation, precision, mesh."""
 
 import dataclasses
 
@@ -10,14 +10,14 @@ import pytest
 
 from cnnpool.data.images import Split, with_image_noise
 from cnnpool.devices import runtime
-from cnnpool.training import image_setup, image_step
-from cnnpool.training.block import NO_STEP
-from cnnpool.training.image_step import (
+from cnnpool.training import classifier_setup, classifier_step
+from cnnpool.training.classifier_step import (
     Recipe,
     TrainState,
     Variables,
     network_keys,
 )
+from cnnpool.training.groups import NO_STEP
 from cnnpool.training.losses import LOSSES
 from tests import tiny_images
 
@@ -119,7 +119,7 @@ def test_evaluation_in_chunks_is_numpys(chunk, x64):
             wrong = f.argmax(-1) != labels
         made = recipe(tiny_images.Flat(outputs), loss=loss)
         found = made.evaluate(
-            variables, jax.random.key(0), image_step.TestSet.of(split, chunk=chunk)
+            variables, jax.random.key(0), classifier_step.TestSet.of(split, chunk=chunk)
         )
         np.testing.assert_allclose(found.loss, losses.mean(), rtol=1e-12)
         np.testing.assert_allclose(found.error, wrong.mean(), rtol=1e-12)
@@ -136,7 +136,7 @@ def one_pixel(kernel, bias, mark=0.0):
 def test_the_first_best_network_is_kept_with_its_statistics():
     made = recipe(tiny_images.Flat(1), loss="hinge")
     split = Split(jnp.arange(1.0, 5.0).reshape(4, 1, 1, 1), jnp.array([-1, -1, 1, 1]))
-    test, keys = image_step.TestSet.of(split, chunk=3), network_keys(0)
+    test, keys = classifier_step.TestSet.of(split, chunk=3), network_keys(0)
     nothing = one_pixel(0.0, 0.0)
     state = TrainState(nothing, None, nothing, jnp.asarray(jnp.inf))
     finish = jax.jit(made.finish_epoch)
@@ -169,14 +169,14 @@ def test_a_dead_network_says_the_same_of_all_images(chunk):
         (same, 1.0, True),
     ]
     for split, kernel, dead in cases:
-        test = image_step.TestSet.of(split, chunk=chunk)
+        test = classifier_step.TestSet.of(split, chunk=chunk)
         assert bool(evaluate(one_pixel(kernel, 0.5), jax.random.key(0), test).dead) == dead
 
 
 def test_a_dead_network_of_classes_is_one_whose_every_output_is_constant():
     made = recipe(tiny_images.Flat(2))
     split = Split(jnp.arange(4.0).reshape(4, 1, 1, 1), jnp.array([0, 1, 0, 1]))
-    test = image_step.TestSet.of(split, chunk=3)
+    test = classifier_step.TestSet.of(split, chunk=3)
     for kernel, dead in (([0.0, 0.0], True), ([0.0, 1.0], False)):
         layer = {"kernel": jnp.array([kernel]), "bias": jnp.array([1.0, 2.0])}
         found = made.evaluate(Variables({"linear01": layer}, {}), jax.random.key(0), test)
@@ -188,7 +188,7 @@ def test_image_noise_is_another_for_every_key_epoch_and_chunk():
         return with_image_noise(key, images, 1.0)
 
     split = Split(jnp.zeros((6, 1, 1, 1)), jnp.ones(6, jnp.int32))
-    test, state = image_step.TestSet.of(split, chunk=3), one_pixel(1.0, 0.0)
+    test, state = classifier_step.TestSet.of(split, chunk=3), one_pixel(1.0, 0.0)
     made, clean = (
         recipe(tiny_images.Flat(1), loss="hinge", normalize=view) for view in (noisy, as_float)
     )
@@ -213,7 +213,7 @@ def tiny():
     with pytest.MonkeyPatch.context() as patch:
         tiny_images.install(patch)
         fields = {"runtime__seeds_per_batch": 2, "runtime__mesh__seed": 1}
-        training = image_setup.setup(tiny_images.config(**fields))
+        training = classifier_setup.setup(tiny_images.config(**fields))
     steps = training.compile(training.recipe.steps, stacked=2, shared=4)
     return training, steps, training.initial_state().networks
 
@@ -309,7 +309,7 @@ def on_mesh(first, dtype, *, seed, data, seeds_per_batch):
     with pytest.MonkeyPatch.context() as patch:
         # Flips alone leave the mean and variance of a batch's images as they are.
         tiny_images.install(patch, padding=0)
-        training = image_setup.setup(config)
+        training = classifier_setup.setup(config)
     assert training.mesh.devices.shape == (seed, data)
     made = dataclasses.replace(training.recipe, compute_dtype=dtype)
     state = jax.tree.map(

@@ -9,9 +9,10 @@ import pytest
 
 from cnnpool.devices import runtime
 from cnnpool.models.simple_cnn import SimpleCNN
-from cnnpool.training import setup
-from cnnpool.training.block import NO_STEP, SGD
+from cnnpool.training import ring_setup
+from cnnpool.training.groups import NO_STEP
 from cnnpool.training.hinge import ridge_shrinkage
+from cnnpool.training.ring_step import SGD
 from tests.oracles import simple_cnn as oracle
 
 
@@ -27,13 +28,13 @@ def run(config, *, seeds=None, devices=1, start=0, stop=60, active=None, blocks=
     """Trains `seeds` for some epochs on some devices; returns numpy parameters and metrics."""
     with config.unlocked():
         config.seeds = tuple(seeds if seeds is not None else config.seeds)
-    net = setup.network(config)
+    net = ring_setup.network(config)
     mesh = jax.make_mesh(
         (devices,), ("seed",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
     )
-    state = setup.initial_state(net, config.seeds, mesh)
-    data = setup.training_sets(config, net.data, mesh)
-    sgd = setup.sgd(config, net)
+    state = ring_setup.initial_state(net, config.seeds, mesh)
+    data = ring_setup.training_sets(config, net.data, mesh)
+    sgd = ring_setup.sgd(config, net)
     block = sgd.compile(mesh, seeds_per_batch=config.runtime.seeds_per_batch)
     active = jnp.ones(len(config.seeds), bool) if active is None else jnp.array(active)
     params = state.networks if params is None else params
@@ -132,8 +133,8 @@ def test_vectorized_seeds_give_the_result_of_seeds_in_turn(config):
 @pytest.mark.parametrize("group", [1, 4])
 def test_a_finished_seed_is_frozen(config, group):
     config.runtime.seeds_per_batch = group
-    net = setup.network(config)
-    start = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
+    net = ring_setup.network(config)
+    start = ring_setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     after, _ = run(config, stop=3, active=[True, False, True, True])
     all_active, _ = run(config, stop=3)
     for before, new, reference in zip(
@@ -145,8 +146,8 @@ def test_a_finished_seed_is_frozen(config, group):
 
 
 def test_the_step_of_a_loss_that_is_not_finite_is_named(config):
-    net = setup.network(config)
-    params = setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
+    net = ring_setup.network(config)
+    params = ring_setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     params["linear"]["bias"] = params["linear"]["bias"].at[1].set(jnp.nan)
     _, metrics = run(config, start=5, stop=7, params=params)
     assert metrics.first_bad_step[1] == 0

@@ -14,8 +14,7 @@ import optax
 
 from cnnpool.data.images import Split
 from cnnpool.devices import runtime
-from cnnpool.training.block import NO_STEP
-from cnnpool.training.groups import over_groups
+from cnnpool.training.groups import NO_STEP, over_groups
 from cnnpool.training.losses import Loss
 from cnnpool.training.variables import Params, Variables
 

@@ -17,7 +17,7 @@ from cnnpool.training.checkpoints import (
     checkpoint_directory,
 )
 from cnnpool.training.ring_recipe import RingRecipe
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.stopping import RingProgress
 
 
 def leaves(state):
@@ -107,7 +107,10 @@ def test_a_finite_loss_above_the_threshold_is_divergence_too(tiny_config, tmp_pa
 
 
 def test_two_writers_are_refused(tiny_config, tmp_path):
-    with lease.hold(tmp_path), pytest.raises(lease.WorkdirBusyError, match="another process works"):
+    with (
+        lease.hold(tmp_path),
+        pytest.raises(lease.WorkdirBusyError, match="another process is using"),
+    ):
         fit.train(tiny_config, tmp_path)
 
 
@@ -171,9 +174,9 @@ def test_blocks_end_at_checks_rows_and_kept_checkpoints(tiny_config):
     def stop(epoch, *progress):
         return recipe.next_stop(RunState(epoch, None, progress, 0.0)) / recipe.steps_per_epoch
 
-    interpolated = SeedProgress(0, interpolation_epoch=60)
-    fresh = SeedProgress(1)
-    stopped = SeedProgress(2, 30, 60)
+    interpolated = RingProgress(0, interpolation_epoch=60)
+    fresh = RingProgress(1)
+    stopped = RingProgress(2, 30, 60)
     assert stop(40, interpolated, fresh) == 50
     assert stop(60, interpolated, stopped) == 100
     assert stop(110, interpolated) == 120

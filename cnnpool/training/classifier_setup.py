@@ -17,8 +17,8 @@ from cnnpool.data.scale1d import Scale1D
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.training import optimizer
 from cnnpool.training.checkpoints import RunState
-from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_step import (
+from cnnpool.training.classifier_progress import ClassifierProgress
+from cnnpool.training.classifier_step import (
     NetworkKeys,
     Recipe,
     TestSet,
@@ -26,14 +26,14 @@ from cnnpool.training.image_step import (
     network_keys,
     over_networks,
 )
+from cnnpool.training.groups import check_seeds
 from cnnpool.training.losses import LOSSES
-from cnnpool.training.setup import check_seeds
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ImageTraining:
+class ClassifierTraining:
     """Everything needed to train and evaluate the networks of a config.
 
     Attributes:
@@ -76,16 +76,16 @@ class ImageTraining:
         )
 
     def steps_program(self) -> Any:
-        """`image_step.Recipe.steps` of all networks, jitted."""
+        """`classifier_step.Recipe.steps` of all networks, jitted."""
         return self.compile(self.recipe.steps, stacked=2, shared=4)
 
     def finish_program(self) -> Any:
-        """`image_step.Recipe.finish_epoch` of all networks, jitted."""
+        """`classifier_step.Recipe.finish_epoch` of all networks, jitted."""
         return self.compile(self.recipe.finish_epoch, stacked=2, shared=2)
 
     def initial_state(self) -> RunState:
         """All networks before the first epoch."""
-        progress = tuple(ImageProgress(seed) for seed in self.config.seeds)
+        progress = tuple(ClassifierProgress(seed) for seed in self.config.seeds)
         networks = self.init_program()(self.keys, self.train)
         return RunState(0, networks, progress, seconds=0.0)
 
@@ -155,7 +155,7 @@ def check_outputs(config: ConfigDict, data: ImageData) -> None:
         )
 
 
-def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
+def setup(config: ConfigDict, *, n_devices: int | None = None) -> ClassifierTraining:
     """Builds everything that the config of a classifier describes.
 
     Args:
@@ -169,7 +169,7 @@ def setup(config: ConfigDict, *, n_devices: int | None = None) -> ImageTraining:
     return _setup(config, data_sets.build, jax.devices()[:n_devices], global_arrays.place)
 
 
-def described(config: ConfigDict, devices: Sequence[jax.Device]) -> ImageTraining:
+def described(config: ConfigDict, devices: Sequence[jax.Device]) -> ClassifierTraining:
     """What `setup` would return on these devices, with shapes in place of all arrays.
 
     Its programs can be lowered and compiled, not run; the devices need not be there.
@@ -186,7 +186,7 @@ def _setup(
     build: Callable[[ConfigDict], Any],
     devices: Sequence[jax.Device],
     place: Callable[[Any, NamedSharding], Any],
-) -> ImageTraining:
+) -> ClassifierTraining:
     check_seeds(config.seeds)
     training = config.training
     _check_numbers(config)
@@ -226,7 +226,7 @@ def _setup(
     there = isinstance(data.test.labels, jax.Array)
     test = in_chunks_of(data.test) if there else jax.eval_shape(in_chunks_of, data.test)
     keys = jax.tree.map(lambda *k: jnp.stack(k), *[network_keys(seed) for seed in config.seeds])
-    made = ImageTraining(
+    made = ClassifierTraining(
         config,
         data,
         recipe,

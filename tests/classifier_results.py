@@ -1,4 +1,4 @@
-"""Made-up results of deep networks with known answers, in the schema of `cnnpool.files.results`.
+"""Made-up results of classifiers with known answers, in the schema of `cnnpool.files.results`.
 
 Of seeds 0..n-1 the values are the stated ones times 1 + 0.1 (seed - (n - 1) / 2): their mean is
 exact. Units that no figure plots hold `WRONG`.

@@ -1,4 +1,4 @@
-"""The training loop of deep networks: what it leaves behind, and what it refuses."""
+"""The training loop with classifiers: what it leaves behind, and what it refuses."""
 
 import csv
 import json
@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from cnnpool.runs import run_config
+from cnnpool.runs import progress_bar, run_config
 from cnnpool.runs.lease import WorkdirBusyError, hold
 from cnnpool.runs.running import Running
-from cnnpool.training import fit, image_setup, optimizer
+from cnnpool.training import classifier_setup, fit, optimizer
 from cnnpool.training.checkpoints import CheckpointStore
+from cnnpool.training.classifier_progress import ClassifierProgress
 from cnnpool.training.classifier_recipe import ClassifierRecipe
+from cnnpool.training.classifier_step import Evaluation
 from cnnpool.training.fit import TrainingDivergedError
-from cnnpool.training.image_progress import ImageProgress
-from cnnpool.training.image_step import Evaluation
 from tests import tiny_images
 
 EPOCHS, STEPS = 3, 4
@@ -84,7 +84,7 @@ def test_the_rate_in_the_log_is_the_one_of_the_epochs_steps(run):
 
 def test_networks_learn_and_the_log_is_of_the_networks_that_are_left(run):
     state = run[1]
-    training = image_setup.setup(tiny_images.config())
+    training = classifier_setup.setup(tiny_images.config())
     evaluate = training.compile(
         lambda one, keys, test: (
             training.recipe.evaluate(one.current, keys.test, test),
@@ -137,6 +137,7 @@ def test_bar_and_status_tell_of_the_epoch_that_they_name(tmp_path, monkeypatch, 
         report(self, task, epoch, epochs)
 
     monkeypatch.setattr(Running, "report", watched)
+    monkeypatch.setattr(progress_bar, "LOG_SECONDS", 0.0)
     state = fit.train(tiny_images.config(), tmp_path / "run")
     assert [epoch for epoch in dict.fromkeys(told) if epoch is not None] == [0, 1, 2, 3]
     error = np.mean([one.test_error for one in state.progress])
@@ -217,7 +218,7 @@ def test_a_network_that_diverges_in_the_last_step_of_an_epoch_is_not_kept(tmp_pa
 
 def test_only_the_network_that_diverged_is_named(monkeypatch, tmp_path):
     """Network 7's first loss of epoch 1 is made to be not finite."""
-    original = image_setup.ImageTraining.compile
+    original = classifier_setup.ClassifierTraining.compile
 
     def compiled(self, function, *, stacked, shared):
         steps = original(self, function, stacked=stacked, shared=shared)
@@ -232,7 +233,7 @@ def test_only_the_network_that_diverged_is_named(monkeypatch, tmp_path):
 
         return broken
 
-    monkeypatch.setattr(image_setup.ImageTraining, "compile", compiled)
+    monkeypatch.setattr(classifier_setup.ClassifierTraining, "compile", compiled)
     config = tiny_images.config(seeds=(5, 7), model__name="blind")
     with pytest.raises(
         TrainingDivergedError,
@@ -254,7 +255,7 @@ def test_a_dead_network_is_reported(tmp_path, capsys):
 
 
 def test_two_writers_are_refused(tmp_path):
-    with hold(tmp_path), pytest.raises(WorkdirBusyError, match="another process works"):
+    with hold(tmp_path), pytest.raises(WorkdirBusyError, match="another process is using"):
         fit.train(tiny_images.config(), tmp_path)
 
 
@@ -263,7 +264,7 @@ def evaluation(error, *, dead=False):
 
 
 def observed(*evaluations):
-    progress = ImageProgress(seed=3)
+    progress = ClassifierProgress(seed=3)
     for epoch, one in enumerate(evaluations, start=1):
         progress = progress.observe(epoch, one, last_epoch=4)
     return progress
@@ -271,7 +272,7 @@ def observed(*evaluations):
 
 def test_the_first_of_equally_good_networks_is_the_best():
     found = observed(*map(evaluation, (0.5, 0.25, 0.25, 0.75)))
-    assert found == ImageProgress(3, 4, 2, 0.25, 0.75, 2.5, None)
+    assert found == ClassifierProgress(3, 4, 2, 0.25, 0.75, 2.5, None)
     assert found.summary() == (
         "seed 3: test error 25.00% (best, epoch 2), 75.00% at the end, test loss 2.5"
     )
@@ -330,7 +331,7 @@ def test_images_that_a_network_cannot_take_are_refused_before_anything_is_writte
 
 
 def test_fewer_devices_can_be_asked_for():
-    made = image_setup.setup(tiny_images.config(seeds=(0, 1, 2, 3)), n_devices=2)
+    made = classifier_setup.setup(tiny_images.config(seeds=(0, 1, 2, 3)), n_devices=2)
     assert made.mesh.devices.shape == (2, 1)
 
 

@@ -5,11 +5,11 @@ import math
 
 import numpy as np
 
-from cnnpool.training.image_step import Evaluation
+from cnnpool.training.classifier_step import Evaluation
 
 
 @dataclasses.dataclass(frozen=True)
-class ImageProgress:
+class ClassifierProgress:
     """The progress of one classifier.
 
     Attributes:
@@ -36,7 +36,7 @@ class ImageProgress:
     error_sum: float = 0.0
     step_seconds: float = 0.0
 
-    def count(self, loss: np.float32, error: np.float32, seconds: float) -> "ImageProgress":
+    def count(self, loss: np.float32, error: np.float32, seconds: float) -> "ClassifierProgress":
         """The progress after some steps, given the sums of their losses and errors."""
         return dataclasses.replace(
             self,
@@ -45,7 +45,9 @@ class ImageProgress:
             step_seconds=self.step_seconds + seconds,
         )
 
-    def observe(self, epoch: int, evaluation: Evaluation, *, last_epoch: int) -> "ImageProgress":
+    def observe(
+        self, epoch: int, evaluation: Evaluation, *, last_epoch: int
+    ) -> "ClassifierProgress":
         """The progress after an epoch; `evaluation` holds plain numbers."""
         error, loss = float(evaluation.error), float(evaluation.loss)
         better = error < (math.inf if self.best_error is None else self.best_error)

@@ -17,10 +17,10 @@ from cnnpool import data as data_sets
 from cnnpool import models
 from cnnpool.data.scale1d import Scale1D, balanced_split
 from cnnpool.devices import global_arrays, runtime
-from cnnpool.training.block import SGD, TrainingSet
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.hinge import Params, ridge_shrinkage
-from cnnpool.training.stopping import SeedProgress
+from cnnpool.training.ring_step import SGD, TrainingSet
+from cnnpool.training.stopping import RingProgress
 
 
 class SeedKeys(NamedTuple):
@@ -37,8 +37,8 @@ def seed_keys(seed: int | Int[Array, ""]) -> SeedKeys:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Network:
-    """A network and its data set.
+class RingNetwork:
+    """The networks of the ring, as one model, and their images.
 
     Attributes:
       data: all images.
@@ -86,7 +86,7 @@ class Network:
         )
 
 
-def network(config: ConfigDict) -> Network:
+def network(config: ConfigDict) -> RingNetwork:
     """The network and data set of a config.
 
     Raises:
@@ -103,21 +103,15 @@ def network(config: ConfigDict) -> Network:
         raise ValueError(
             f"the simple CNN of Figure 4 trains on data.name 'scale1d', got {config.data.name!r}"
         )
-    return Network(data, models.build(config.model))
+    return RingNetwork(data, models.build(config.model))
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError if there is no seed, or a duplicate."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
-
-
-def initial_state(net: Network, seeds: Sequence[int], mesh: Mesh) -> RunState:
+def initial_state(net: RingNetwork, seeds: Sequence[int], mesh: Mesh) -> RunState:
     """All networks before the first epoch."""
     init = jax.jit(net.init)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[init(seed) for seed in seeds])
     params = global_arrays.place(stacked, runtime.over_seeds(mesh))
-    return RunState(0, params, tuple(SeedProgress(seed) for seed in seeds), seconds=0.0)
+    return RunState(0, params, tuple(RingProgress(seed) for seed in seeds), seconds=0.0)
 
 
 def is_training_image(config: ConfigDict, data: Scale1D) -> Bool[np.ndarray, "seeds images"]:
@@ -159,7 +153,7 @@ def training_sets(
     return place(sets, runtime.over_seeds(mesh))
 
 
-def sgd(config: ConfigDict, net: Network) -> SGD:
+def sgd(config: ConfigDict, net: RingNetwork) -> SGD:
     """The training step of a config."""
     width, depth = config.model.width, config.model.depth
     learning_rate = config.training.learning_rate_per_channel * width

@@ -16,10 +16,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int, Key
 
-from cnnpool.training.groups import over_groups
+from cnnpool.training.groups import NO_STEP, over_groups
 from cnnpool.training.hinge import Params, hinge, hinge_slope
-
-NO_STEP = jnp.iinfo(jnp.int32).max
 
 
 class TrainingSet(NamedTuple):

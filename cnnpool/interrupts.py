@@ -1,0 +1,56 @@
+"""Ctrl-C in a command ends it with one line and exit status 130, whenever it is pressed.
+
+Python raises KeyboardInterrupt in whatever the main thread is doing. While a command's modules are
+imported, nobody catches it; in a callback of the garbage collector, and JAX has one, Python prints
+it and carries on as if nothing had been asked. Hooks of the interpreter see to both. What saves its
+work on Ctrl-C has a handler of its own, see `cnnpool.runs.running`.
+"""
+
+import _thread
+import sys
+import threading
+from types import TracebackType
+from typing import Any
+
+EXIT_STATUS = 130  # 128 + SIGINT, as shells say it
+_COMMANDS = ("cnnpool", "launch", "benchmarks")  # packages that are run with python -m
+_AGAIN_SECONDS = 0.05
+
+
+def hook_in_commands() -> None:
+    """Calls `hook` if this process is `python -m` of one of our modules."""
+    if _module_run().partition(".")[0] in _COMMANDS:
+        hook()
+
+
+def _module_run() -> str:
+    """The module after python -m; empty if this process runs something else."""
+    spec = sys.modules["__main__"].__spec__
+    if spec is not None:
+        return spec.name
+    looked_up = sys.argv[0] == "-m"  # so long its packages are imported
+    return sys.orig_argv[sys.orig_argv.index("-m") + 1] if looked_up else ""
+
+
+def hook() -> None:
+    """From now on an interrupt that nobody catches ends this process, and none is lost."""
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _swallowed
+
+
+def _uncaught(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    print("stopped", file=sys.stderr)
+    sys.exit(EXIT_STATUS)
+
+
+def _swallowed(unraisable: Any) -> None:
+    if issubclass(unraisable.exc_type, KeyboardInterrupt):
+        # Raised here it would be swallowed too.
+        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main).start()
+    else:
+        sys.__unraisablehook__(unraisable)

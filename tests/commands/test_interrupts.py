@@ -1,0 +1,89 @@
+"""Ctrl-C while a command is imported, and where Python swallows it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.paths import ROOT
+
+INTERRUPTED = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(30)"
+# As JAX has one; an exception in such a callback is printed, and the program goes on.
+SWALLOWED = """
+import gc, signal, time
+from cnnpool import interrupts
+
+interrupts.hook()
+gc.collect()
+gc.callbacks.append(lambda phase, info: phase == "stop" and signal.raise_signal(signal.SIGINT))
+gc.collect()
+gc.callbacks.clear()
+time.sleep(30)
+"""
+OTHER = """
+from cnnpool import interrupts
+
+interrupts.hook()
+
+
+class Failing:
+    def __del__(self):
+        raise ValueError("in a finalizer")
+
+
+Failing()
+raise ValueError("not caught")
+"""
+
+
+def python(*arguments, path=""):
+    return subprocess.run(
+        [sys.executable, *arguments],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(path), str(ROOT)])},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "cnnpool.train", "--config=scale1d:quick"),
+        ("-m", "cnnpool", "train", "--config=scale1d:quick"),
+        ("-m", "launch.sweep", "--help"),
+    ],
+)
+def test_ctrl_c_while_a_command_is_imported_is_one_line(command, tmp_path):
+    """The interrupt comes from a module of that name, which all three import early."""
+    for name in ("ml_collections", "argparse"):
+        (tmp_path / f"{name}.py").write_text(INTERRUPTED)
+    found = python(*command, path=tmp_path)
+    assert (found.returncode, found.stderr) == (130, "stopped\n")
+
+
+def test_ctrl_c_that_python_swallows_comes_again():
+    found = python("-c", SWALLOWED)
+    assert (found.returncode, found.stderr) == (130, "stopped\n")
+
+
+def test_other_errors_are_told_as_ever():
+    found = python("-c", OTHER)
+    assert found.returncode == 1
+    assert "Exception ignored in: <function Failing.__del__" in found.stderr
+    assert found.stderr.endswith("ValueError: not caught\n")
+
+
+def test_the_library_leaves_an_interpreter_s_hooks_alone(tmp_path):
+    """Imported by a program, by a module that -m runs, and where a later -m is an argument."""
+    check = "import sys, cnnpool; print(sys.excepthook is sys.__excepthook__)"
+    (tmp_path / "theirs.py").write_text(check)
+    for words in (
+        ("-c", check),
+        ("-m", "theirs"),
+        ("-m", "theirs", "-m", "cnnpool.train"),
+        (str(tmp_path / "theirs.py"), "-m", "cnnpool.train"),
+    ):
+        assert python(*words, path=tmp_path).stdout == "True\n"

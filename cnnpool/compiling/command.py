@@ -11,7 +11,7 @@ from cnnpool.compiling.programs import Compiled, Program, TooLargeError, compile
 HELP = (
     "compile all programs for these devices, print their memory, work and time bounds, and exit: a "
     "TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2, or a number of CPU devices; needs no "
-    "such device, reads data only where the config does not determine its shapes, and writes no files"
+    "such device, reads data only where the config does not determine its shapes, writes no files"
 )
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnpool.devices import runtime
-from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
+from cnnpool.instruments.activations import Features, Rescaled
+from cnnpool.instruments.moments import ImageMoments, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
 from cnnpool.models import layers

@@ -22,8 +22,9 @@ import xarray as xr
 from cnnpool.data.scale1d import Scale1D
 from cnnpool.devices import runtime
 from cnnpool.instruments import diffusion
+from cnnpool.instruments.activations import Features
 from cnnpool.instruments.channels import mean_filters
-from cnnpool.instruments.moments import Features, ImageMoments
+from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation

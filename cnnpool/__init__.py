@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cnnpool import interrupts
-from cnnpool.library import registration
+from cnnpool.figures import registration
 
 if TYPE_CHECKING:
     from cnnpool import equinox, flax, keras, onnx, torch

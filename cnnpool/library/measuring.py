@@ -15,7 +15,7 @@ from cnnpool.files import results, schema
 from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.noise import check_kind
 from cnnpool.instruments.perturbation import Inputs
-from cnnpool.library import accessor, activations
+from cnnpool.library import activations
 from cnnpool.library import images as image_arrays
 from cnnpool.library.activations import Layers
 from cnnpool.library.measurable import Measurable
@@ -30,7 +30,6 @@ from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.training.variables import Variables
 
 VERSION = 1  # of what is measured: raised where the same arguments give other numbers
-ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was measured
 
 
 @runtime.compilation_cache()

@@ -20,7 +20,6 @@ from cnnpool.runs.progress_bar import ProgressBar, say
 
 Moments = dict[str, ImageMoments]
 ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
-Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if not plotted
 
 
 def measure(

@@ -41,6 +41,9 @@ class ImageMoments(NamedTuple):
     center: float
 
 
+Moments = dict[str, ImageMoments]  # of every layer, in forward order
+
+
 def image_moments(
     features: Features,
     clean: Float[Array, "images *shape"],

@@ -12,7 +12,7 @@ import xarray as xr
 
 from cnnpool.devices import numerics, runtime
 from cnnpool.files import results, schema
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.noise import check_kind
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library import activations
@@ -151,11 +151,11 @@ def _under_transforms(
     settings: Settings,
     inputs: Inputs,
     bar: ProgressBar,
-) -> dict[str, list[dict[str, ImageMoments]]]:
+) -> dict[str, list[Moments]]:
     """The moments under every transform, a list over shuffles, by the keys of cnnpool.eval."""
     key = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
 
-    def measured(transform: str, number: int) -> dict[str, ImageMoments]:
+    def measured(transform: str, number: int) -> Moments:
         changed = network.transformed(transform, jax.random.fold_in(key, number))
         return changed.moments(inputs, batch_size=settings.batch_size, on_batch=bar.update)
 

@@ -166,8 +166,8 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         command_line.leave_interrupted()
-    except Exception:
-        command_line.report_missing_devices()
+    except Exception as error:
+        command_line.report_outside_cause(error)
         raise
 
 
@@ -191,6 +191,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     from cnnpool.measuring.while_training import train
     from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
+    command_line.check_writable(run_config.config_path(workdir))
     processes = distributed.join(
         coordinator=_COORDINATOR.value,
         process_id=_PROCESS_ID.value,

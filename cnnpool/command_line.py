@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 import importlib.util
 import io
+from logging import LogRecord
 import os
 from pathlib import Path
 import sys
@@ -17,9 +18,11 @@ from typing import NoReturn
 from cnnpool import extras
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.files import storage
-from cnnpool.files.atomic_write import check_writable_beside
+from cnnpool.files.atomic_write import check_replaceable_by_file, check_writable_beside, target
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
+# Packages that access buckets; their errors have no common class.
+_OF_BUCKETS = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "aiohttp")
 NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # suffixes of result files, the usual one first
 
 
@@ -58,12 +61,20 @@ def prepare() -> None:
         from absl import logging
 
         logging.set_verbosity(logging.ERROR)
+        logging.get_absl_logger().addFilter(_in_one_line)
     if isinstance(sys.stdout, io.TextIOWrapper):  # unprintable characters are no errors
         sys.stdout.reconfigure(errors="replace")
     if "jax" in sys.modules:  # commands themselves import it later, see above
         from cnnpool.devices import numerics
 
         numerics.settle()
+
+
+def _in_one_line(record: LogRecord) -> bool:
+    """Takes the traceback from an error that Orbax logs: it is raised, too, and told at the end."""
+    if f"{os.sep}orbax{os.sep}" in record.pathname:
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -83,13 +94,19 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         if (cure := extras.missing(error)) is None:
             raise
         sys.exit(f"error: {cure}")
-    except Exception:
-        report_missing_devices()
+    except Exception as error:
+        report_outside_cause(error)
         raise
 
 
-def report_missing_devices() -> None:
-    """Ends this process with a message if JAX has no device, which may have caused an error."""
+def report_outside_cause(error: Exception) -> None:
+    """Ends this process with a message if JAX has no device, or a bucket refuses access."""
+    if type(error).__module__.partition(".")[0] in _OF_BUCKETS:
+        line = next(iter(str(error).strip().splitlines()), "no reason given")
+        sys.exit(
+            f"error: the bucket cannot be used: {type(error).__name__}: {line}; does it exist, and "
+            "does this machine have credentials for it?"
+        )
     if "jax" not in sys.modules:
         return
     from cnnpool.devices import runtime
@@ -147,8 +164,8 @@ def check_writable(path: Path) -> None:
     """Raises OSError if no file can be written at `path`; to check before a long computation."""
     if storage.is_remote(path):
         return
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; expected the name of the file to write")
+    path = target(path)
+    check_replaceable_by_file(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise NotADirectoryError(f"{path} cannot be written: {folder} is a file, not a folder")

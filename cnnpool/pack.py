@@ -29,6 +29,7 @@ def main(argv: Sequence[str]) -> None:
         "--overwrite", action="store_true", help="replace a folder with other content"
     )
     args = parser.parse_args(argv)
+    command_line.check_writable(args.out / "summary.json")
     # Slow to import, so only now.
     from cnnpool.devices import numerics, runtime
     from cnnpool.measuring.packing import pack

@@ -33,6 +33,7 @@ from cnnpool.launch.engines.engine import (
     check_at_least,
     nothing,
     outside_of_slurm,
+    run_job,
 )
 from cnnpool.launch.job_states import (
     RUNNING,
@@ -115,7 +116,7 @@ def script(jobs_list: Path, options: Options) -> str:
     machine, the others exit with 75. In both cases, `launch.run_job --after` decides whether to
     requeue the job.
     """
-    command = [sys.executable, "-m", "cnnpool.launch.run_job", "--log", "--requeue"]
+    command = [*run_job(), "--requeue"]
     command += ["--accelerator"] if options.gpus else []
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:

@@ -77,7 +77,11 @@ def simple_cnns() -> tuple[int, int, float]:
     width, depth = config.model.width, config.model.depth
     products = width + (depth - 1) * width**2
     forward = 2 * config.data.length * config.model.filter_size * products
-    epochs = config.training.multiple * INTERPOLATION_EPOCH
-    images = epochs * config.data.train_size
+    images = simple_epochs() * config.data.train_size
     flops = len(config.seeds) * (1 + BACKWARD) * images * forward
     return len(config.seeds), images // config.training.batch_size, flops
+
+
+def simple_epochs() -> int:
+    """Of one network of Figure 4."""
+    return scale1d.get_config("paper").training.multiple * INTERPOLATION_EPOCH

@@ -80,7 +80,7 @@ class Case:
         """What config.json of its folder says."""
         if self.pixels == _IMAGENET:
             model = {"name": self.network, "outputs": 1000, "features_only": False}
-            return json.dumps({"model": model})
+            return json.dumps({"model": model, "data": {"name": "image_folder"}, "seeds": [0]})
         return run_config.to_json(
             with_fields(
                 cifar10.get_config("paper"),
@@ -124,8 +124,8 @@ def text(rows: Mapping[str, Row], command: str) -> str:
         "deformed and once with noise; float32, products in the highest precision, which takes six "
         "of bfloat16. A batch is as many images as have activations of a gigabyte, their "
         f"{_COPIES} copies counted; memory, bytes and operations are one chip's, of a batch. "
-        "Lowering and compiling together. Collectives: all of the program, whose batches follow "
-        "one another in a loop; means over all images are summed at its end by another program. "
+        "Lowering and compiling together. The program's loop over batches sums the mean "
+        "activation of the first one over all chips; another program sums the rest at the end. "
         f"Bound: at {compiled_rows.peaks()}",
         "",
         *table_of(rows),

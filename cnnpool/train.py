@@ -44,7 +44,7 @@ _COMPILE_FOR = flags.DEFINE_string(
     "compile_for",
     None,
     "compile all programs of the run for these devices, print their memory, work and time bounds, "
-    "and exit: a TPU and its shape, e.g. v5e:2x4 (needs libtpu, but no TPU), or a number of CPU "
+    "and exit: a TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2 (needs libtpu, no TPU), or a number of CPU "
     "devices; needs no data and no --workdir",
 )
 _COORDINATOR = flags.DEFINE_string(

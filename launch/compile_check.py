@@ -60,13 +60,13 @@ def of_each_shape(states: Sequence[JobState]) -> list[JobState]:
 
 def plan(states: Sequence[JobState], accelerators: str | None, nodes: int | None) -> str:
     """A sentence that says what `check` would do."""
-    left_out = _left_out(accelerators, nodes)
+    left_out = _left_out(accelerators)
     if left_out is not None:
         return left_out
     names = ", ".join(one.job.name for one in of_each_shape(states))
     return (
-        f"to be compiled for {topology_of(accelerators)} by the TPU compiler before submission, "
-        f"not run on a TPU: {names}"
+        f"to be compiled for {_of_slices(accelerators, nodes)} by the TPU compiler before "
+        f"submission, not run on a TPU: {names}"
     )
 
 
@@ -91,8 +91,8 @@ def check(
       TooLargeError: if a program does not fit the devices' memory.
       ValueError: if a job cannot run on these devices.
     """
-    left_out = None if compiled else _left_out(accelerators, nodes)
-    topology = topology_of(accelerators)
+    left_out = None if compiled else _left_out(accelerators)
+    topology = _of_slices(accelerators, nodes)
     if left_out is not None or topology is None:
         return left_out or "no TPU: nothing compiled before submission"
     chosen = of_each_shape(states)
@@ -104,11 +104,15 @@ def check(
     )
 
 
-def _left_out(accelerators: str | None, nodes: int | None) -> str | None:
+def _of_slices(accelerators: str | None, nodes: int | None) -> str | None:
+    """What `--compile_for` calls all slices of a job."""
+    one = topology_of(accelerators)
+    return one if one is None or (nodes or 1) == 1 else f"{one},slices={nodes}"
+
+
+def _left_out(accelerators: str | None) -> str | None:
     if topology_of(accelerators) is None:
         return "no TPU: nothing is compiled before submission"
-    if nodes is not None and nodes > 1:
-        return "not compiled for TPU before submission: not supported for several slices"
     return None if importlib.util.find_spec("libtpu") else _NO_COMPILER
 
 

@@ -21,6 +21,7 @@ COLLECTIVES = (
     "collective-broadcast",
     "reduce-scatter",
     "ragged-all-to-all",
+    "send",  # to another slice, over the network between hosts: no link of the chip's
 )
 # How many bfloat16 products a matrix unit computes for one product, by XLA's operand precision.
 _PASSES = {"highest": 6, "high": 3}
@@ -211,7 +212,7 @@ class _Counter:
         if whole == 0:
             return 0.0
         if one.opcode in _SLICES and place == 0:
-            return _in_main_units(one, whole)
+            return _cut_out(one, there[one.operands[0]], whole)
         if one.opcode in ("dynamic-update-slice", "scatter") and place == 0:
             return 0.0
         if one.opcode == "fusion":
@@ -237,7 +238,7 @@ class _Counter:
                     if user.opcode == "bitcast":
                         names.append(user.name)
                     elif user.opcode in _SLICES and place == 0:
-                        total += sum(s.stored for s in user.shapes)
+                        total += _cut_out(user, parameter, whole)
                     elif user.opcode == "dynamic-update-slice" and place == 0:
                         continue
                     elif user.opcode == "fusion":
@@ -286,8 +287,13 @@ def _main(shapes: Iterable[Stored]) -> float:
     return float(sum(shape.stored for shape in shapes if shape.space == 0))
 
 
-def _in_main_units(one: Instruction, whole: float) -> float:
-    return min(whole, sum(shape.stored for shape in one.shapes))
+def _cut_out(one: Instruction, of: Instruction, whole: float) -> float:
+    """Bytes that a slice or a gather reads of an array, whose own padding is counted.
+
+    Inside a fusion the layout of what is cut out is nowhere in memory, and says nothing.
+    """
+    taken = sum(math.prod(shape.dims) for shape in one.shapes)
+    return min(whole, whole * taken / sum(math.prod(shape.dims) for shape in of.shapes))
 
 
 def _passes(one: Instruction) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh
+from jax.sharding import Mesh
 import numpy as np
 
 from cnnpool import models
@@ -55,7 +55,7 @@ def programs(
             "expected a run of image classifiers for --compile_for of cnnpool.eval; simple CNNs on "
             "a ring are measured by small programs. Omit --compile_for"
         )
-    mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=tuple(devices))
+    mesh = runtime.mesh_over(tuple(devices), {DATA_AXIS: len(devices)})
     if is_imported(workdir):
         variables, _ = conversion.shapes(config.model)
         model, image = models.build(config.model), _IMAGE

@@ -84,6 +84,8 @@ def notes(compiled: Iterable[Compiled], chip: Chip | None) -> list[str]:
                 f"{number(extra)} ms: it reads {number(one.around.read / 1e6)} MB and writes "
                 f"{number(one.around.written / 1e6)} MB."
             )
+        if any(c.kind == "send" for c in one.cost.collectives):
+            said.append(f"{one.name}: what it sends to other slices is not in its bound.")
     if chip is not None:
         said.append(
             f"Bound: from {chip.peak / 1e12:g} TFLOP/s for bfloat16 products, "

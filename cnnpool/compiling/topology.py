@@ -13,7 +13,10 @@ from cnnpool.compiling.chips import CHIPS, Chip
 from cnnpool.errors import CnnpoolError, check_known
 
 _TPU = re.compile(r"(?P<chip>\w+):(?P<shape>\d+(?:x\d+)*)(?:,slices=(?P<slices>\d+))?")
-EXPECTED = "expected a TPU and its shape, such as v5e:2x4 or v5p:2x2x1, or a number of CPU devices"
+EXPECTED = (
+    "expected a TPU and its shape, such as v5e:2x4, v5p:2x2x1 or, of two slices, "
+    "v5e:2x4,slices=2, or a number of CPU devices"
+)
 
 
 class TopologyError(CnnpoolError):
@@ -76,13 +79,13 @@ def target(name: str) -> Target:
     """
     if name.isdecimal():
         return Target(name, _first(jax.devices("cpu"), int(name)), None)
-    kind, shape = _parsed(name)
+    kind, shape, slices = _parsed(name)
     if not has_tpu_compiler():
         raise TopologyError(
             f"--compile_for={name} needs the TPU compiler in libtpu, but no TPU: pip install "
             "'cnnpool[tpu_compile]'"
         )
-    return Target(name, _tpu_devices(kind, shape), CHIPS[kind])
+    return Target(name, _tpu_devices(kind, shape, slices), CHIPS[kind])
 
 
 def _first(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
@@ -93,22 +96,16 @@ def _first(devices: Sequence[jax.Device], count: int) -> tuple[jax.Device, ...]:
     return tuple(devices[:count])
 
 
-def _parsed(name: str) -> tuple[str, str]:
+def _parsed(name: str) -> tuple[str, str, int]:
+    """Chip, shape of a slice, and how many slices."""
     found = _TPU.fullmatch(name)
-    if not found:
+    if not found or found["slices"] == "0":
         raise ValueError(f"--compile_for={name}: {EXPECTED}")
     check_known(found["chip"], CHIPS, "the TPU of --compile_for")
-    if int(found["slices"] or 1) != 1:
-        one = f"{found['chip']}:{found['shape']}"
-        raise ValueError(
-            f"--compile_for={name}: expected a single slice. Compile for {one} with the seeds of "
-            "one slice: networks do not communicate, so that each slice runs the same program as "
-            "one slice alone, as long as runtime.mesh.data fits into a slice"
-        )
-    return found["chip"], found["shape"]
+    return found["chip"], found["shape"], int(found["slices"] or 1)
 
 
-def _tpu_devices(kind: str, shape: str) -> tuple[jax.Device, ...]:
+def _tpu_devices(kind: str, shape: str, slices: int) -> tuple[jax.Device, ...]:
     from jax.experimental import topologies
 
     # By default, libtpu queries the metadata server of Google's cloud for the machine's TPU, which
@@ -121,6 +118,8 @@ def _tpu_devices(kind: str, shape: str) -> tuple[jax.Device, ...]:
     lengths = [int(length) for length in shape.split("x")]
     if lengths in ([1], [1, 1]):
         options["chips_per_host_bounds"] = (1, 1, 1)
+    if slices > 1:
+        options["num_slices"] = slices
     try:
         found = topologies.get_topology_desc(
             platform="tpu", topology_name=f"{kind}:{shape}", **options

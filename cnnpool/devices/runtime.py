@@ -1,6 +1,6 @@
 """Devices, meshes over networks and images, compiler options and the compilation cache."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import os
 from pathlib import Path
@@ -11,6 +11,7 @@ import zlib
 import jax
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+import numpy as np
 
 from cnnpool.devices.batch_sharding import DATA_AXIS
 from cnnpool.devices.divisors import largest_divisor
@@ -132,7 +133,23 @@ def seed_mesh(n_seeds: int, devices: Sequence[jax.Device] | None = None) -> Mesh
             f"{n_seeds} networks leave devices of {jax.process_count()} processes idle; expected a "
             f"multiple of the {len(devices)} devices as the number of seeds, or fewer processes"
         )
-    return jax.make_mesh((count,), (SEED_AXIS,), (AxisType.Auto,), devices=devices[:count])
+    return mesh_over(devices[:count], {SEED_AXIS: count})
+
+
+def mesh_over(devices: Sequence[jax.Device], lengths: Mapping[str, int]) -> Mesh:
+    """A mesh of all these devices; those of one slice of a TPU lie as its links suggest.
+
+    Slices follow one another, so that a last axis which divides a slice's devices stays inside it.
+
+    Args:
+      devices: as many as the product of the lengths.
+      lengths: of the axes by name, the outer one first.
+    """
+    names, types = tuple(lengths), (AxisType.Auto,) * len(lengths)
+    if len({getattr(device, "slice_index", 0) for device in devices}) == 1:
+        return jax.make_mesh(tuple(lengths.values()), names, types, devices=devices)
+    ordered = sorted(devices, key=lambda device: (device.slice_index, device.id))
+    return Mesh(np.array(ordered).reshape(tuple(lengths.values())), names, axis_types=types)
 
 
 def use_compilation_cache() -> None:
@@ -228,12 +245,7 @@ def network_mesh(
             "runtime.mesh.data, choose a number of seeds that is a multiple of the devices, or "
             "start fewer processes"
         )
-    return jax.make_mesh(
-        (seed, data),
-        (SEED_AXIS, DATA_AXIS),
-        (AxisType.Auto, AxisType.Auto),
-        devices=devices[: seed * data],
-    )
+    return mesh_over(devices[: seed * data], {SEED_AXIS: seed, DATA_AXIS: data})
 
 
 def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
@@ -256,7 +268,7 @@ def image_mesh(parameter_bytes: int = 0) -> Mesh | None:
         devices = devices[: min(cores(), fitting)]
     if len(devices) == 1:
         return None
-    return jax.make_mesh((len(devices),), (DATA_AXIS,), (AxisType.Auto,), devices=devices)
+    return mesh_over(devices, {DATA_AXIS: len(devices)})
 
 
 def platform_of(mesh: Mesh | None) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from cnnpool.compiling import training_programs
 from cnnpool.compiling.programs import Program, TooLargeError, compile_one
-from cnnpool.compiling.topology import prepare
 from cnnpool.configs import cifar10
 from tests.paths import ROOT
 
@@ -86,8 +85,3 @@ def test_what_does_not_fit_names_buffers_and_what_to_change(by):
 
 def test_what_fits_is_not_refused():
     assert compile_one(step_of(lowered), chip_memory=2.0**30).memory.total < 2**30
-
-
-def test_several_slices_are_refused_with_a_way_out():
-    with pytest.raises(ValueError, match=r"expected a single slice\. Compile for v5e:4x4 "):
-        prepare("v5e:4x4,slices=2")

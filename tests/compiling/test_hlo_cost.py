@@ -56,6 +56,24 @@ def test_tiles_pad_arrays_and_other_memories_are_told_apart():
     assert (one.stored, one.space) == (4 * 16 * 128, 1)
 
 
+def test_a_gather_reads_what_it_takes_as_it_lies_in_memory():
+    text = """
+%fused (p: u8[50,32,32,3], i: s32[4]) -> u8[4,32,32,3] {
+  %p = u8[50,32,32,3]{2,1,3,0:T(8,128)(4,1)} parameter(0)
+  %i = s32[4]{0} parameter(1)
+  %taken = u8[4,32,32,3]{3,2,1,0:T(8,128)(4,1)} gather(%p, %i), slice_sizes={1,32,32,3}
+  ROOT %r = u8[4,32,32,3]{2,1,3,0:T(8,128)(4,1)S(1)} reshape(%taken)
+}
+ENTRY %main (x: u8[50,32,32,3], n: s32[4]) -> u8[4,32,32,3] {
+  %x = u8[50,32,32,3]{2,1,3,0:T(8,128)(4,1)} parameter(0)
+  %n = s32[4]{0:S(1)} parameter(1)
+  ROOT %y = u8[4,32,32,3]{2,1,3,0:T(8,128)(4,1)S(1)} fusion(%x, %n), kind=kCustom, calls=%fused
+}
+"""
+    # Rows of 32 pixels are filled up to 128; the layout inside the fusion would fill up 3 to 128.
+    assert hlo_cost.cost_of(text).read == 4 * 3 * 32 * 128
+
+
 def test_collectives_with_their_devices():
     text = """
 ENTRY %main (x: f32[5]) -> f32[5] {
@@ -68,7 +86,22 @@ ENTRY %main (x: f32[5]) -> f32[5] {
     assert link_bytes(one) == pytest.approx(2 * 3 / 4 * 20)
 
 
-@pytest.mark.parametrize("name", ["v5e", "v9:2x2", "0", "v5e:2x4,slices=a"])
+def test_what_goes_to_another_slice_is_counted_and_takes_no_link():
+    text = """
+ENTRY %main (x: f32[5]) -> f32[5] {
+  %x = f32[5]{0} parameter(0)
+  %go = token[] after-all()
+  %sent = (f32[5]{0}, u32[], token[]) send(%x, %go), channel_id=2, is_host_transfer=true
+  %done = token[] send-done(%sent), channel_id=2, is_host_transfer=true
+  ROOT %y = f32[5]{0} copy(%x)
+}
+"""
+    (one,) = hlo_cost.cost_of(text).collectives
+    assert one == Collective("send", 20, 1)
+    assert link_bytes(one) == 0
+
+
+@pytest.mark.parametrize("name", ["v5e", "v9:2x2", "0", "v5e:2x4,slices=a", "v5e:2x4,slices=0"])
 def test_devices_that_are_none_are_refused(name):
     with pytest.raises(ValueError, match="compile_for"):
         prepare(name)

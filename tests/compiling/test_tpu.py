@@ -10,6 +10,7 @@ pytest.importorskip(
 from cnnpool.compiling import measurement_programs, topology, training_programs
 from cnnpool.compiling.programs import compile_one
 from cnnpool.configs import cifar10
+from cnnpool.devices import runtime
 from cnnpool.launch.jobs import with_fields
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
@@ -44,7 +45,7 @@ def check(program, target):
     assert found.memory.total < target.chip.memory
     assert found.cost.flops > 0
     both = (*found.cost.collectives, *found.around.collectives)
-    assert {one.kind for one in both} <= {"all-reduce"}
+    assert {one.kind for one in both} <= {"all-reduce", "all-gather"}
     return sum(one.count for one in both)
 
 
@@ -61,3 +62,17 @@ def test_a_measurement(name, target, tmp_path):
     programs = measurement_programs.programs(tmp_path, Settings(), ("none",), target.devices)
     (measurement,) = (one for one in programs if one.name == "measurement")
     assert check(measurement, target) > 0
+
+
+def test_meshes_over_slices_keep_a_batch_inside_a_slice(target):
+    devices = topology.target("v5e:2x2,slices=2").devices
+    mesh = runtime.network_mesh(2, seed=2, data=4, batch_size=128, devices=devices[::-1])
+    slices = [[device.slice_index for device in row] for row in mesh.devices]
+    assert slices == [[0] * 4, [1] * 4]
+    step, *_ = (
+        one
+        for one in training_programs.programs(config_of("lenet", 2), devices)
+        if one.name == "training"
+    )
+    kinds = {one.kind for one in compile_one(step).cost.collectives}
+    assert kinds == {"all-reduce"}

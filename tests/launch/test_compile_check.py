@@ -43,10 +43,15 @@ def test_one_job_of_each_shape_is_compiled(states):
     assert said.endswith("not run on a TPU")
 
 
+def test_a_job_on_two_slices_is_compiled_for_both(states):
+    seen = []
+    compile_check.check(states, "tpu-v5e-8", 2, lambda *given: seen.append(given))
+    assert {topology for _, topology in seen} == {"v5e:2x4,slices=2"}
+
+
 def test_without_libtpu_it_is_said(states, monkeypatch):
     monkeypatch.setattr(compile_check.importlib.util, "find_spec", lambda name: None)
     assert "libtpu" in compile_check.check(states, "tpu-v5e-8", None)
-    assert "expected a single slice" in compile_check.check(states, "tpu-v5e-8", 2)
     assert "no TPU" in compile_check.check(states, "H100:1", None)
 
 

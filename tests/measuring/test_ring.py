@@ -269,7 +269,7 @@ def test_an_unfinished_run_is_not_called_trained(tiny_config, tmp_path, monkeypa
 
 def test_a_workdir_without_a_run_says_what_makes_one(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"expected config.json in it, as `python -m cnnpool.train"
+        FileNotFoundError, match=r"expected config.json, as written by `python -m cnnpool.train"
     ):
         evaluation.evaluate(tmp_path, tmp_path / "a.nc", stages=("init",), transforms=("none",))
 

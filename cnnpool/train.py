@@ -44,8 +44,8 @@ _COMPILE_FOR = flags.DEFINE_string(
     "compile_for",
     None,
     "compile all programs of the run for these devices, print their memory, work and time bounds, "
-    "and exit: a TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2 (needs libtpu, no TPU), or a number of CPU "
-    "devices; needs no data and no --workdir",
+    "and exit: a TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2 (needs libtpu, no "
+    "TPU), or a number of CPU devices; needs no data and no --workdir",
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "with several processes: HOST:PORT on which process 0 listens"

@@ -166,8 +166,8 @@ def main(argv: Sequence[str]) -> None:
     end.add_argument(
         "--compile_for",
         help="compile the programs of the measurement for these devices, print their memory, work "
-        "and time bounds, and exit: a TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2 (needs libtpu, "
-        "no TPU), or a number of CPU devices; reads only the folder's config",
+        "and time bounds, and exit: a TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2 "
+        "(needs libtpu, no TPU), or a number of CPU devices; reads only the folder's config",
     )
     parser.add_argument(
         "--data",

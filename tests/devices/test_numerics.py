@@ -98,7 +98,7 @@ command_line.run(lambda argv: print(1 + jnp.ones(3), jnp.log(jnp.zeros(2)) - jnp
         words, env=base | SWITCHES, capture_output=True, text=True, timeout=120, check=True
     )
     assert found.stdout == "[2. 2. 2.] [nan nan]\n"
-    said = [f"{name}={value} is not used" for name, value in SWITCHES.items()]
+    said = [f"{name}={value} is ignored" for name, value in SWITCHES.items()]
     assert [line.partition(":")[0] for line in found.stderr.splitlines()] == said
 
 

@@ -24,7 +24,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from cnnpool.instruments import moments
+from cnnpool.instruments import moment_programs
 from cnnpool.instruments.layer_sums import Shape
 from cnnpool.measuring.network import features
 from cnnpool.models.layers import Conv, Linear
@@ -89,7 +89,7 @@ def size_of(model: Any, image: tuple[int, int, int]) -> Size:
         normalized_channels=sum(statistics) // 2,
         norms=len(statistics) // 2,
         outputs=outputs.shape[-1],
-        measured=tuple(shape for _, shape in moments.shapes(units)),
+        measured=tuple(shape for _, shape in moment_programs.layer_shapes(units)),
         flops=flops,
     )
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from benchmarks import machine
 from cnnpool.configs import cifar10, scale2d
 from cnnpool.devices import runtime
-from cnnpool.models import DEEP_NETWORKS
+from cnnpool.models import TRAINED_HERE
 from cnnpool.training.classifier_setup import ClassifierTraining, setup
 
 TRAINED_ON = {"cifar10": (50_000, 10_000), "scale2d": (1024, 4096)}
@@ -146,7 +146,7 @@ def main() -> None:
         "--data", default=",".join(TRAINED_ON), help="comma-separated (%(default)s)"
     )
     parser.add_argument("--width_factor", type=float, default=1.0, help="of channels (%(default)s)")
-    parser.add_argument("--networks", default=",".join(DEEP_NETWORKS), help="comma-separated")
+    parser.add_argument("--networks", default=",".join(TRAINED_HERE), help="comma-separated")
     parser.add_argument("--steps", type=int, default=2, help="steps a timing")
     parser.add_argument("--repeats", type=int, default=3, help="timings; the median counts")
     parser.add_argument("--out", type=Path, help="markdown file; default: print")

@@ -30,7 +30,7 @@ from benchmarks.programme import (
 )
 from cnnpool import command_line
 from cnnpool.files.atomic_write import write_atomically
-from cnnpool.models import DEEP_NETWORKS
+from cnnpool.models import TRAINED_HERE
 
 UTILIZATION = 0.2  # assumed part of the peak that convolutions reach
 LATENCY = 10e-6  # assumed seconds of a collective, however small
@@ -318,7 +318,7 @@ def compiled_table() -> str:
     found = [
         line
         for data in ("cifar10", "scale2d")
-        for name in DEEP_NETWORKS
+        for name in TRAINED_HERE
         for line in compiled_steps.lines(name, data, LATENCY)
     ]
     return table(compiled_steps.columns(), found)

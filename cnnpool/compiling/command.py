@@ -8,12 +8,6 @@ import jax
 from cnnpool.compiling import table, topology
 from cnnpool.compiling.programs import Compiled, Program, TooLargeError, compile_one
 
-HELP = (
-    "compile all programs for these devices, print their memory, work and time bounds, and exit: a "
-    "TPU and its shape, e.g. v5e:2x4 or v5e:2x4,slices=2, or a number of CPU devices; needs no "
-    "such device, reads data only where the config does not determine its shapes, writes no files"
-)
-
 
 def run(name: str, programs: Callable[[Sequence[jax.Device]], list[Program]]) -> list[Compiled]:
     """Compiles programs one by one and prints a table of their cost.

@@ -15,7 +15,7 @@ from cnnpool.devices import global_arrays, runtime
 from cnnpool.devices.batch_sharding import DATA_AXIS
 from cnnpool.importing import conversion
 from cnnpool.importing.folder import is_imported
-from cnnpool.instruments import moments
+from cnnpool.instruments import batch_plan, moment_programs
 from cnnpool.measuring import classifier_run, network
 from cnnpool.measuring import transforms as named
 from cnnpool.measuring.settings import Settings
@@ -115,10 +115,14 @@ def _of_network(
     for name, features in _features(model, variables, transforms, copies).items():
         lowered = functools.cache(
             functools.partial(
-                moments.lowered, features, *inputs, batch_size=settings.batch_size, mesh=mesh
+                moment_programs.lowered,
+                features,
+                *inputs,
+                batch_size=settings.batch_size,
+                mesh=mesh,
             )
         )
-        plan = moments.plan_of(features, *inputs, batch_size=settings.batch_size, mesh=mesh)
+        plan = batch_plan.plan_of(features, *inputs, batch_size=settings.batch_size, mesh=mesh)
         unit = f"a batch of {plan.size} images, of {plan.batches}"
         yield Program(f"measurement{name}", unit, functools.partial(_part, lowered, 1), _SHRINK)
         yield Program(f"its end{name}", "a call", functools.partial(_part, lowered, 2), _SHRINK)

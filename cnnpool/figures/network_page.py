@@ -27,16 +27,9 @@ summary { cursor: pointer; }
 """
 )
 
-PAGE = Template("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>$style</style>
-</head>
-<body>
-<h1>$title</h1>
+PAGE = Template(
+    report_page.HEAD
+    + """\
 <p>D is the sensitivity of a layer to small diffeomorphisms of the image, G that to noise of the
 same norm, and R = D / G. Where R falls, the layer becomes stable to deformations faster than to
 noise: it pools. D and G divide by the mean over all ordered pairs of P images, each with itself
@@ -55,7 +48,8 @@ $curves
 $sections
 </body>
 </html>
-""")
+"""
+)
 
 OVERVIEW_ROW = Template(
     '<tr><td><a href="#$anchor">$label</a></td><td>$data</td><td>$networks</td><td>$images</td>'

@@ -36,7 +36,7 @@ a { color: #00508a; }
 }
 """
 
-PAGE = Template("""<!DOCTYPE html>
+HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -46,6 +46,10 @@ PAGE = Template("""<!DOCTYPE html>
 </head>
 <body>
 <h1>$title</h1>
+"""
+PAGE = Template(
+    HEAD
+    + """\
 <div class="scroll"><table>
 <thead><tr><th scope="col">item</th><th scope="col">verdict</th></tr></thead>
 <tbody>
@@ -56,7 +60,8 @@ $note
 $sections
 </body>
 </html>
-""")
+"""
+)
 
 OVERVIEW_ROW = Template(
     '<tr><td><a href="#$anchor">$title</a></td>'

@@ -8,7 +8,7 @@ followed by the storages.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 import dataclasses
 import io
 import math
@@ -190,7 +190,7 @@ def _read_zip(file: Any) -> Any:
         def load(storage: _Storage) -> bytes:
             return archive.read(f"{folder}data/{storage.key}")
 
-        return _built(described, unpickler.storages, load)
+        return _built(described, load)
 
 
 def _read_legacy(file: Any) -> Any:
@@ -215,12 +215,10 @@ def _read_legacy(file: Any) -> Any:
                 "description; the file is damaged"
             )
         raw[storage.key] = file.read(count * storage.dtype.itemsize)
-    return _built(described, unpickler.storages, lambda storage: raw[storage.key])
+    return _built(described, lambda storage: raw[storage.key])
 
 
-def _built(
-    described: Any, storages: Mapping[str, _Storage], load: Callable[[_Storage], bytes]
-) -> Any:
+def _built(described: Any, load: Callable[[_Storage], bytes]) -> Any:
     """The object, with every description of a tensor replaced by an array."""
     held: dict[str, np.ndarray] = {}
 

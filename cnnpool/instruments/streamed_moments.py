@@ -13,9 +13,12 @@ from jax import Array
 import numpy as np
 
 from cnnpool.devices import runtime
-from cnnpool.instruments import layer_sums, moments
+from cnnpool.instruments import layer_sums
+from cnnpool.instruments.activations import check_activations
+from cnnpool.instruments.batch_plan import fitting_batch
 from cnnpool.instruments.layer_sums import Layer
-from cnnpool.instruments.moments import ImageMoments, Images
+from cnnpool.instruments.moment_programs import layer_shapes, nothing, with_found
+from cnnpool.instruments.moments import ImageMoments, Images, by_unit, check_inputs
 
 HostFeatures = Callable[[np.ndarray], Mapping[str, Any]]  # arrays that numpy reads
 
@@ -49,7 +52,7 @@ def streamed_moments(
       TypeError: if `features` does not return named activations, one per image.
     """
     platform = runtime.platform_of(None)
-    moments.check_inputs(clean, deformed, noisy, batch_size)
+    check_inputs(clean, deformed, noisy, batch_size)
     clean, deformed, noisy = (np.asarray(copy) for copy in (clean, deformed, noisy))
     copies, images = 1 + len(deformed) + len(noisy), len(clean)
 
@@ -61,13 +64,12 @@ def streamed_moments(
 
     first = _arrays(features(batch(0, 1)))
     activations = {name: jax.ShapeDtypeStruct(f.shape, f.dtype) for name, f in first.items()}
-    moments.check_activations(activations, copies)
-    size = (batch_size or moments.fitting_batch(activations, 1, platform)) // copies
+    check_activations(activations, copies)
+    size = (batch_size or fitting_batch(activations, 1, platform)) // copies
     size = min(max(1, size), images)
     rows = size * -(-images // size)
     layers = {
-        name: moments.nothing((("", shape),), rows, None)()[""]
-        for name, shape in moments.shapes(activations)
+        name: nothing((("", shape),), rows, None)()[""] for name, shape in layer_shapes(activations)
     }
     for start in range(0, images, size):
         found = _arrays(features(batch(start, size)))
@@ -85,7 +87,7 @@ def streamed_moments(
     every = np.ones(images, np.float32)
     ends = jax.device_get([_finish(layers[name], every) for name in sorted(layers)])
     by_image, centers = (np.concatenate(part) for part in zip(*ends, strict=True))
-    return moments.by_unit((by_image, centers), activations, images)
+    return by_unit((by_image, centers), activations, images)
 
 
 # A network's many layers of the same shape share a compiled program.
@@ -93,9 +95,7 @@ def streamed_moments(
 def _add(
     layer: Layer, found: Array, draws: int, weights: Array, start: Array, platform: str
 ) -> Layer:
-    added = moments.with_found(
-        lambda v: v, platform, {"": layer}, {"": found}, draws, weights, start
-    )
+    added = with_found(lambda v: v, platform, {"": layer}, {"": found}, draws, weights, start)
     return added[""]
 
 

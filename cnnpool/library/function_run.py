@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.data.images import MeasuredImages
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library import activations, function_images, user_file
 from cnnpool.library.measurable import Measurable
@@ -146,7 +146,7 @@ class FunctionRun(Run):
         *,
         on_batch: Callable[[int], Any] = lambda images: None,
         **options: Any,
-    ) -> dict[str, ImageMoments]:
+    ) -> Moments:
         """What D, G and R of the network's layers are made of, as `cnnpool.measure` has them."""
         changed = self.network.transformed(transform, key)
         return changed.moments(inputs, batch_size=self.settings.batch_size, on_batch=on_batch)

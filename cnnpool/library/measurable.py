@@ -13,8 +13,9 @@ from jax.tree_util import Partial
 import numpy as np
 
 from cnnpool.errors import check_known
+from cnnpool.instruments.activations import Features, in_forward_order
 from cnnpool.instruments.channels import paths
-from cnnpool.instruments.moments import Features, ImageMoments, image_moments, in_forward_order
+from cnnpool.instruments.moments import ImageMoments, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.streamed_moments import streamed_moments
 from cnnpool.library.activations import Layers, chosen, flattened

@@ -12,10 +12,10 @@ import xarray as xr
 
 from cnnpool.devices import numerics, runtime
 from cnnpool.files import results, schema
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.noise import check_kind
 from cnnpool.instruments.perturbation import Inputs
-from cnnpool.library import accessor, activations
+from cnnpool.library import activations
 from cnnpool.library import images as image_arrays
 from cnnpool.library.activations import Layers
 from cnnpool.library.measurable import Measurable
@@ -30,7 +30,6 @@ from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.training.variables import Variables
 
 VERSION = 1  # of what is measured: raised where the same arguments give other numbers
-ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was measured
 
 
 @runtime.compilation_cache()
@@ -152,11 +151,11 @@ def _under_transforms(
     settings: Settings,
     inputs: Inputs,
     bar: ProgressBar,
-) -> dict[str, list[dict[str, ImageMoments]]]:
+) -> dict[str, list[Moments]]:
     """The moments under every transform, a list over shuffles, by the keys of cnnpool.eval."""
     key = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
 
-    def measured(transform: str, number: int) -> dict[str, ImageMoments]:
+    def measured(transform: str, number: int) -> Moments:
         changed = network.transformed(transform, jax.random.fold_in(key, number))
         return changed.moments(inputs, batch_size=settings.batch_size, on_batch=bar.update)
 

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cnnpool.files import storage
-from cnnpool.instruments.moments import ImageMoments, in_forward_order
+from cnnpool.instruments.activations import in_forward_order
+from cnnpool.instruments.moments import ImageMoments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.library.activations import Layers, chosen
 from cnnpool.library.measurable import Measurable, weights_checksum

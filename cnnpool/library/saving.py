@@ -5,9 +5,6 @@ from pathlib import Path
 import xarray as xr
 
 from cnnpool.files import results, storage
-from cnnpool.library import accessor
-
-ACCESSOR = accessor.ACCESSOR  # data.cnnpool is there where data was read
 
 
 def save(data: xr.Dataset, path: str | Path) -> None:

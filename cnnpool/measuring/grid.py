@@ -1,12 +1,13 @@
 """Arrays of single networks under one perturbation, put together by their coordinates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from cnnpool.measuring.run import NetworkAtStage
+from cnnpool.measuring.units import Depths
 
 _ORDER = ("seed", "stage", "transform", "shuffle", "layer", "delta", "cutoff", "noise")
 
@@ -16,9 +17,7 @@ def at(cell: xr.Dataset, network: NetworkAtStage, coordinates: Mapping[str, Any]
     return cell.assign_coords({"seed": network.seed, "stage": network.stage, **coordinates})
 
 
-def with_depths(
-    whole: xr.Dataset, depths: Callable[[Sequence[str]], list[int | None]]
-) -> xr.Dataset:
+def with_depths(whole: xr.Dataset, depths: Depths) -> xr.Dataset:
     """The same with `depth` along its layers, NaN where a unit is not plotted.
 
     Args:

@@ -16,10 +16,9 @@ import numpy as np
 from cnnpool.devices import distributed
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import ImageMoments, Moments
 from cnnpool.runs.progress_bar import say
 
-Moments = dict[str, ImageMoments]
 _RECORD = "record.json"
 
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnpool.devices import runtime
-from cnnpool.instruments.moments import Features, ImageMoments, Rescaled, image_moments
+from cnnpool.instruments.activations import Features, Rescaled
+from cnnpool.instruments.moments import Moments, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
 from cnnpool.models import layers
@@ -147,8 +148,8 @@ def moments(
     batch_size: int,
     spread: bool = True,
     on_batch: Callable[[int], Any] | None = None,
-    original: Mapping[str, ImageMoments] | None = None,
-) -> dict[str, ImageMoments]:
+    original: Moments | None = None,
+) -> Moments:
     """The moments from which D, G and R of every unit are computed.
 
     Args:
@@ -165,7 +166,7 @@ def moments(
         units before the first layer that the transform changes are taken from there.
     """
     changed = transforms.transform_variables(transform, variables, key)
-    same: dict[str, ImageMoments] = {}
+    same: Moments = {}
     worth_it = inputs.clean.size >= WORTH_COMPILING
     if original and worth_it and not transforms.changes_all_units(transform):
         same = {name: original[name] for name in _unchanged(variables, changed, list(original))}

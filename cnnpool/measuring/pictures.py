@@ -1,6 +1,6 @@
 """How networks are measured on pictures: D, G and R, pooling budget and filter spectra."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import itertools
 
 import jax
@@ -9,14 +9,12 @@ import xarray as xr
 
 from cnnpool.files import results
 from cnnpool.instruments.diffeomorphisms import natural_flags
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.pooling_budget import Share, spatial_share
 from cnnpool.measuring import inputs, transforms, units
 from cnnpool.measuring.run import Method, NetworkAtStage, Run
 from cnnpool.measuring.settings import Settings
 
-Moments = dict[str, ImageMoments]
-Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if not plotted
 _UNDEFINED = Share(float("nan"), float("nan"))
 
 
@@ -25,7 +23,9 @@ def _transform_key(settings: Settings, seed: int, number: int) -> jax.Array:
     return jax.random.fold_in(own, number)
 
 
-def pooling_budget(found: Mapping[str, list[Moments]], depths: Depths = units.depths) -> xr.Dataset:
+def pooling_budget(
+    found: Mapping[str, list[Moments]], depths: units.Depths = units.depths
+) -> xr.Dataset:
     """Spatial shares of the fall of R, over transform, and over transform and layer.
 
     `spatial_share` is from the first layer to the last, `layer_spatial_share` from the preceding

@@ -22,8 +22,9 @@ import xarray as xr
 from cnnpool.data.scale1d import Scale1D
 from cnnpool.devices import runtime
 from cnnpool.instruments import diffusion
+from cnnpool.instruments.activations import Features
 from cnnpool.instruments.channels import mean_filters
-from cnnpool.instruments.moments import Features, ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
@@ -69,9 +70,7 @@ def _depths(layers: Sequence[str]) -> list[int | None]:
     return [depth_of(layer) for layer in layers]
 
 
-def _beside(
-    run: "RingRun", one: NetworkAtStage, found: Mapping[str, list[dict[str, ImageMoments]]]
-):
+def _beside(run: "RingRun", one: NetworkAtStage, found: Mapping[str, list[Moments]]):
     """Receptive fields, mean filters and test error of a network under every transform."""
     parts = [_under_transform(run, one, name, list(moments[0])) for name, moments in found.items()]
     return xr.concat(parts, "transform", join="exact").assign_coords(transform=list(found))

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import xarray as xr
 
 from cnnpool.data.images import MeasurementData, Split
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import transforms
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
+from cnnpool.measuring.units import Depths
 from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables
 
@@ -54,7 +55,7 @@ class Method(NamedTuple):
 
     perturbations: Callable[[Any, Settings], Iterator[tuple[Perturbation, Inputs]]]
     transform_key: Callable[[Settings, int, int], Key[Array, ""]]
-    depths: Callable[[Sequence[str]], list[int | None]]
+    depths: Depths
     beside: Callable[..., xr.Dataset]
     completed: Callable[..., xr.Dataset]
     spread: bool
@@ -158,7 +159,7 @@ class Run(abc.ABC):
         key: Key[Array, ""],
         inputs: Inputs,
         **options: Any,
-    ) -> dict[str, ImageMoments]:
+    ) -> Moments:
         """The moments from which D, G and R of a network's units are computed.
 
         Args:

@@ -9,7 +9,7 @@ import xarray as xr
 
 from cnnpool.devices import distributed
 from cnnpool.files import results
-from cnnpool.instruments.moments import ImageMoments
+from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import grid, transforms
@@ -18,9 +18,7 @@ from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.runs.progress_bar import ProgressBar, say
 
-Moments = dict[str, ImageMoments]
 ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
-Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if not plotted
 
 
 def measure(

@@ -23,13 +23,13 @@ import re
 from jax import Array
 
 from cnnpool import errors
+from cnnpool.instruments.activations import Features
 from cnnpool.instruments.channels import (
     matching_paths,
     mean_channel_filters,
     shuffle_both_axes,
     shuffle_channels,
 )
-from cnnpool.instruments.moments import Features
 from cnnpool.instruments.sensitivity import mean_channel_activations
 from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables

@@ -1,7 +1,9 @@
 """The units of a network that count as layers, and their depths."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import re
+
+Depths = Callable[[Sequence[str]], list[int | None]]  # k of each unit; None if not plotted
 
 _SIDE_BRANCH = re.compile(r"(?:.*/)?(?:shortcut|squeeze|excite)_")
 _STARTS_LAYER = re.compile(r"(?:.*/)?[^/]*(?:conv|linear)[^/]*")

@@ -27,7 +27,7 @@ _BUILDERS = {
 }
 
 # The paper's networks that are trained here, on images of 28 x 28 and 32 x 32 pixels.
-DEEP_NETWORKS = tuple(
+TRAINED_HERE = tuple(
     name for name in _BUILDERS if name not in ("simple_cnn", *torchvision.BUILDERS)
 )
 

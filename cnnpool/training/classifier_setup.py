@@ -26,7 +26,7 @@ from cnnpool.training.classifier_step import (
     network_keys,
     over_networks,
 )
-from cnnpool.training.groups import check_seeds
+from cnnpool.training.groups import check_seeds, stacked_shapes
 from cnnpool.training.losses import LOSSES
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
@@ -93,10 +93,7 @@ class ClassifierTraining:
         """Shapes, types and shardings of the state of all networks."""
         images = jax.ShapeDtypeStruct(self.train.images.shape, self.train.images.dtype)
         one = jax.eval_shape(self.recipe.init, jax.random.key(0), images)
-        count, sharding = len(self.config.seeds), runtime.over_seeds(self.mesh)
-        return jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((count, *a.shape), a.dtype, sharding=sharding), one
-        )
+        return stacked_shapes(one, len(self.config.seeds), self.mesh)
 
 
 def image_data(

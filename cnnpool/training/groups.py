@@ -20,6 +20,16 @@ def check_seeds(seeds: Sequence[int]) -> None:
         raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
 
 
+def stacked_shapes(one: Any, count: int, mesh: Mesh) -> Any:
+    """Shapes, types and shardings of `count` networks, from the shapes of one."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(
+            (count, *leaf.shape), leaf.dtype, sharding=runtime.over_seeds(mesh)
+        ),
+        one,
+    )
+
+
 def over_groups(
     function: Callable,
     mesh: Mesh,

@@ -18,6 +18,7 @@ from cnnpool import models
 from cnnpool.data.scale1d import Scale1D, balanced_split
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.training.checkpoints import RunState
+from cnnpool.training.groups import stacked_shapes
 from cnnpool.training.hinge import Params, ridge_shrinkage
 from cnnpool.training.ring_step import SGD, TrainingSet
 from cnnpool.training.stopping import RingProgress
@@ -76,14 +77,7 @@ class RingNetwork:
 
     def stacked_shapes(self, n_seeds: int, mesh: Mesh) -> Params:
         """Shapes, types and shardings of the parameters of `n_seeds` networks."""
-        one = jax.eval_shape(self.init, 0)
-        sharding = runtime.over_seeds(mesh)
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                (n_seeds, *leaf.shape), leaf.dtype, sharding=sharding
-            ),
-            one,
-        )
+        return stacked_shapes(jax.eval_shape(self.init, 0), n_seeds, mesh)
 
 
 def network(config: ConfigDict) -> RingNetwork:

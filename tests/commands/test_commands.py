@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from cnnpool import command_line
+from cnnpool import command_line, import_weights, pack, predict
+from cnnpool.figures import __main__ as figures
+from cnnpool.figures import picture_data
 from cnnpool.files import results
-from cnnpool.launch import fig4_item, items, reproduce, status, trained_items
+from cnnpool.launch import collect, fig4_item, items, reproduce, status, trained_items
 from cnnpool.launch.engines.local import Local, Options
 from tests.paths import ROOT
 
@@ -24,10 +26,14 @@ def run(*arguments, cwd=ROOT):
     )
 
 
+def run_code(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
+        ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "run it again to continue"]),
         (
             "cnnpool.eval",
             ["--transforms", "mean_channel_filters", "floats from 0 to 1", "pooling budget"],
@@ -61,7 +67,7 @@ def test_help_helps(command, words):
         ),
         ("--config.training.ridge=many", "could not convert string to float: 'many'"),
         ("elsewhere", "unexpected arguments: elsewhere"),
-        ("--workdir=", "--workdir is needed"),
+        ("--workdir=", "--workdir is required"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_path):
@@ -85,8 +91,8 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
     )
     assert found.returncode == 1
     assert found.stderr == (
-        "error: --config.model.alexnet_dropout is 0.3, but with model.name 'vgg11_bn' nothing "
-        "reads it; alexnet does: leave it out\n"
+        "error: --config.model.alexnet_dropout is 0.3, but it has no effect with "
+        "model.name 'vgg11_bn', only with alexnet. Omit it\n"
     )
     assert not (tmp_path / "a").exists()
 
@@ -94,8 +100,8 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        (reproduce, ["fig2", "--shuffles=3"], "--shuffles goes with --preset=imagenet"),
-        (status, ["--sweep=fig5", "--seconds=3"], "--seconds goes with --watch"),
+        (reproduce, ["fig2", "--shuffles=3"], "--shuffles requires --preset=imagenet"),
+        (status, ["--sweep=fig5", "--seconds=3"], "--seconds requires --watch"),
     ],
 )
 def test_a_flag_that_nothing_reads_is_refused(command, words, message, capsys):
@@ -297,6 +303,92 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path)
         command_line.check_writable(tmp_path / "file" / "a.nc")
 
 
+def test_an_error_of_a_bucket_s_library_becomes_one_line(monkeypatch):
+    class NoCredentialsError(Exception):
+        __module__ = "botocore.exceptions"
+
+    def main(argv):
+        raise NoCredentialsError("Unable to locate credentials\nsee there")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    message = (
+        "error: the bucket cannot be used: NoCredentialsError: Unable to locate credentials; does "
+        "it exist, and has this machine credentials for it?"
+    )
+    with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
+        command_line.run(main)
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (figures, ["fig4", "--results", "a.nc", "--out", "folder.png"], "folder.png is a folder"),
+        (figures, ["depth", "a.nc", "--out", "folder"], "folder.png is a folder"),
+        (figures, ["sweep", "a.nc", "--out", "mine.png"], "mine.csv is not the data of a picture"),
+        (figures, ["table1", "--results", "a.nc", "--out", "folder"], "folder is a folder"),
+        (figures, ["report", "a.nc", "--out", "folder.html"], "folder.html is a folder"),
+        (figures, ["perturbations", "a.png", "--out", "mine"], "mine.csv is not the data of"),
+        (status, ["--sweep=fig5", "--plot=mine.svg"], "mine.csv is not the data of a picture"),
+        (collect, ["--sweep=fig5", "--out=pipe.nc"], "pipe.nc is a device or a pipe"),
+        (pack, ["--workdir=run", "--out=mine.csv"], "mine.csv is a file, not a folder"),
+        (
+            import_weights,
+            ["--model=alexnet", "--state_dict=x", "--workdir=mine.csv"],
+            "mine.csv is a file, not a folder",
+        ),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_first(
+    command, words, message, tmp_path, monkeypatch
+):
+    """The results are absent, so that reading them would be another error."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder", "folder.png", "folder.html"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine.csv").write_text("seed,stage,transform\n0,init,none\n")
+    os.mkfifo(tmp_path / "pipe.nc")
+    with pytest.raises(OSError, match=re.escape(message)):
+        command.main(words)
+
+
+def test_the_data_of_a_picture_is_replaced(tmp_path):
+    (tmp_path / "a.csv").write_text(f"{','.join(picture_data.CURVES)}\nfig4\n")
+    (tmp_path / "b.csv").touch()
+    for name in ("a", "b", "c"):
+        picture_data.check_writable(tmp_path / f"{name}.png")
+
+
+def test_an_array_is_not_written_into_a_file_of_another_kind(capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["--workdir=a", "--images=x.npy", "--out=y.csv"])
+    assert "--out=y.csv: an array is written; expected a name that ends in .npy" in (
+        capsys.readouterr().err
+    )
+
+
+def test_an_error_that_orbax_logs_is_one_line():
+    found = run_code(
+        "import logging, sys; from absl import logging as absl\n"
+        "from cnnpool import command_line; command_line.prepare(); command_line.prepare()\n"
+        "for name in ('/a/orbax/future.py', '/a/other.py'):\n"
+        "    try: 1 / 0\n"
+        "    except ZeroDivisionError: info = sys.exc_info()\n"
+        "    words = ('absl', logging.ERROR, name, 1, 'failed', (), info)\n"
+        "    absl.get_absl_logger().handle(logging.LogRecord(*words))\n"
+    )
+    assert found.returncode == 0
+    assert found.stderr.count("failed") == 2
+    assert found.stderr.count("Traceback") == 1
+
+
+def test_a_file_is_no_working_directory(tmp_path):
+    (tmp_path / "a").touch()
+    found = run("cnnpool.train", "--config=configs/scale1d.py", f"--workdir={tmp_path / 'a'}")
+    assert found.returncode == 1
+    assert "a is a file, not a folder" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
 def test_what_cannot_be_printed_ends_no_command(tmp_path):
     """Where the locale is not UTF-8, and with a file name that is no text in any."""
     program = (
@@ -348,4 +440,4 @@ def test_the_one_command_trains_by_a_config_s_name(tmp_path):
     assert unknown.returncode == 1
     assert "error: --config is 'scale3d'; expected one of ['arrays', 'cifar10'" in unknown.stderr
     alone = run("cnnpool", "train", "--config=scale1d")
-    assert "--workdir is needed; cnnpool train --help says more" in alone.stderr
+    assert "--workdir is required; see cnnpool train --help" in alone.stderr

@@ -13,7 +13,8 @@ from benchmarks.accelerators import MACHINES, all_gather_seconds, all_reduce_sec
 from cnnpool import models
 from cnnpool.configs import scale2d
 from cnnpool.devices import batch_sharding
-from cnnpool.instruments import moments
+from cnnpool.instruments import moment_programs
+from cnnpool.instruments.activations import activation_shapes
 from cnnpool.kernels.convolution import conv2d
 from cnnpool.measuring import network
 from cnnpool.training import classifier_setup
@@ -107,9 +108,9 @@ def test_a_measurement_sums_means_and_moves_nothing_else():
     variables = Variables(model.init(jax.random.key(0), images[:1], train=False)["params"], {})
     features = network.features(model, variables, rescaled=True)
     weights = jnp.ones(24)
-    steps, finish = moments.programs(BATCH.mesh, 3)
-    activations = moments._activations(features, images, 3)
-    layers = moments.nothing(moments.shapes(activations), 3, BATCH.mesh)()
+    steps, finish = moment_programs.programs(BATCH.mesh, 3)
+    activations = activation_shapes(features, images, 3)
+    layers = moment_programs.nothing(moment_programs.layer_shapes(activations), 3, BATCH.mesh)()
     inputs = features, images, images[None], images[None], weights
     programs = steps.lower(layers, *inputs, 0, 3), finish.lower(layers, weights)
     found = collections.Counter()

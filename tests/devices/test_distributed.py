@@ -196,11 +196,11 @@ STEP = {
     [
         (
             {"environment": STEP},
-            "process 0 of 4 waits .* job 7.*: give --num_processes=1, or unset",
+            "process 0 of 4 is waiting .* job 7.*: give --num_processes=1, or unset",
         ),
         (
             {"coordinator": "host:1", "process_id": 1, "num_processes": 2},
-            "process 1 of 2 waits .* meet at host:1: start each",
+            "process 1 of 2 is waiting .* at host:1: start each",
         ),
     ],
 )

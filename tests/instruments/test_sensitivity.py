@@ -9,9 +9,10 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from cnnpool.instruments import moments
+from cnnpool.instruments import batch_plan
+from cnnpool.instruments.activations import Rescaled
 from cnnpool.instruments.layer_sums import SKETCH, _piece, _signs, _sketch
-from cnnpool.instruments.moments import Rescaled, image_moments
+from cnnpool.instruments.moments import image_moments
 from cnnpool.instruments.perturbation import perturb
 from cnnpool.instruments.sensitivity import (
     Sensitivity,
@@ -318,7 +319,7 @@ def test_progress_counts_every_image_once_and_calls_change_nothing(monkeypatch, 
     inputs = images(count=40, draws=1)
     whole = sensitivities(image_moments(random_features(), *inputs, batch_size=48))
     of_one = sum(f[0].nbytes for f in random_features()(inputs[0]).values())
-    monkeypatch.setattr(moments, "_CALL_BYTES", int(batches * 48 * of_one))
+    monkeypatch.setattr(batch_plan, "_CALL_BYTES", int(batches * 48 * of_one))
     found = image_moments(random_features(), *inputs, batch_size=48, on_batch=told.append)
     assert told == steps
     assert sensitivities(found) == whole  # to the bit: batches are the same

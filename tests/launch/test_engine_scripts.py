@@ -11,7 +11,7 @@ import pytest
 from cnnpool.configs import cifar10, scale2d
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.launch import job_run, job_states, run_job
-from cnnpool.launch.engines import skypilot, slurm
+from cnnpool.launch.engines import engine, skypilot, slurm
 from cnnpool.launch.engines.engine import EngineError
 from cnnpool.launch.jobs import Job, with_fields
 from cnnpool.runs import run_status
@@ -39,11 +39,22 @@ def test_a_shell_reads_the_paths_of_a_script_as_they_are(tmp_path, monkeypatch):
     done = subprocess.run(
         ["bash", "-c", text], capture_output=True, text=True, env=environment, check=True
     )
-    where, _, words = done.stdout.partition("\n-m")
+    where, _, words = done.stdout.partition("\n-P\0-m")
     assert where == str(here)
     assert f"--list\0{here / 'list.json'}\0--index\0" in words
     assert words.endswith("3\0yes\0")
     assert not (here / "pwned").exists()
+
+
+@pytest.mark.parametrize(("searched", "flags"), [("", []), ("here", []), ("elsewhere", ["-P"])])
+def test_jobs_import_modules_of_this_folder_only_where_the_command_does(
+    searched, flags, tmp_path, monkeypatch
+):
+    """A file random.py or jax.py in the user's folder would stand before Python's own."""
+    monkeypatch.chdir(tmp_path)
+    others = [path for path in sys.path if path not in ("", str(tmp_path))]
+    monkeypatch.setattr(sys, "path", [str(tmp_path) if searched == "here" else searched, *others])
+    assert engine.run_job()[1:] == [*flags, "-m", "cnnpool.launch.run_job", "--log"]
 
 
 def test_options_are_arguments_and_logs_have_the_jobs_name(tmp_path):
@@ -196,7 +207,7 @@ def test_commands_of_slurm_are_called_as_outside_of_any_job(monkeypatch):
 )
 def test_the_number_of_an_array_is_found_among_what_a_site_says(printed, array):
     assert slurm._array_in(printed) == array
-    with pytest.raises(EngineError, match="no number of a job: 'hello'"):
+    with pytest.raises(EngineError, match="expected a job id from sbatch, got 'hello'"):
         slurm._array_in("hello\n")
 
 
@@ -251,7 +262,7 @@ def test_a_managed_job_recovers_and_keeps_its_files_in_the_bucket(state):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tpu-v5e-7", "is no slice; there are tpu-v5e-1, tpu-v5e-4"),
+        ("tpu-v5e-7", "is not a TPU slice; expected one of tpu-v5e-1, tpu-v5e-4"),
         ("tpu-v9-8", "'tpu-v9'; expected one of"),
         ("H1000:1", "'H1000'; expected one of .*did you mean"),
         ("H100:many", "expected GPU:COUNT"),
@@ -265,7 +276,7 @@ def test_unknown_accelerators_are_refused(name, message):
 def test_data_of_this_machine_is_refused(tmp_path):
     config = with_fields(cifar10.get_config(), data__data_dir="/my/data")
     state = job_states.of(Job(config), tmp_path, {})
-    with pytest.raises(EngineError, match=r"data from /my/data .*leave out --data_dir"):
+    with pytest.raises(EngineError, match=r"data from /my/data .*omit --data_dir"):
         skypilot.task(state, Path("spec.json"), OPTIONS)
 
 

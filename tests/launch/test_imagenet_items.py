@@ -43,7 +43,7 @@ def test_a_figure_is_made_from_weights_and_pictures(tmp_path, capsys):
     fan_in = 11 * 11 * 3
     assert float(measured.gamma_random.sel(layer="conv01")) == pytest.approx(1 / (3 * fan_in))
 
-    with pytest.raises(DataError, match=r"left out vgg13: .* should hold one file vgg13-\*\.pth"):
+    with pytest.raises(DataError, match=r"skipped vgg13: expected one file vgg13-\*\.pth"):
         reproduce.main(["fig9", *command, f"--out={tmp_path / 'fig9'}"])
 
 
@@ -60,9 +60,9 @@ def test_random_filters_of_torchvision_are_he_s():
 @pytest.mark.parametrize(
     ("files", "name", "message"),
     [
-        ((), "vgg11", "it has nothing"),
-        (("vgg11.pth", "vgg11-8a719046.pth"), "vgg11", "it has vgg11-8a719046.pth, vgg11.pth"),
-        (("vgg11_bn-6002323d.pth", "vgg11.txt"), "vgg11", "it has nothing"),
+        ((), "vgg11", "found nothing"),
+        (("vgg11.pth", "vgg11-8a719046.pth"), "vgg11", "found vgg11-8a719046.pth, vgg11.pth"),
+        (("vgg11_bn-6002323d.pth", "vgg11.txt"), "vgg11", "found nothing"),
     ],
 )
 def test_weights_are_found_by_torchvision_s_names(tmp_path, files, name, message):

@@ -13,7 +13,8 @@ from cnnpool.data.images import Split, StandardizedImages, as_stored
 from cnnpool.devices import distributed, runtime
 from cnnpool.errors import PreemptedError
 from cnnpool.files import results
-from cnnpool.instruments import moments
+from cnnpool.instruments import batch_plan
+from cnnpool.instruments.activations import Rescaled, computed
 from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import batch_statistics, evaluation, runs, transforms
 from cnnpool.measuring import network as measuring
@@ -60,7 +61,7 @@ def test_a_measurement_asked_to_end_stops_after_a_batch_and_keeps_what_is_whole(
     vgg, tmp_path, monkeypatch
 ):
     """As one of several joined processes, which ask one another after every call."""
-    monkeypatch.setattr(moments, "_CALL_BYTES", 1)  # one batch per call
+    monkeypatch.setattr(batch_plan, "_CALL_BYTES", 1)  # one batch per call
     monkeypatch.setattr(runtime, "cores", lambda: 1)  # on one device
     answers = iter([False, False, False, False, True])  # three batches a transform
     monkeypatch.setattr(distributed, "preempted", lambda: next(answers))
@@ -99,11 +100,11 @@ def test_norms_and_what_does_nothing_are_told_not_computed(name, rescaled):
     net = Variables(changed["params"], changed.get("batch_stats", {}))
     plain = run(measuring.features(model, net), images)
     found = run(measuring.features(model, net, rescaled=True), images)
-    told = {unit: f for unit, f in found.items() if isinstance(f, moments.Rescaled)}
+    told = {unit: f for unit, f in found.items() if isinstance(f, Rescaled)}
     norms = [unit for unit in plain if "bn" in unit]
     assert set(norms) <= told.keys()
     assert rescaled is None or sorted(told) == rescaled
-    for unit, f in moments.computed(found).items():
+    for unit, f in computed(found).items():
         atol = 1e-5 * float(jnp.abs(plain[unit]).max())
         np.testing.assert_allclose(f, plain[unit], rtol=0, atol=atol, err_msg=unit)
 
@@ -135,7 +136,7 @@ def told_and_computed(name, dtype):
         return measuring.features(model, net, rescaled=True)(images)
 
     found = jax.eval_shape(features, jax.ShapeDtypeStruct((2, 32, 32, 3), dtype))
-    told = [unit for unit, f in found.items() if isinstance(f, moments.Rescaled)]
+    told = [unit for unit, f in found.items() if isinstance(f, Rescaled)]
     return told, found.keys() - told
 
 

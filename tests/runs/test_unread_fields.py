@@ -8,7 +8,7 @@ from cnnpool.launch.jobs import with_fields
 from cnnpool.runs import unread_fields
 
 
-@pytest.mark.parametrize("name", models.DEEP_NETWORKS)
+@pytest.mark.parametrize("name", models.TRAINED_HERE)
 def test_the_table_says_which_fields_of_a_model_are_read(name):
     config = with_fields(cifar10.get_config(), model__name=name)
     for field in config.model:

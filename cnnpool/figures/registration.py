@@ -24,7 +24,7 @@ def register() -> None:
 
 
 def _import_accessor() -> None:
-    importlib.import_module("cnnpool.library.accessor")
+    importlib.import_module("cnnpool.figures.accessor")
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -1,6 +1,6 @@
 """`data.cnnpool` of measured datasets: figures and tables in one call.
 
-It is there in every program that imports cnnpool and xarray (`cnnpool.library.registration`).
+It is there in every program that imports cnnpool and xarray (`cnnpool.figures.registration`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     import pandas as pd
 
-ACCESSOR = "cnnpool"
 
-
-@xr.register_dataset_accessor(ACCESSOR)
+@xr.register_dataset_accessor("cnnpool")
 class Measured:
     """What can be done with a dataset in the schema of result files."""
 

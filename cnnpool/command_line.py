@@ -17,7 +17,7 @@ from typing import NoReturn
 from cnnpool import extras
 from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.files import storage
-from cnnpool.files.atomic_write import check_writable_beside
+from cnnpool.files.atomic_write import check_replaceable_by_file, check_writable_beside, target
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
 NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, the usual one first
@@ -145,8 +145,8 @@ def check_writable(path: Path) -> None:
     """Raises OSError if a file cannot be written at `path`, before anything is computed for it."""
     if storage.is_remote(path):
         return
-    if path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; expected the name of the file to write")
+    path = target(path)
+    check_replaceable_by_file(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     if not folder.is_dir():
         raise NotADirectoryError(f"{path} cannot be written: {folder} is a file, not a folder")

@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--std", type=numbers, help="of the images (torchvision's)")
     parser.add_argument("--overwrite", action="store_true", help="replace an imported network")
     args = parser.parse_args(argv)
+    command_line.check_writable(args.workdir / "summary.json")
     check_known(args.model, NETWORKS, "--model")
     options = {"mean": args.mean, "std": args.std, "overwrite": args.overwrite, "key": args.key}
     # Slow to import, so only now.

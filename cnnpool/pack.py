@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
     parser.add_argument("--overwrite", action="store_true", help="replace a differing folder")
     args = parser.parse_args(argv)
+    command_line.check_writable(args.out / "summary.json")
     # Slow to import, so only now.
     from cnnpool.devices import numerics, runtime
     from cnnpool.measuring.packing import pack

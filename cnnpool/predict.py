@@ -36,6 +36,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--data_dir", help="of the training data, instead of the run's")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     args = parser.parse_args(argv)
+    if args.out.suffix not in ("", ".npy"):
+        parser.error(f"--out={args.out}: an array is written; expected a name that ends in .npy")
     command_line.check_replaceable(args.out, overwrite=args.overwrite, because="not replaced")
     command_line.check_writable(args.out)
     stage = parse_stage(args.stage)

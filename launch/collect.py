@@ -26,6 +26,7 @@ def main(argv: Sequence[str]) -> None:
         "--out", type=command_line.netcdf_path, required=True, help="the netCDF file to write"
     )
     args = parser.parse_args(argv)
+    command_line.check_writable(args.out)
     # Slow to import, so only now.
     from cnnpool.files import results
     from cnnpool.launch.collected import collected

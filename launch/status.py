@@ -19,6 +19,7 @@ from pathlib import Path
 import time
 
 from cnnpool import command_line
+from cnnpool.figures import picture_data
 from cnnpool.figures.item_names import picture_path
 from cnnpool.files import parameter_words, storage
 from cnnpool.launch import engine_choice, job_parameters, job_states, sweep_file
@@ -132,6 +133,8 @@ def main(argv: Sequence[str]) -> None:
     if args.x and args.plot is None:
         parser.error("--x goes with --plot")
     plot = None if args.plot is None else picture_path("--plot", args.plot, None)
+    if plot is not None:
+        picture_data.check_writable(plot)
     jobs = sweep_file.of_arguments(args)
     states = engine_choice.states(jobs, args.root)
     print(table(states))

@@ -34,6 +34,18 @@ with contextlib.suppress(ModuleNotFoundError):  # functions can be measured with
         "flax_fix_rng_separator": False,
         "flax_return_frozendict": False,
     }
+# Switches for finding errors, which end right programs too: JAX_TRANSFER_GUARD=disallow one that
+# moves numbers between host and devices, JAX_DEBUG_NANS one whose network diverges.
+_SWITCHES: dict[str, Any] = {
+    "jax_transfer_guard": "allow",
+    "jax_transfer_guard_host_to_device": "allow",
+    "jax_transfer_guard_device_to_device": "allow",
+    "jax_transfer_guard_device_to_host": "allow",
+    "jax_debug_nans": False,
+    "jax_debug_infs": False,
+    "jax_no_tracing": False,
+}
+_HARMLESS = (None, False, "allow", "log", "log_explicit")  # values of switches
 # Read by XLA itself, and not only for numerical settings: these are recorded and compared.
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT")
 _OF_NO_NUMBER = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_cuda_data_dir")
@@ -46,12 +58,34 @@ def settle() -> None:
     """
     for config, name, ours, _ in _others():
         if name.upper() in os.environ:
-            value = f"{name.upper()}={os.environ[name.upper()]}"
-            print(
-                f"{value} is ignored, because it would change results; using {ours}",
-                file=sys.stderr,
-            )
+            _say(f"{_given(name)} is ignored, because it would change results; using {ours}")
         config.update(name, ours)
+    _settle_switches()
+
+
+def _settle_switches() -> None:
+    strict = {
+        name: ours
+        for name, ours in _SWITCHES.items()
+        if getattr(jax.config, name, None) not in _HARMLESS
+    }
+    for name, ours in strict.items():
+        if name.upper() in os.environ:
+            _say(
+                f"{_given(name)} is ignored, because it would end this program; it is for debugging"
+            )
+        jax.config.update(name, ours)
+    if getattr(jax.config, "jax_disable_jit", False):
+        _say(f"{_given('jax_disable_jit')}: nothing is compiled, so everything takes far longer")
+
+
+def _given(name: str) -> str:
+    """A variable of the environment and its value."""
+    return f"{name.upper()}={os.environ.get(name.upper())}"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def check_settings() -> None:

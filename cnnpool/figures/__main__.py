@@ -45,6 +45,7 @@ from collections.abc import Sequence
 import importlib
 
 from cnnpool import command_line
+from cnnpool.figures import picture_data
 from cnnpool.figures.item_names import (
     COMMANDS,
     FORMATS,
@@ -72,11 +73,14 @@ def main(argv: Sequence[str]) -> None:
     out = args.out
     if args.item in PICTURES:
         out = picture_path(args.item, out, args.format)
+        picture_data.check_writable(out)
     elif args.format is not None:
         parser.error(f"{args.item} is no picture; leave out --format={args.format}")
     elif out is not None and out.suffix not in ("", *TEXT_ENDINGS):
         endings = " or ".join(TEXT_ENDINGS)
         parser.error(f"{args.item} is written as Markdown; expected --out in {endings}, got {out}")
+    elif out is not None:
+        command_line.check_writable(out)
     from cnnpool.figures import items  # slow to import, so only now
 
     print(items.make(args.item, args.results, out))

@@ -19,7 +19,7 @@ out there, and the legend says so: n = 2 of 4. The data is written next to the p
 from collections.abc import Sequence
 
 from cnnpool import command_line
-from cnnpool.figures import flags
+from cnnpool.figures import flags, picture_data
 from cnnpool.figures.item_names import FORMATS, picture_path
 from cnnpool.files import storage
 
@@ -51,6 +51,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", choices=FORMATS, help="of the picture (the ending of --out)")
     args = parser.parse_args(argv)
     out = picture_path("depth", args.out, args.format)
+    picture_data.check_writable(out)
     from cnnpool.figures import depth  # slow to import, so only now
 
     options = depth.Options(

@@ -13,10 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 import numpy as np
 
+from cnnpool.figures import picture_data
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.library.shown_images import Perturbed
 
-COLUMNS = ("image", "delta", "cutoff", "noise", "norm", "change", "noise_norm")
+COLUMNS = picture_data.PERTURBATIONS
 _INCHES = 1.35  # of a picture
 
 

@@ -15,6 +15,7 @@ normalized as its networks take them; your own are cropped to central squares, w
 from collections.abc import Sequence
 
 from cnnpool import command_line
+from cnnpool.figures import picture_data
 from cnnpool.figures.item_names import FORMATS, picture_path
 from cnnpool.files import storage
 from cnnpool.measuring.names import INTERPOLATIONS
@@ -53,6 +54,7 @@ def main(argv: Sequence[str]) -> None:
     if args.images < 1:
         parser.error(f"--images must be at least 1, got {args.images}")
     out = picture_path("perturbations", args.out, args.format)
+    picture_data.check_writable(out)
     # Slow to import, so only now; the only item that computes with JAX.
     from cnnpool.devices import numerics
 

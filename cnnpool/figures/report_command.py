@@ -39,6 +39,9 @@ def main(argv: Sequence[str]) -> None:
     out = args.out
     if out is not None and out.suffix not in (".html", ".htm"):
         parser.error(f"--out={out}: a page is written; expected a name that ends in .html")
+    page = out or Path("report.html")
+    if files or out is not None:
+        command_line.check_writable(page)
     if items:
         from cnnpool.figures import report  # slow to import, so only now; so below
 
@@ -48,6 +51,5 @@ def main(argv: Sequence[str]) -> None:
         return
     from cnnpool.figures import network_report
 
-    page = out or Path("report.html")
     print(network_report.write(files, page, dict(args.label)))
     print(f"\nin {page}")

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnpool.figures import picture_data
 from cnnpool.figures.seed_average import Average
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.shapes import Float, Int
 
-COLUMNS = (
-    *("figure", "panel", "curve", "network", "data", "epochs", "point"),
-    *("x", "y", "x_se", "y_se", "seeds"),
-)
+COLUMNS = picture_data.CURVES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

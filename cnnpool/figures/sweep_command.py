@@ -13,6 +13,7 @@ over networks (seeds), or over images of one alone; "2 of 4" networks live where
 from collections.abc import Sequence
 
 from cnnpool import command_line
+from cnnpool.figures import picture_data
 from cnnpool.figures.item_names import FORMATS, picture_path
 from cnnpool.files import storage
 
@@ -26,6 +27,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--format", choices=FORMATS, help="of the picture (the ending of --out)")
     args = parser.parse_args(argv)
     out = picture_path("sweep", args.out or storage.path("sweep"), args.format)
+    picture_data.check_writable(out)
     from cnnpool.figures import sweep  # slow to import, so only now
 
     print(sweep.make(args.files, out, args.x))

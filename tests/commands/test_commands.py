@@ -7,9 +7,11 @@ import sys
 
 import pytest
 
-from cnnpool import command_line
+from cnnpool import command_line, import_weights, pack, predict
+from cnnpool.figures import __main__ as figures
+from cnnpool.figures import picture_data
 from cnnpool.files import results
-from cnnpool.launch import fig4_item, items, reproduce, status, trained_items
+from cnnpool.launch import collect, fig4_item, items, reproduce, status, trained_items
 from cnnpool.launch.engines.local import Local, Options
 from tests.paths import ROOT
 
@@ -295,6 +297,53 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(NotADirectoryError, match=r"a\.nc cannot be written: .*file is a file"):
         command_line.check_writable(tmp_path / "file" / "a.nc")
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        (figures, ["fig4", "--results", "a.nc", "--out", "folder.png"], "folder.png is a folder"),
+        (figures, ["depth", "a.nc", "--out", "folder"], "folder.png is a folder"),
+        (figures, ["sweep", "a.nc", "--out", "mine.png"], "mine.csv is not the data of a picture"),
+        (figures, ["table1", "--results", "a.nc", "--out", "folder"], "folder is a folder"),
+        (figures, ["report", "a.nc", "--out", "folder.html"], "folder.html is a folder"),
+        (figures, ["perturbations", "a.png", "--out", "mine"], "mine.csv is not the data of"),
+        (status, ["--sweep=fig5", "--plot=mine.svg"], "mine.csv is not the data of a picture"),
+        (collect, ["--sweep=fig5", "--out=pipe.nc"], "pipe.nc is a device or a pipe"),
+        (pack, ["--workdir=run", "--out=mine.csv"], "mine.csv is a file, not a folder"),
+        (
+            import_weights,
+            ["--model=alexnet", "--state_dict=x", "--workdir=mine.csv"],
+            "mine.csv is a file, not a folder",
+        ),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_first(
+    command, words, message, tmp_path, monkeypatch
+):
+    """The results are absent, so that reading them would be another error."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder", "folder.png", "folder.html"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "mine.csv").write_text("seed,stage,transform\n0,init,none\n")
+    os.mkfifo(tmp_path / "pipe.nc")
+    with pytest.raises(OSError, match=re.escape(message)):
+        command.main(words)
+
+
+def test_the_data_of_a_picture_is_replaced(tmp_path):
+    (tmp_path / "a.csv").write_text(f"{','.join(picture_data.CURVES)}\nfig4\n")
+    (tmp_path / "b.csv").touch()
+    for name in ("a", "b", "c"):
+        picture_data.check_writable(tmp_path / f"{name}.png")
+
+
+def test_an_array_is_not_written_into_a_file_of_another_kind(capsys):
+    with pytest.raises(SystemExit):
+        predict.main(["--workdir=a", "--images=x.npy", "--out=y.csv"])
+    assert "--out=y.csv: an array is written; expected a name that ends in .npy" in (
+        capsys.readouterr().err
+    )
 
 
 def test_what_cannot_be_printed_ends_no_command(tmp_path):

@@ -31,6 +31,15 @@ OTHERS = {
     "FLAX_FIX_RNG_SEPARATOR": "1",
     "FLAX_RETURN_FROZENDICT": "1",
 }
+SWITCHES = {
+    "JAX_TRANSFER_GUARD": "disallow",
+    "JAX_TRANSFER_GUARD_HOST_TO_DEVICE": "disallow_explicit",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_DEVICE": "disallow",
+    "JAX_TRANSFER_GUARD_DEVICE_TO_HOST": "disallow",
+    "JAX_DEBUG_NANS": "1",
+    "JAX_DEBUG_INFS": "1",
+    "JAX_NO_TRACING": "1",
+}
 # Prints whether other settings are refused, then a command's numbers and their types.
 PROGRAM = """
 import sys
@@ -74,6 +83,31 @@ def test_a_command_s_numbers_do_not_depend_on_the_environment():
     assert int(refused) == len(OTHERS)
     for name, value in OTHERS.items():
         assert any(line.startswith(f"{name}={value} is ignored") for line in said), name
+
+
+def test_switches_for_finding_errors_end_no_command():
+    program = """
+import jax, jax.numpy as jnp
+from cnnpool import command_line
+command_line.run(lambda argv: print(1 + jnp.ones(3), jnp.log(jnp.zeros(2)) - jnp.inf * 0))
+"""
+    words = [sys.executable, "-c", program]
+    base = {"PATH": "/usr/bin:/bin", "JAX_PLATFORMS": "cpu"}
+    found = subprocess.run(
+        words, env=base | SWITCHES, capture_output=True, text=True, timeout=120, check=True
+    )
+    assert found.stdout == "[2. 2. 2.] [nan nan]\n"
+    said = [
+        f"{name}={value} is ignored, because it would end this program; it is for debugging"
+        for name, value in SWITCHES.items()
+    ]
+    assert found.stderr.splitlines() == said
+
+
+def test_without_compilation_it_is_said_that_it_takes_long(capsys):
+    with jax.disable_jit():
+        numerics.settle()
+    assert "nothing is compiled, so everything takes far longer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

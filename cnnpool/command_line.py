@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 import importlib.util
 import io
+from logging import LogRecord
 import os
 from pathlib import Path
 import sys
@@ -20,6 +21,8 @@ from cnnpool.files import storage
 from cnnpool.files.atomic_write import check_replaceable_by_file, check_writable_beside, target
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
+# Packages that reach buckets; their errors have no common class.
+_OF_BUCKETS = ("botocore", "aiobotocore", "s3fs", "gcsfs", "google", "aiohttp")
 NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, the usual one first
 
 
@@ -56,12 +59,20 @@ def prepare() -> None:
         from absl import logging
 
         logging.set_verbosity(logging.ERROR)
+        logging.get_absl_logger().addFilter(_in_one_line)
     if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed ends no command
         sys.stdout.reconfigure(errors="replace")
     if "jax" in sys.modules:  # not in commands, see above
         from cnnpool.devices import numerics
 
         numerics.settle()
+
+
+def _in_one_line(record: LogRecord) -> bool:
+    """Takes the traceback from an error that Orbax logs: it is raised, too, and told at the end."""
+    if f"{os.sep}orbax{os.sep}" in record.pathname:
+        record.exc_info = record.exc_text = None
+    return True
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -81,13 +92,19 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         if (cure := extras.missing(error)) is None:
             raise
         sys.exit(f"error: {cure}")
-    except Exception:
-        report_missing_devices()
+    except Exception as error:
+        report_outside_cause(error)
         raise
 
 
-def report_missing_devices() -> None:
-    """Ends this process with one line where an error is that JAX has no device."""
+def report_outside_cause(error: Exception) -> None:
+    """Ends this process with one line where JAX has no device, or a bucket lets nobody in."""
+    if type(error).__module__.partition(".")[0] in _OF_BUCKETS:
+        line = next(iter(str(error).strip().splitlines()), "no reason given")
+        sys.exit(
+            f"error: the bucket cannot be used: {type(error).__name__}: {line}; does it exist, and "
+            "has this machine credentials for it?"
+        )
     if "jax" not in sys.modules:
         return
     from cnnpool.devices import runtime

@@ -164,8 +164,8 @@ def main(argv: Sequence[str]) -> None:
         command_line.leave(error)
     except command_line.EXPECTED_ERRORS as error:
         sys.exit(f"error: {error}")
-    except Exception:
-        command_line.report_missing_devices()
+    except Exception as error:
+        command_line.report_outside_cause(error)
         raise
 
 
@@ -189,6 +189,7 @@ def _train(config: ConfigDict, workdir: Path) -> None:
     from cnnpool.measuring.while_training import train
     from cnnpool.training.checkpoints import CheckpointStore, checkpoint_directory
 
+    command_line.check_writable(run_config.config_path(workdir))
     processes = distributed.join(
         coordinator=_COORDINATOR.value,
         process_id=_PROCESS_ID.value,

@@ -44,6 +44,7 @@ _SWITCHES: dict[str, Any] = {
     "jax_debug_nans": False,
     "jax_debug_infs": False,
     "jax_no_tracing": False,
+    "jax_array_garbage_collection_guard": "allow",
 }
 _HARMLESS = (None, False, "allow", "log", "log_explicit")  # values of switches
 # Read by XLA itself, and not only for numerical settings: these are recorded and compared.

@@ -8,6 +8,7 @@ be neither appended to nor locked.
 from collections.abc import Iterator
 import contextlib
 import importlib.util
+import os
 from pathlib import Path
 import re
 import shutil
@@ -19,6 +20,7 @@ from cnnpool.errors import CnnpoolError
 
 _LIBRARIES = {"gs": "gcsfs", "s3": "s3fs"}
 _BUCKETS = "cnnpool.files.bucket_path"
+_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\{[A-Za-z_]\w*\})")
 _PROTOCOLS = ("gs", "gcs", "s3")  # fsspec's names
 
 
@@ -33,6 +35,7 @@ def path(text: str) -> Path:
       StorageError: if the text is empty or a malformed bucket URL, or if the bucket's library is
         not installed.
     """
+    text = _with_variables(text)
     scheme, found, place = text.partition("://")
     if not found:
         return on_disk(text)
@@ -51,11 +54,15 @@ def path(text: str) -> Path:
 def on_disk(text: str) -> Path:
     """Parses a path on disk, for folders that cannot be in a bucket (many small files).
 
-    `~` is expanded to the home directory, which shells do not do after `--workdir=`.
+    `~` is expanded to the home directory, which shells do not do after `--workdir=`, and `$SCRATCH/a`
+    to the variable's value, which no shell sees in single quotes or in a list of arguments, unless a
+    file or folder of that literal name exists.
 
     Raises:
-      StorageError: if the text is empty or the URL of a bucket, or `~` cannot be expanded.
+      StorageError: if the text is empty or the URL of a bucket, if `~` cannot be expanded, or if a
+        variable is not set.
     """
+    text = _with_variables(text)
     if "://" in text:
         raise StorageError(f"{text}: expected a path on disk; mount the bucket and give that path")
     if re.match("(gs|s3):", text):
@@ -66,6 +73,23 @@ def on_disk(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:  # neither HOME nor an entry in /etc/passwd
         raise StorageError(f"{text}: {error} Give the path without ~") from error
+
+
+def _with_variables(text: str) -> str:
+    """Expands the variables in a path."""
+    if _VARIABLE.search(text) is None or _begins_with_existing(text):
+        return text
+    for name in (one[0].strip("${}") for one in _VARIABLE.finditer(text)):
+        if not os.environ.get(name):
+            raise StorageError(f"{text}: the variable {name} is not set; give the path itself")
+    return os.path.expandvars(text)
+
+
+def _begins_with_existing(text: str) -> bool:
+    """Whether the part of a path up to its last dollar sign exists under its literal name."""
+    parts = Path(text).parts
+    last = max(i for i, part in enumerate(parts) if "$" in part)
+    return Path(*parts[: last + 1]).exists()
 
 
 def _forget_listings() -> None:

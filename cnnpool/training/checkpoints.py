@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from cnnpool.devices import distributed, global_arrays
+from cnnpool.devices import distributed, global_arrays, runtime
 from cnnpool.errors import CnnpoolError
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.training.stopping import RingProgress
@@ -138,6 +138,8 @@ class CheckpointStore:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and (missing := runtime.device_error()) is not None:
+                raise missing from error
             raise CheckpointError(
                 f"cannot {action} checkpoints in {self.directory}: {error}\n"
                 f"{self._what_is_there()} Check that the disk is neither full nor read-only, then "

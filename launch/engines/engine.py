@@ -1,7 +1,9 @@
 """What the commands ask of an engine."""
 
 from collections.abc import Callable, Mapping, Sequence
+import os
 from pathlib import Path
+import sys
 from typing import Any, Protocol
 
 from cnnpool.errors import CnnpoolError
@@ -46,6 +48,16 @@ def outside_of_slurm(environment: Mapping[str, str]) -> dict[str, str]:
         if not name.startswith(_FILTERS)
         and (not name.startswith("SLURM_") or name.startswith(_OF_THE_CLUSTER))
     }
+
+
+def run_job() -> list[str]:
+    """The command that runs a job, in the folder and with the Python of this process.
+
+    Modules of that folder stand before Python's own (random.py, jax.py) where they do here, as with
+    `python -m`; the command `cnnpool` and its jobs do not look there.
+    """
+    here = "" in sys.path or os.getcwd() in sys.path
+    return [sys.executable, *([] if here else ["-P"]), "-m", "cnnpool.launch.run_job", "--log"]
 
 
 def nothing() -> None:

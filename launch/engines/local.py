@@ -22,6 +22,7 @@ from cnnpool.launch.engines.engine import (
     check_at_least,
     nothing,
     outside_of_slurm,
+    run_job,
 )
 from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
 from cnnpool.runs import lease, run_status
@@ -109,7 +110,7 @@ class Local:
         device = places[0].device
         visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={shlex.quote(device)} "
         commands = [
-            visible + shlex.join([*_run_job(), str(spec), *_on_device(device)])
+            visible + shlex.join([*run_job(), str(spec), *_on_device(device)])
             for one in states
             for spec in [one.job.spec_path(one.folder).absolute()]
         ]
@@ -192,11 +193,7 @@ def _interrupt(*_) -> None:
 
 def _command(spec: Path) -> list[str]:
     parent = ["--parent", str(os.getpid())] if sys.platform == "linux" else []
-    return [*_run_job(), *parent, str(spec)]
-
-
-def _run_job() -> list[str]:
-    return [sys.executable, "-m", "cnnpool.launch.run_job", "--log"]
+    return [*run_job(), *parent, str(spec)]
 
 
 def _on_device(device: str | None) -> list[str]:

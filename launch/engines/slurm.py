@@ -33,6 +33,7 @@ from cnnpool.launch.engines.engine import (
     check_at_least,
     nothing,
     outside_of_slurm,
+    run_job,
 )
 from cnnpool.launch.job_states import (
     RUNNING,
@@ -114,7 +115,7 @@ def script(jobs_list: Path, options: Options) -> str:
     128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
     end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
     """
-    command = [sys.executable, "-m", "cnnpool.launch.run_job", "--log", "--requeue"]
+    command = [*run_job(), "--requeue"]
     command += ["--accelerator"] if options.gpus else []
     lines = [f"cd {shlex.quote(str(Path.cwd()))} || exit 1"]
     if options.setup is not None:

@@ -26,6 +26,10 @@ def run(*arguments, cwd=ROOT):
     )
 
 
+def run_code(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
@@ -299,6 +303,22 @@ def test_what_cannot_be_written_is_refused_before_anything_is_computed(tmp_path)
         command_line.check_writable(tmp_path / "file" / "a.nc")
 
 
+def test_an_error_of_a_bucket_s_library_becomes_one_line(monkeypatch):
+    class NoCredentialsError(Exception):
+        __module__ = "botocore.exceptions"
+
+    def main(argv):
+        raise NoCredentialsError("Unable to locate credentials\nsee there")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    message = (
+        "error: the bucket cannot be used: NoCredentialsError: Unable to locate credentials; does "
+        "it exist, and has this machine credentials for it?"
+    )
+    with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
+        command_line.run(main)
+
+
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
@@ -344,6 +364,29 @@ def test_an_array_is_not_written_into_a_file_of_another_kind(capsys):
     assert "--out=y.csv: an array is written; expected a name that ends in .npy" in (
         capsys.readouterr().err
     )
+
+
+def test_an_error_that_orbax_logs_is_one_line():
+    found = run_code(
+        "import logging, sys; from absl import logging as absl\n"
+        "from cnnpool import command_line; command_line.prepare(); command_line.prepare()\n"
+        "for name in ('/a/orbax/future.py', '/a/other.py'):\n"
+        "    try: 1 / 0\n"
+        "    except ZeroDivisionError: info = sys.exc_info()\n"
+        "    words = ('absl', logging.ERROR, name, 1, 'failed', (), info)\n"
+        "    absl.get_absl_logger().handle(logging.LogRecord(*words))\n"
+    )
+    assert found.returncode == 0
+    assert found.stderr.count("failed") == 2
+    assert found.stderr.count("Traceback") == 1
+
+
+def test_a_file_is_no_working_directory(tmp_path):
+    (tmp_path / "a").touch()
+    found = run("cnnpool.train", "--config=configs/scale1d.py", f"--workdir={tmp_path / 'a'}")
+    assert found.returncode == 1
+    assert "a is a file, not a folder" in found.stderr
+    assert len(found.stderr.splitlines()) == 1
 
 
 def test_what_cannot_be_printed_ends_no_command(tmp_path):

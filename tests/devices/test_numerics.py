@@ -39,6 +39,7 @@ SWITCHES = {
     "JAX_DEBUG_NANS": "1",
     "JAX_DEBUG_INFS": "1",
     "JAX_NO_TRACING": "1",
+    "JAX_ARRAY_GARBAGE_COLLECTION_GUARD": "fatal",
 }
 # Prints whether other settings are refused, then a command's numbers and their types.
 PROGRAM = """

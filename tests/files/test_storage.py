@@ -31,6 +31,24 @@ def test_a_tilde_is_the_home_directory(read, home):
 
 
 @pytest.mark.parametrize("read", [storage.path, storage.on_disk])
+@pytest.mark.parametrize("text", ["$SCRATCH/runs/a", "${SCRATCH}/runs/a"])
+def test_a_variable_that_no_shell_saw_has_its_value(read, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    assert read(text) == Path("/scratch/me/runs/a")
+    monkeypatch.setenv("SCRATCH", "gs:/a")
+    with pytest.raises(StorageError, match=r"gs:/a/runs/a: expected two slashes"):
+        read(text)
+    monkeypatch.delenv("SCRATCH")
+    with pytest.raises(StorageError, match="the variable SCRATCH is not set; give the path"):
+        read(text)
+    (tmp_path / text).parent.parent.mkdir()
+    assert read(text) == Path(text), "something of that very name is there"
+    for plain in ("a$", "$(date)/a", "5$/a"):
+        assert read(plain) == Path(plain)
+
+
+@pytest.mark.parametrize("read", [storage.path, storage.on_disk])
 @pytest.mark.parametrize(
     ("text", "message"),
     [

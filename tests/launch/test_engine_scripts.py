@@ -11,7 +11,7 @@ import pytest
 from cnnpool.configs import cifar10, scale2d
 from cnnpool.errors import EXIT_PREEMPTED, PreemptedError
 from cnnpool.launch import job_run, job_states, run_job
-from cnnpool.launch.engines import skypilot, slurm
+from cnnpool.launch.engines import engine, skypilot, slurm
 from cnnpool.launch.engines.engine import EngineError
 from cnnpool.launch.jobs import Job, with_fields
 from cnnpool.runs import run_status
@@ -39,11 +39,22 @@ def test_a_shell_reads_the_paths_of_a_script_as_they_are(tmp_path, monkeypatch):
     done = subprocess.run(
         ["bash", "-c", text], capture_output=True, text=True, env=environment, check=True
     )
-    where, _, words = done.stdout.partition("\n-m")
+    where, _, words = done.stdout.partition("\n-P\0-m")
     assert where == str(here)
     assert f"--list\0{here / 'list.json'}\0--index\0" in words
     assert words.endswith("3\0yes\0")
     assert not (here / "pwned").exists()
+
+
+@pytest.mark.parametrize(("searched", "flags"), [("", []), ("here", []), ("elsewhere", ["-P"])])
+def test_jobs_import_modules_of_this_folder_only_where_the_command_does(
+    searched, flags, tmp_path, monkeypatch
+):
+    """A file random.py or jax.py in the user's folder would stand before Python's own."""
+    monkeypatch.chdir(tmp_path)
+    others = [path for path in sys.path if path not in ("", str(tmp_path))]
+    monkeypatch.setattr(sys, "path", [str(tmp_path) if searched == "here" else searched, *others])
+    assert engine.run_job()[1:] == [*flags, "-m", "cnnpool.launch.run_job", "--log"]
 
 
 def test_options_are_arguments_and_logs_have_the_jobs_name(tmp_path):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cnnpool.devices.runtime import DeviceError
 from cnnpool.training import checkpoints
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, RunState
 from cnnpool.training.stopping import RingProgress
@@ -195,3 +196,19 @@ def test_processes_wait_for_the_first_whether_or_not_they_see_its_file(tmp_path,
             pass
     assert len(waited) == 2
     assert (tmp_path / "checkpoints" / "steps_per_epoch").read_text() == "4\n"
+
+
+def test_a_device_that_is_not_there_is_not_called_a_full_disk(written, monkeypatch):
+    def devices(*_):
+        raise RuntimeError("Unknown backend: 'gpu' requested")
+
+    monkeypatch.setenv("JAX_PLATFORM_NAME", "gpu")
+    with CheckpointStore(written, read_only=True) as store:
+        monkeypatch.setattr(jax, "devices", devices)
+        with (
+            pytest.raises(
+                DeviceError, match=r"no device .*JAX_PLATFORM_NAME=gpu\): Unknown backend"
+            ),
+            store._explained("read"),
+        ):
+            jax.devices()

@@ -415,6 +415,16 @@ def test_what_cannot_be_printed_ends_no_command(tmp_path):
         path.unlink()
 
 
+@pytest.mark.parametrize("words", ["cnnpool.train --help", "launch.status --sweep=fig5"])
+def test_output_that_nobody_reads_is_no_error(words):
+    head = f"{sys.executable} -u -m {words} | true; exit ${{PIPESTATUS[0]}}"
+    found = subprocess.run(
+        ["bash", "-c", head], capture_output=True, text=True, cwd=ROOT, timeout=100
+    )
+    assert found.stderr == ""
+    assert found.returncode in (0, 141)
+
+
 def test_one_command_has_all_of_them(tmp_path):
     """From any folder; the lines are those of the commands' own help."""
     found = run("cnnpool", "--help", cwd=ROOT)

@@ -54,9 +54,9 @@ def path(text: str) -> Path:
 def on_disk(text: str) -> Path:
     """Parses a path on disk, for folders that cannot be in a bucket (many small files).
 
-    `~` is expanded to the home directory, which shells do not do after `--workdir=`. `$SCRATCH/a` is
-    expanded too, which no shell does in single quotes or in a list of arguments, unless a file or
-    folder of that literal name exists.
+    `~` is expanded to the home directory, which shells do not do after `--workdir=`. Variables are
+    expanded too (`$SCRATCH/a`), which no shell does in single quotes or in a list of arguments,
+    unless a file or folder of that literal name exists.
 
     Raises:
       StorageError: if the text is empty or the URL of a bucket, if `~` cannot be expanded, or if a

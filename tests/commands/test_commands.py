@@ -91,8 +91,8 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
     )
     assert found.returncode == 1
     assert found.stderr == (
-        "error: --config.model.alexnet_dropout is 0.3, but with model.name 'vgg11_bn' nothing "
-        "reads it; alexnet does: leave it out\n"
+        "error: --config.model.alexnet_dropout is 0.3, but it has no effect with model.name "
+        "'vgg11_bn', only with alexnet. Omit it\n"
     )
     assert not (tmp_path / "a").exists()
 

@@ -53,7 +53,7 @@ def test_what_jobs_differ_in_and_do_not_read_is_refused_with_the_jobs(fields, va
     with pytest.raises(SweepError) as refused:
         unread_parameters.check(jobs)
     text = str(refused.value)
-    assert text.startswith(f"the sweep varies {varied} (0.1, 0.5), but with ")
+    assert text.startswith(f"the sweep varies {varied} (0.1, 0.5), but it has no effect with ")
     blamed = {job.name for job in jobs if job.config.model.name != "alexnet"}
     assert {job.name for job in jobs if job.name in text} == blamed
 

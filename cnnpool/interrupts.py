@@ -7,9 +7,11 @@ work on Ctrl-C has a handler of its own, see `cnnpool.runs.running`.
 """
 
 import _thread
+import os
+import signal
 import sys
 import threading
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 EXIT_STATUS = 130  # 128 + SIGINT, as shells say it
@@ -36,6 +38,22 @@ def hook() -> None:
     """From now on an interrupt that nobody catches ends this process, and none is lost."""
     sys.excepthook = _uncaught
     sys.unraisablehook = _swallowed
+    main = threading.current_thread() is threading.main_thread()
+    if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_number: int, frame: FrameType | None) -> None:
+    """Ends the process during an import, and raises KeyboardInterrupt at any other time.
+
+    An exception in the import of jaxlib's C++ extensions would abort the process with a core dump.
+    """
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, b"stopped\n")
+            os._exit(EXIT_STATUS)
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def _uncaught(

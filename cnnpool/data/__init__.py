@@ -1,4 +1,4 @@
-"""Data sets, one per file; `build` picks one by the name in a config."""
+"""Data sets, one per file; `build` chooses one by its name in a config."""
 
 from collections.abc import Callable
 import dataclasses
@@ -18,15 +18,15 @@ _BUILDERS["tfds"] = _in_module("tfds_images")
 
 
 def described(config: Any) -> Any:
-    """The `ImageData` that `config.name` asks for, with shapes in place of its arrays.
+    """Like `build`, with `jax.ShapeDtypeStruct`s in place of arrays.
 
-    What lies in files that every user has alike is not read; other data is made.
+    CIFAR-10's files are not read, since its shapes are known; other data sets are built.
 
     Args:
       config: the `data` section of a config.
 
     Raises:
-      ValueError, DataError: as `build`.
+      ValueError, DataError: as `build` does.
     """
     if config.name == "cifar10":
         return importlib.import_module("cnnpool.data.cifar10").described(config)
@@ -42,13 +42,13 @@ def _shapes(arrays: Any) -> Any:
 
 
 def build(config: Any) -> Any:
-    """The data set that `config.name` asks for: `ImageData`, or `scale1d.Scale1D`.
+    """Builds the data set named `config.name`: an `ImageData`, or a `scale1d.Scale1D`.
 
     Args:
       config: the `data` section of a config.
 
     Raises:
-      ValueError: if no data set has that name, or its parameters are impossible.
+      ValueError: if no data set has that name, or its parameters are out of range.
       DataError: if its files are missing or damaged.
     """
     check_known(config.name, _BUILDERS, "config.data.name")
@@ -56,7 +56,7 @@ def build(config: Any) -> Any:
 
 
 def completed(config: Any) -> Any:
-    """The config with model.outputs filled in: if it is None, the number of classes of the data.
+    """The config with a `model.outputs` of None replaced by the data set's number of classes.
 
     Args:
       config: the complete config of a run.
@@ -67,7 +67,9 @@ def completed(config: Any) -> Any:
     if "outputs" not in config.model or config.model.outputs is not None:
         return config
     if config.data.name != "tfds":
-        raise ValueError("model.outputs is None; expected a number but for data.name 'tfds'")
+        raise ValueError(
+            "model.outputs is None, which requires data.name 'tfds'; set the number of classes"
+        )
     from cnnpool.data import tfds_images
 
     copy = config.copy_and_resolve_references().unlock()

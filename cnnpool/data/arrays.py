@@ -43,7 +43,7 @@ def build(config: ConfigDict) -> StandardizedImages:
 
     Raises:
       DataError: if a file is missing or damaged, or its contents are not images or labels.
-      ValueError: if a field is impossible.
+      ValueError: if a field is missing or out of range.
     """
     if not config.data_dir:
         raise ValueError("data.data_dir must name the folder of images.npy and labels.npy")
@@ -66,7 +66,7 @@ def build(config: ConfigDict) -> StandardizedImages:
 
 
 def load_part(images_path: Path, labels_path: Path) -> Arrays:
-    """Images and their labels, checked.
+    """Reads and checks images and their labels.
 
     Raises:
       DataError: if one is missing or damaged, or they do not match.
@@ -107,11 +107,11 @@ def read_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
     except FileNotFoundError as error:
-        raise DataError(f"{path} is not there; numpy.save writes it") from error
+        raise DataError(f"{path} does not exist; write it with numpy.save") from error
     except (OSError, ValueError) as error:
         raise DataError(
-            f"{path} cannot be read: {error}. Expected one array of numbers as numpy.save "
-            "writes it; it may be truncated, another format, or an array of objects"
+            f"{path} cannot be read: {error}. Expected one array of numbers written by "
+            "numpy.save; it may be truncated, in another format, or an array of objects"
         ) from error
     return array
 
@@ -153,10 +153,10 @@ def check_stored(images: np.ndarray, path: Path) -> Images:
 
 
 def parts(images: Images) -> Iterator[Images]:
-    """The images, a thousand at a time, floats converted to float32."""
+    """The images in chunks of a thousand, with floats converted to float32."""
     for start in range(0, len(images), _CHUNK):
         part = images[start : start + _CHUNK]
-        with np.errstate(over="ignore"):  # values that overflow become infinite and are refused
+        with np.errstate(over="ignore"):  # overflow gives infinity, which the caller rejects
             yield part if part.dtype == np.uint8 else part.astype(np.float32, copy=False)
 
 
@@ -171,7 +171,7 @@ def check_labels(labels: np.ndarray, path: Path) -> Labels:
     if not (np.issubdtype(labels.dtype, np.integer) or np.issubdtype(labels.dtype, np.floating)):
         raise DataError(f"{path} has type {labels.dtype}; expected whole numbers")
     bounds = np.iinfo(np.int32)
-    if labels.dtype == np.float16:  # a type that cannot hold the bounds
+    if labels.dtype == np.float16:  # cannot represent the bounds
         labels = labels.astype(np.float32)
     whole = (labels == np.floor(labels)) & (labels >= bounds.min) & (labels <= bounds.max)
     if not whole.all():
@@ -216,14 +216,14 @@ def channel_moments(images: Images) -> tuple[tuple[float, ...], tuple[float, ...
 def _train_and_test(
     config: ConfigDict, folder: Path, everything: Arrays, classes: int | None
 ) -> tuple[Arrays, Arrays]:
-    """The test files' images, or a random part of all."""
+    """Test images from the test files if these exist, else a random part of all images."""
     paths = folder / "test_images.npy", folder / "test_labels.npy"
     if not any(path.exists() for path in paths):
         return draw_test(everything, fraction=config.test_fraction, seed=config.seed)
     if config.test_fraction:
         raise ValueError(
-            f"data.test_fraction is {config.test_fraction}, but {folder} has test files of its "
-            "own; set it to 0, or move test_images.npy and test_labels.npy away"
+            f"data.test_fraction is {config.test_fraction}, but {folder} has its own test files; "
+            "set it to 0, or remove test_images.npy and test_labels.npy"
         )
     test = load_part(*paths)
     _check_test(everything, test, paths, classes)
@@ -231,17 +231,19 @@ def _train_and_test(
 
 
 def _check_test(train: Arrays, test: Arrays, paths: Sequence[Path], classes: int | None) -> None:
-    """Raises DataError unless the test images have the same kind as the training images."""
+    """Raises DataError unless test images have the shape, type and labels of training images."""
     kinds = [(part.images.shape[1:], part.images.dtype.name) for part in (train, test)]
     if kinds[0] != kinds[1]:
         raise DataError(
-            f"{paths[0]} holds images of {kinds[1][0]}, {kinds[1][1]}; those of images.npy are "
-            f"{kinds[0][0]}, {kinds[0][1]}"
+            f"{paths[0]} has images of shape {kinds[1][0]}, {kinds[1][1]}; expected "
+            f"{kinds[0][0]}, {kinds[0][1]}, as in images.npy"
         )
     unknown = np.setdiff1d(test.labels, train.labels)
     if unknown.size:
         expected = "+1 and -1" if classes is None else f"0..{classes - 1}"
-        raise DataError(f"{paths[1]} holds the label {unknown[0]}; labels.npy has {expected}")
+        raise DataError(
+            f"{paths[1]} has the label {unknown[0]}; expected {expected}, as in labels.npy"
+        )
 
 
 def draw_test(
@@ -255,14 +257,15 @@ def draw_test(
       seed: seed of the random split.
 
     Raises:
-      ValueError: if no image would be left on one side.
+      ValueError: if either part would be empty.
     """
     count = len(everything.labels)
     size = round((fraction or 0) * count)
     if not 0 < size < count:
         raise ValueError(
-            f"data.test_fraction {fraction} of {count} images are {size}; expected at least one "
-            "for testing and one for training (or give test_images.npy and test_labels.npy)"
+            f"data.test_fraction {fraction} of {count} images gives {size} test images; expected "
+            "at least one for testing and one for training (or provide test_images.npy and "
+            "test_labels.npy)"
         )
     order = np.asarray(jax.random.permutation(jax.random.key(seed), count))
     test, train = np.sort(order[:size]), np.sort(order[size:])
@@ -277,5 +280,5 @@ def _on_device(part: Arrays) -> Split:
 
 
 def _digest(part: Arrays) -> str:
-    """The beginning of a checksum of the images, which distinguishes data sets."""
+    """The first digits of a checksum of the images, to identify the data set."""
     return hashlib.sha256(np.ascontiguousarray(part.images).data).hexdigest()[:12]

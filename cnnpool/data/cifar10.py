@@ -1,7 +1,7 @@
 """CIFAR-10, read with TensorFlow Datasets (TFDS) but without TensorFlow.
 
-See docs/protocol.md, "CIFAR-10". TFDS prepares the data once, as array_record files (TFDS 4.9 needs
-TensorFlow for that; any environment with both will do):
+See docs/protocol.md, "CIFAR-10". TFDS prepares the data once, as array_record files (for this, TFDS
+4.9 requires TensorFlow; use any environment that has both):
 
     python -c "import tensorflow_datasets as tfds; tfds.builder('cifar10',
         file_format='array_record').download_and_prepare()"
@@ -48,7 +48,7 @@ def build(config: ConfigDict) -> StandardizedImages:
 
     Raises:
       DataError: if the data is missing, damaged or in another file format.
-      ValueError: if a size or the noise is impossible.
+      ValueError: if a size or the noise is out of range.
     """
     root = tfds_files.data_root(config.data_dir)
     builder = tfds_files.open_builder(root, NAME, about=" (160 MB)")
@@ -58,10 +58,10 @@ def build(config: ConfigDict) -> StandardizedImages:
 
 
 def described(config: ConfigDict) -> StandardizedImages:
-    """What `build` would return, with shapes in place of images and labels; nothing is read.
+    """Like `build`, with shapes in place of images and labels; reads no files.
 
     Raises:
-      ValueError: if a size or the noise is impossible.
+      ValueError: if a size or the noise is out of range.
     """
 
     def split(name: str) -> Split:
@@ -88,14 +88,14 @@ def _of(config: ConfigDict, train: Split, test: Split, source: str) -> Standardi
 
 
 def subset(count: int, size: int | None, field: str) -> Int[np.ndarray, " size"]:
-    """Which of `count` images to take: all in order, or the first of a fixed permutation.
+    """The indices of a subset of images: all in order, or the first of a fixed permutation.
 
-    A smaller subset is the beginning of a larger one.
+    Smaller subsets are the beginnings of larger ones.
 
     Args:
       count: number of available images.
       size: number of images to take; None or 0: all.
-      field: the size's name in the config, for the error.
+      field: the name of the size in the config, for the error message.
 
     Raises:
       ValueError: if `size` is negative or larger than `count`.

@@ -75,14 +75,14 @@ def open_stored(path: Path, channels: tuple[int, ...] = (1, RGB)) -> arrays.Imag
     expected = f"(images, height, width, channels), channels last, {_either(channels)} of them"
     if images.ndim == 3 and images.shape[-1] in (RGB, RGB + 1):
         raise DataError(
-            f"{path} has shape {images.shape}, which is one picture; expected {expected}: give "
+            f"{path} has shape {images.shape}, which is one picture; expected {expected}: save "
             "images[None]"
         )
     images = arrays.check_stored(images, path)
     if images.shape[-1] not in channels:
         hint = ""
         if images.shape[1] in channels:
-            hint = "; channels come first: give images.transpose(0, 2, 3, 1)"
+            hint = "; channels come first: save images.transpose(0, 2, 3, 1)"
         raise DataError(f"{path} has shape {images.shape}; expected {expected}{hint}")
     return images
 
@@ -131,7 +131,7 @@ def _check_units(images: np.ndarray, path: Path) -> None:
     if least < -_ROUNDING or most > 1 + _ROUNDING:
         raise DataError(
             f"{path} holds floats from {least:.4g} to {most:.4g}; expected pixels from 0 to 1, or "
-            "uint8: do not normalize them, the network's mean and std are applied"
+            "uint8: save them without normalization; the network's mean and std are applied here"
         )
 
 

@@ -1,10 +1,10 @@
-"""Pictures in a folder: class folders, or all in one.
+"""Pictures in a folder, with or without one subfolder per class.
 
-If all folders have numbers as names, these are their classes, as in ImageNet-V2; other names are
-numbered in alphabetical order, as in torchvision.
+If the names of all class folders are numbers, these are the classes, as in ImageNet-V2; other names
+are numbered in alphabetical order, as in torchvision.
 
-Only the pictures that are measured are read, chosen at random among all; unreadable ones are
-counted, named and skipped.
+Only the pictures that are measured are read, chosen at random; unreadable ones are listed and
+skipped.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ from cnnpool.runs.progress_bar import say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".heic")
-# Files and folders that operating systems add to a user's own.
+# Files and folders that operating systems create.
 _HIDDEN = (".", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found")
-_SHOWN = 3  # most classes in a note
+_SHOWN = 3  # at most this many classes are listed in a note
 
 
 def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
@@ -42,20 +42,20 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
 
     Raises:
       DataError: if there are too few readable pictures.
-      ValueError: if a field is impossible.
+      ValueError: if a field is out of range.
     """
     root = _root(config)
     files, labels, classes, strays, _, note = find(root)
     outside = [(_shown(path, root), _why_left_out(path, root)) for path in strays]
     if count > len(files):
         raise DataError(
-            f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or in folders in it); "
+            f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or its subfolders); "
             f"expected at least --num_images={count}{_named('. Not counted are', outside)}"
         )
     if note:
         say(note)
     if outside:
-        say(f"{len(outside)} pictures are left out{_named('', outside)}")
+        say(f"{len(outside)} pictures are skipped{_named('', outside)}")
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(files)))
     chosen = [files[place] for place in order]
     openers = [path.read_bytes for path in chosen]
@@ -64,11 +64,11 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     unreadable = [(_shown(chosen[p], root), why) for p, why in found.unreadable.items()]
     if len(found.places) < count:
         raise DataError(
-            f"{root} has {len(found.places)} pictures that can be read; expected at least "
+            f"{root} has {len(found.places)} readable pictures; expected at least "
             f"--num_images={count}{_named('. These could not be read', unreadable)}"
         )
     if unreadable:
-        left_out = "files could not be read and are left out"
+        left_out = "files could not be read and are skipped"
         say(f"{len(unreadable)} {left_out}{_named('', unreadable)}")
     return measured(
         found.images,
@@ -81,10 +81,10 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """A checksum of the names and sizes of all pictures, and whether folder names are classes.
+    """A checksum of the names and sizes of all pictures, and whether classes are folder numbers.
 
     Raises:
-      DataError: if there is no such folder, or no picture in it.
+      DataError: if the folder does not exist or contains no picture.
       ValueError: if no folder is given.
     """
     root = _root(config)
@@ -102,7 +102,7 @@ def _root(config: ConfigDict) -> Path:
 
 
 def _shown(path: Path, root: Path) -> str:
-    """A printable form of a name, whatever its bytes are."""
+    """A printable form of a file name, with undecodable bytes escaped."""
     return os.fsencode(path.relative_to(root)).decode(errors="backslashreplace")
 
 
@@ -111,16 +111,16 @@ def _named(words: str, files: Sequence[tuple[str, str]]) -> str:
 
 
 class Pictures(NamedTuple):
-    """Pictures of a folder.
+    """The pictures in a folder.
 
     Attributes:
       files: paths of the pictures, sorted.
       labels: the classes of their folders; -1 if there are no class folders.
       classes: number of classes; None if there are no class folders.
-      strays: pictures that are left out: outside class folders, in folders inside them, or in
-        formats that are not read.
-      by_number: whether the classes by the folders' names differ from their sorted order.
-      note: which folder is which class if another order could be meant; else empty.
+      strays: pictures that are skipped: outside class folders, in subfolders of class folders, or
+        in unsupported formats.
+      by_number: whether classes are the numbers in folder names and differ from their sorted order.
+      note: which folder is which class if the names suggest another order; else empty.
     """
 
     files: list[Path]
@@ -132,15 +132,15 @@ class Pictures(NamedTuple):
 
 
 def find(root: Path) -> Pictures:
-    """All pictures of a folder: those in its class folders, or in the folder if it has none.
+    """Finds all pictures of a folder: those in its class folders, or in itself if it has none.
 
     Hidden folders are not classes, and hidden files are not pictures.
 
     Raises:
-      DataError: if there is no such folder, or no picture in it.
+      DataError: if the folder does not exist or contains no picture.
     """
     if not root.is_dir():
-        raise DataError(f"{root} is not there; expected a folder of images")
+        raise DataError(f"{root} does not exist; expected a folder of images")
     flat, others = _pictures(root), _pictures(root, _OTHERS)
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not _is_hidden(p))
     by_class = {folder.name: _pictures(folder) for folder in folders}
@@ -150,8 +150,8 @@ def find(root: Path) -> Pictures:
     strays = [*flat, *others, *(path for folder in folders for path in _left_out(folder))]
     if not files:
         raise DataError(
-            f"{root} has no pictures: expected {', '.join(SUFFIXES)} in it, or in folders in it, "
-            "one a class"
+            f"{root} has no pictures: expected {', '.join(SUFFIXES)} in it, or in one subfolder "
+            "per class"
         )
     by_text = {name: place for place, name in enumerate(by_class)}
     classes = _by_number(by_class) or by_text
@@ -163,10 +163,10 @@ def find(root: Path) -> Pictures:
 
 
 def _by_number(by_class: Mapping[str, Sequence[Path]]) -> dict[str, int] | None:
-    """The class of each folder if all folders with pictures have different numbers as names.
+    """The class of each folder if the names of all folders with pictures are different numbers.
 
-    Numbers count from 0, or from 1 if they are 1..C. Folders without pictures only add to the
-    classes.
+    Classes start from 0; folders named 1..C become 0..C-1. Folders without pictures count as
+    classes, too.
     """
     numbers = {name: int(name) for name in by_class if re.fullmatch("[0-9]+", name)}
     if any(pictures and name not in numbers for name, pictures in by_class.items()):
@@ -197,7 +197,7 @@ def _note_of_empty(names: Sequence[str]) -> str:
 
 
 def _left_out(folder: Path) -> list[Path]:
-    """Pictures of a class folder that are not measured but that another program would read."""
+    """Pictures in a class folder that are skipped but that other programs would read."""
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not _is_hidden(p))
     deeper = [path for one in inner for path in _pictures(one, (*SUFFIXES, *_OTHERS))]
     return [*_pictures(folder, _OTHERS), *deeper]
@@ -210,7 +210,7 @@ def _why_left_out(path: Path, root: Path) -> str:
 
 
 def _numbers_in(name: str) -> list[tuple[int, str]]:
-    """Sorts class_2 before class_10."""
+    """A sort key that puts class_2 before class_10."""
     parts = re.findall("[0-9]+|[^0-9]+", name)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
@@ -236,7 +236,7 @@ def measured(
     classes: int | None,
     unreadable: Sequence[str] = (),
 ) -> MeasuredImages:
-    """Prepared images for a measurement; a digest of them becomes part of the source."""
+    """Prepared images as `MeasuredImages`, with their checksum as part of the source."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data).hexdigest()[:12]
     return MeasuredImages(
         test=Split(jnp.asarray(images), jnp.asarray(labels, jnp.int32)),
@@ -251,11 +251,11 @@ def measured(
 def default_config(
     mean: Sequence[float] = preparation.MEAN, std: Sequence[float] = preparation.STD
 ) -> ConfigDict:
-    """The `data` section of an imported network: torchvision's preparation.
+    """The `data` section of an imported network: torchvision's preparation of images.
 
     Args:
-      mean: mean of each channel, pixels scaled to 0..1.
-      std: standard deviation of each channel, likewise.
+      mean: mean of each channel, for pixels scaled to 0..1.
+      std: standard deviation of each channel, in the same unit.
 
     Raises:
       ValueError: unless both are three numbers that are possible for pixels from 0 to 1.
@@ -263,9 +263,9 @@ def default_config(
     known = len(mean) == len(std) == 3
     if not (known and all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)):
         raise ValueError(
-            "expected three means from 0 to 1 and three positive stds of at most 1, pixels "
-            f"counting from 0 to 1; got {tuple(mean)} and {tuple(std)}. Divide by 255 what counts "
-            "from 0 to 255"
+            "expected three means from 0 to 1 and three positive stds of at most 1, for pixels "
+            f"from 0 to 1; got {tuple(mean)} and {tuple(std)}. Divide values for pixels from 0 to "
+            "255 by 255"
         )
     return ConfigDict(
         {

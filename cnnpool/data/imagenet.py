@@ -1,7 +1,7 @@
 """ImageNet's validation images, read with TensorFlow Datasets (TFDS) but without TensorFlow.
 
-TFDS calls them imagenet2012 and prepares them from the archives that image-net.org distributes; it
-must be told to write array_record files. Images are preprocessed as in torchvision's testing.
+TFDS prepares the data set, imagenet2012, from the archives that image-net.org distributes; write it
+as array_record files. Images are preprocessed as for testing torchvision's networks.
 """
 
 import functools
@@ -35,7 +35,10 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     with tfds_files.reading(builder, SPLIT):
         records = Records(builder, SPLIT, ["image", "label"])
     if count > len(records):
-        raise DataError(f"{NAME} has {len(records)} validation images; got --num_images={count}")
+        raise DataError(
+            f"expected --num_images of at most {len(records)}, the validation images of {NAME}; "
+            f"got {count}"
+        )
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(records)))[:count]
     with tfds_files.reading(builder, SPLIT):
         chosen = list(records.read(order.tolist()))
@@ -51,7 +54,7 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
 
 
 def fingerprint(config: ConfigDict) -> str:
-    """Data set and version."""
+    """The name and version of the data set, which identify the images."""
     return f"{NAME} {_open(config).info.version}"
 
 

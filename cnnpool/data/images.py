@@ -1,4 +1,4 @@
-"""The interface of image data sets for training, and the random views of images to train on.
+"""The interfaces of image data sets, and the random views of images to train on.
 
 See docs/protocol.md, "Scale detection in two dimensions" and "CIFAR-10". Images are kept in device
 memory as stored; a view (crop, flip, normalization, noise) is computed inside the compiled training
@@ -51,13 +51,14 @@ class MeasurementData(Protocol):
 
     @property
     def source(self) -> str:
-        """The origin of the images, for the record, without paths of a machine."""
+        """The origin of the images, for the record; without local paths."""
 
     @property
     def own_perturbations(self) -> "Perturbations | None":
-        """(key, draws, indices of test images) -> deformed and noisy images, (draws, images, ...).
+        """The data set's own perturbations; None if max-entropy diffeomorphisms are used.
 
-        For data with its own diffeomorphism; None if max-entropy diffeomorphisms are used.
+        A function (key, draws, indices of test images) -> deformed and noisy images, each
+        (draws, images, ...).
         """
 
     def normalize(self, key: Key[Array, ""], images: Stored) -> Normalized:
@@ -142,7 +143,7 @@ class StandardizedImages:
         return None
 
     def __post_init__(self):
-        """Raises ValueError if a number is impossible."""
+        """Raises ValueError if a number is out of range."""
         channels = self.train.images.shape[-1]
         if not (math.isfinite(self.image_noise) and self.image_noise >= 0):
             raise ValueError(f"data.image_noise must be 0 or positive, got {self.image_noise}")

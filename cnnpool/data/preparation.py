@@ -1,8 +1,8 @@
-"""Picture files to the images on which ImageNet networks are tested, as torchvision does it.
+"""Prepares picture files for testing ImageNet networks, as torchvision does.
 
-The shorter side is resized to 256 pixels, bilinear with antialias, and the central 224 x 224 are
-cut out. Pixels are used as stored in the file: EXIF rotations are not applied, transparency is
-dropped, grey and CMYK become RGB.
+The shorter side is resized to 256 pixels, bilinear with antialias, and the central 224 x 224 pixels
+are cropped. Pixels are used as stored in the file: EXIF rotations are not applied, transparency is
+dropped, and grey and CMYK are converted to RGB.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -62,7 +62,7 @@ def prepare(image: Image.Image, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"
         than the other.
     """
     if image.mode.startswith(_DEEP_MODES):
-        raise UnreadableError(f"mode {image.mode}, more than eight bits a channel")
+        raise UnreadableError(f"mode {image.mode}, more than eight bits per channel")
     short, long = sorted(image.size)
     longer = int(sizes.resize * long / short)
     if longer * sizes.resize > _MOST_PIXELS:
@@ -86,7 +86,7 @@ def read(content: bytes, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:  # Pillow's message contains an address in memory
-        raise UnreadableError("cannot identify image file: damaged, or no picture") from error
+        raise UnreadableError("cannot identify image file: damaged, or not a picture") from error
     except Exception as error:  # Pillow's decoders raise all kinds of exceptions on damaged files
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
 
@@ -94,7 +94,7 @@ def read(content: bytes, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:
 def read_many(
     openers: Sequence[Callable[[], bytes]], count: int, sizes: Sizes, *, what: str
 ) -> Prepared:
-    """The first `count` pictures that can be read, several at once, with a progress bar.
+    """Reads the first `count` readable pictures, several in parallel, with a progress bar.
 
     Args:
       openers: functions that return the bytes of each file, in the order in which to try them.

@@ -1,4 +1,4 @@
-"""Scale detection on a ring of pixels: two active pixels, and how far apart they are.
+"""Scale detection on a ring of pixels: classify the distance between two active pixels.
 
 See docs/protocol.md, "Scale detection in one dimension", and section 3 and appendix B.2 of the
 paper. The set of images is finite, so it is enumerated; a diffeomorphism moves each active pixel by
@@ -51,13 +51,16 @@ def distance_labels(pairs: Positions, *, length: int, scale: int, gap: int) -> L
 
 
 def sector_labels(pairs: Positions, *, length: int, scale: int, gap: int) -> Labels:
-    """Task 2: +1 where both pixels are in the same one of the L/xi sectors, else -1.
+    """Task 2: +1 if both pixels are in the same of the L/xi sectors, else -1.
 
     Raises:
       ValueError: if xi does not divide L, or the gap is not 0 (a sector has none).
     """
     if length % scale:
-        raise ValueError(f"the sector task needs length / scale whole, got {length} / {scale}")
+        raise ValueError(
+            f"the sector task expects a scale that divides the length; got length {length}, scale "
+            f"{scale}"
+        )
     if gap:
         raise ValueError(f"the sector task has no gap: expected gap 0, got {gap}")
     sector = pairs // scale
@@ -65,12 +68,12 @@ def sector_labels(pairs: Positions, *, length: int, scale: int, gap: int) -> Lab
 
 
 def wrap(pair: Pair, *, length: int) -> Pair:
-    """A position that leaves the ring at one end comes back at the other."""
+    """Wraps a position that leaves the ring at one end around to the other end."""
     return pair % length
 
 
 def clip(pair: Pair, *, length: int) -> Pair:
-    """A position that leaves at one end stays there (the authors' programs)."""
+    """Keeps a position that would leave at one end there (as in the authors' programs)."""
     return jnp.clip(pair, 0, length - 1)
 
 
@@ -127,7 +130,7 @@ class Scale1D:
         return of_chosen
 
     def normalize(self, key: Key[Array, ""], images: Array) -> Array:
-        """The images as they are."""
+        """The images unchanged; the key is unused."""
         del key
         return images
 
@@ -207,8 +210,9 @@ def balanced_split(
         members = np.flatnonzero(labels == label)
         if size // 2 >= len(members):
             raise ValueError(
-                f"data.train_size {size} asks for {size // 2} images of class {label:+d}; there "
-                f"are {len(members)} and validation needs one; take at most {2 * len(members) - 2}"
+                f"data.train_size {size} requires {size // 2} images of class {label:+d}; there "
+                f"are {len(members)}, and validation needs one; set it to at most "
+                f"{2 * len(members) - 2}"
             )
         train.append(np.asarray(jax.random.permutation(class_key, members))[: size // 2])
     chosen = np.sort(np.concatenate(train))

@@ -1,4 +1,4 @@
-"""Scale detection in two dimensions: two active pixels, and how far apart they are.
+"""Scale detection in two dimensions: classify the distance between two active pixels.
 
 See docs/protocol.md, "Scale detection in two dimensions", and section 3 of the paper. The set of
 images is finite, so all pairs of pixels are enumerated; training and test images are drawn from
@@ -103,11 +103,11 @@ class Scale2D:
         return images.astype(jnp.float32)
 
     def move(self, key: Key[Array, ""], pair: Int[Array, "2 2"]) -> Int[Array, "2 2"]:
-        """The diffeomorphism of one image: each active pixel moves on its own by one step.
+        """The diffeomorphism of one image: each active pixel moves independently by one step.
 
-        The step is a unit vector of uniform angle rounded to the grid: each of the four
-        neighbours has probability 1/6, each of the four diagonal ones 1/12. Pixels stop
-        at the border, or come back at the opposite side if periodic.
+        The step is a unit vector of uniform angle, rounded to the grid: each of the four nearest
+        neighbours has probability 1/6, each of the four diagonal neighbours 1/12. Pixels stop at
+        the border, or reappear on the opposite side if periodic.
         """
         angle = jax.random.uniform(key, (2,), maxval=2 * jnp.pi)
         steps = jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)
@@ -186,9 +186,9 @@ def balanced_split(
         members = np.flatnonzero(labels == label)
         if wanted > len(members):
             raise ValueError(
-                f"data.train_size {train_size} and data.test_size {test_size} ask for {wanted} "
+                f"data.train_size {train_size} and data.test_size {test_size} require {wanted} "
                 f"different images of class {label:+d}; there are {len(members)}, so that the "
-                f"two sizes together can be {2 * len(members)} at most"
+                f"sum of both sizes can be at most {2 * len(members)}"
             )
         order = np.asarray(jax.random.permutation(class_key, members))
         train.append(order[: train_size // 2])
@@ -204,7 +204,7 @@ def labelled_pairs(
     d = 28, xi = 14, g = 2 gives 130,206 positive and 145,202 negative ones.
 
     Raises:
-      ValueError: if the distance is unknown, a number is impossible or a class is empty.
+      ValueError: if the distance is unknown, a number is out of range or a class is empty.
     """
     if distance not in _DISTANCES:
         raise ValueError(f"data.distance is {distance!r}; expected one of {sorted(_DISTANCES)}")
@@ -234,7 +234,7 @@ def build(config: ConfigDict) -> Scale2D:
         drawing the images).
 
     Raises:
-      ValueError: if the parameters are impossible, with the reason.
+      ValueError: if a parameter is out of range or a class is empty.
     """
     fields = ("size", "scale", "gap", "distance", "periodic")
     task = {field: config[field] for field in fields}

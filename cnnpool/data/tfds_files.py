@@ -1,4 +1,4 @@
-"""Files that TensorFlow Datasets (TFDS) prepared, opened without TensorFlow; no downloads."""
+"""Opens files prepared by TensorFlow Datasets (TFDS) without TensorFlow; never downloads."""
 
 from collections.abc import Iterator
 import contextlib
@@ -40,21 +40,21 @@ def open_builder(root: str, name: str, *, about: str = "") -> Any:
     ]
     if not versions and (below := _configs_below(folder)):
         raise DataError(
-            f"{name} has configs of its own in {folder}; name one: "
+            f"{name} has several configs in {folder}; choose one: "
             f"{', '.join(f'{name}/{one}' for one in below)}"
         )
     if not versions:
         raise DataError(
-            f"no {name}: looked for {folder}/{wanted or 'VERSION'}/dataset_info.json and found "
-            "none. If it is elsewhere, set data.data_dir or TFDS_DATA_DIR to the folder that holds "
-            f"{name}/. To prepare it{about}, in any environment that has tensorflow_datasets and "
-            f"tensorflow too:\n  {_prepare(name, root)}"
+            f"no {name}: expected {folder}/{wanted or 'VERSION'}/dataset_info.json, which does not "
+            "exist. If the data is elsewhere, set data.data_dir or TFDS_DATA_DIR to the folder "
+            f"that contains {name}/. To prepare it{about}, run in any environment with both "
+            f"tensorflow_datasets and tensorflow:\n  {_prepare(name, root)}"
         )
     newest = max(versions, key=lambda path: tfds.core.Version(path.name))
     try:
         builder = tfds.builder_from_directory(newest)
         formats = {fmt.value for fmt in builder.info.available_file_formats()}
-    except Exception as error:  # TFDS passes on errors of protobuf and json besides its own
+    except Exception as error:  # TFDS also passes on exceptions of protobuf and json
         raise DataError(
             f"TFDS cannot read the description of the data in {newest}: {error}. Delete the "
             f"folder and prepare it again:\n  {_prepare(name, root)}"
@@ -62,7 +62,8 @@ def open_builder(root: str, name: str, *, about: str = "") -> Any:
     if not formats.intersection(FORMATS):
         raise DataError(
             f"{newest} holds {name} as {', '.join(sorted(formats))}; expected array_record or "
-            "tfrecord, which are read without TensorFlow. Where it is installed, convert them:\n"
+            "tfrecord, which are read without TensorFlow. To convert it, where TensorFlow is "
+            "installed:\n"
             f"  tfds convert_format --dataset_version_dir={newest} "
             "--out_file_format=array_record\nor prepare it again in another folder:\n"
             f"  {_prepare(name, 'OTHER_FOLDER')}"
@@ -87,14 +88,14 @@ def _prepare(name: str, root: str) -> str:
 
 @contextlib.contextmanager
 def reading(builder: Any, split: str) -> Iterator[None]:
-    """Turns the readers' exceptions into an error that names the split and its files.
+    """Converts exceptions of the readers to a DataError that names the split and its files.
 
     Args:
       builder: TFDS's builder of the data set.
       split: name of the split.
 
     Raises:
-      DataError: instead of the readers' exceptions.
+      DataError: in place of the readers' exceptions.
     """
     try:
         yield

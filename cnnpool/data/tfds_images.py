@@ -48,7 +48,7 @@ def build(config: ConfigDict) -> StandardizedImages:
 
     Raises:
       DataError: if the data is missing, damaged, or not labelled images of one size.
-      ValueError: if a field is impossible, or must be given and is not.
+      ValueError: if a field is out of range, or required but not set.
     """
     builder = _open(config)
     features = _features(builder, config)
@@ -82,7 +82,7 @@ def build(config: ConfigDict) -> StandardizedImages:
 
 
 def number_of_classes(config: ConfigDict) -> int:
-    """The number of classes of a config's data set; its images are not read.
+    """The number of classes of a config's data set, without reading its images.
 
     Raises:
       DataError, ValueError: as `build` does.
@@ -126,7 +126,7 @@ def _features(builder: Any, config: ConfigDict) -> _Features:
     if np.dtype(known[image].np_dtype) != np.uint8:
         raise DataError(
             f"{builder.name}: pixels of {image!r} are {np.dtype(known[image].np_dtype)}; expected "
-            "uint8. cnnpool reads others as arrays: configs/arrays.py"
+            "uint8. Save images of other types as arrays: configs/arrays.py"
         )
     channels = known[image].shape[-1]
     if channels not in (None, *_MODES):
@@ -174,8 +174,8 @@ def _splits(builder: Any, config: ConfigDict) -> tuple[str, str]:
     train = config.train_split
     if test is None:
         raise ValueError(
-            f"{builder.name} has no test images, its splits are {', '.join(known)}; take a part of "
-            f"them: --config.data.train_split='{train}[:80%]' "
+            f"{builder.name} has no test images, its splits are {', '.join(known)}; test on part "
+            f"of one: --config.data.train_split='{train}[:80%]' "
             f"--config.data.test_split='{train}[80%:]'"
         )
     for field, split in (("train_split", train), ("test_split", test)):
@@ -183,13 +183,15 @@ def _splits(builder: Any, config: ConfigDict) -> tuple[str, str]:
             count = builder.info.splits[split].num_examples
         except (ValueError, KeyError, AssertionError) as error:
             raise ValueError(
-                f"data.{field} is {split!r}; {builder.name} has {', '.join(known)}, and parts of "
-                f"them, {known[0]}[:80%]"
+                f"data.{field} is {split!r}; expected one of {builder.name}'s splits, "
+                f"{', '.join(known)}, or part of one, such as {known[0]}[:80%]"
             ) from error
         if not count:
             raise ValueError(f"data.{field} is {split!r}, which has no images")
     if train == test:
-        raise ValueError(f"data.train_split and data.test_split are both {train!r}")
+        raise ValueError(
+            f"expected different data.train_split and data.test_split; both are {train!r}"
+        )
     return train, test
 
 
@@ -211,10 +213,11 @@ def _classes(builder: Any, features: _Features, labels: np.ndarray) -> int:
 def _check_labels(labels: np.ndarray, classes: int, split: str) -> None:
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
-        what = "have no label" if (labels[wrong] < 0).all() else "have a label of no class"
+        what = "have no label" if (labels[wrong] < 0).all() else "have a label out of range"
         raise DataError(
-            f"{wrong.sum()} of {len(labels)} images of {split} {what}, as {labels[wrong][0]}; "
-            f"expected 0 to {classes - 1}. Take another data.train_split or data.test_split"
+            f"{wrong.sum()} of {len(labels)} images of {split} {what}, such as "
+            f"{labels[wrong][0]}; expected 0 to {classes - 1}. Choose another data.train_split or "
+            "data.test_split"
         )
 
 
@@ -258,7 +261,7 @@ def _decoded(content: bytes, channels: int | None) -> Image.Image:
     """A PNG or JPEG image with the requested number of channels: 1 (gray), 3 or 4."""
     image = Image.open(io.BytesIO(content))
     if image.mode.startswith(_DEEP_MODES):
-        raise ValueError(f"an image of mode {image.mode}, more than eight bits a channel")
+        raise ValueError(f"an image of mode {image.mode}, more than eight bits per channel")
     gray = image.mode in ("1", "L", "LA")
     return image.convert(_MODES[channels or (1 if gray else 3)])
 
@@ -280,16 +283,16 @@ def _check_square(builder: Any, pixels: np.ndarray) -> None:
     rows, columns, _ = pixels.shape
     if rows != columns:
         raise DataError(
-            f"images of {builder.name} are {_size(pixels.shape)}; square ones are deformed and "
-            f"measured: set data.image_size, --config.data.image_size={min(rows, columns)}"
+            f"images of {builder.name} are {_size(pixels.shape)}; expected square images, which "
+            f"can be deformed: set --config.data.image_size={min(rows, columns)}"
         )
 
 
 def _empty(count: int, pixels: np.ndarray) -> np.ndarray:
-    """An empty array for all images.
+    """An uninitialized array for all images.
 
     Raises:
-      DataError: if this machine does not have the memory.
+      DataError: if this machine does not have enough memory.
     """
     needed = count * pixels.nbytes
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -311,7 +314,7 @@ def _sizes_message(builder: Any, split: str, records: Records, rows: Any, name: 
     return (
         f"images of {builder.name} {split} have {len(sizes)} sizes, from {_size(least)} to "
         f"{_size(most)}, {count} of {len(rows)} are {_size(usual)} (rows x columns); set "
-        "data.image_size: the shorter side is resized to it and the middle cut out, "
+        "data.image_size, to which the shorter side is resized before the center is cropped: "
         "--config.data.image_size=64"
     )
 

@@ -1,4 +1,4 @@
-"""Records of a split as TFDS prepared it, array_record or tfrecord, read without TensorFlow.
+"""Reads the records of a split prepared by TFDS, array_record or tfrecord, without TensorFlow.
 
 A tfrecord file is a sequence of records, each framed as (TensorFlow's record_writer.cc)
 
@@ -42,7 +42,7 @@ class Records:
         return len(self._source)
 
     def read(self, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Records by number; images are returned as the bytes of their files."""
+        """Records by index; images are returned as the bytes of their files."""
         for content in self._source.__getitems__(list(rows)):
             yield self._features.deserialize_example_np(content, decoders=self._undecoded)
 
@@ -54,7 +54,7 @@ class _Place(NamedTuple):
 
 
 class _TfRecords:
-    """Records in tfrecord files, by number."""
+    """The records in tfrecord files, by index."""
 
     def __init__(self, instructions: Sequence[Any]):
         self._places = [
@@ -102,7 +102,9 @@ def _places(path: str, count: int) -> list[_Place]:
     if (found != [_HEADER.unpack(head)[1] for head in heads]).any():
         raise ValueError(f"{path}: damaged between two records")
     if len(places) != count:
-        raise ValueError(f"{path} has {len(places)} records; dataset_info.json says {count}")
+        raise ValueError(
+            f"{path} has {len(places)} records; expected {count} from dataset_info.json"
+        )
     return places
 
 

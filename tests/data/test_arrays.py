@@ -231,5 +231,5 @@ def test_a_file_system_that_maps_nothing_is_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
     assert arrays.read_npy(tmp_path / "a.npy", mapped=True).tolist() == [0, 1, 2]
-    with pytest.raises(DataError, match="is not there"):
+    with pytest.raises(DataError, match="does not exist"):
         arrays.read_npy(tmp_path / "b.npy", mapped=True)

@@ -168,7 +168,7 @@ def test_what_is_left_out_and_what_is_an_empty_class_is_named(tmp_path, capsys):
     assert found.note == "1 folders without pictures count as classes: annotations"
     image_folder.build(folder_config(root), count=2, seed=0)
     said = capsys.readouterr().err
-    assert "2 pictures are left out" in said
+    assert "2 pictures are skipped" in said
     assert "dog/more/a.png" in said
     assert "in a folder inside a class folder" in said
     assert "annotations" in said
@@ -240,7 +240,7 @@ def test_pictures_beside_class_folders_are_left_out_and_hidden_folders_are_none(
     assert data.classes == 2
     assert sorted(levels(data)) == list(range(8))
     assert image_folder.fingerprint(folder_config(root)) == before
-    said = "1 pictures are left out:\n  str\\xe4y.png: in no class folder\n"
+    said = "1 pictures are skipped:\n  str\\xe4y.png: in no class folder\n"
     assert capsys.readouterr().err == said
     with pytest.raises(DataError, match=r"has 8 pictures .*=9. Not counted are:\n  str"):
         image_folder.build(folder_config(root), count=9, seed=0)
@@ -250,7 +250,11 @@ def test_pictures_beside_class_folders_are_left_out_and_hidden_folders_are_none(
 
 @pytest.mark.parametrize(
     ("where", "message"),
-    [("absent", "is not there"), ("empty", "has no pictures"), ("nothing", "--data_dir must name")],
+    [
+        ("absent", "does not exist"),
+        ("empty", "has no pictures"),
+        ("nothing", "--data_dir must name"),
+    ],
 )
 def test_folders_without_pictures(where, message, tmp_path):
     (tmp_path / "empty").mkdir()
@@ -302,7 +306,7 @@ def test_arrays_are_read_once_and_floats_are_pixels_from_0_to_1(tmp_path, monkey
     ("images", "message"),
     [
         (np.full((5, 6, 6, 3), 2.0), "floats from 2 to 2; expected pixels from 0 to 1, or uint8"),
-        (np.full((5, 6, 6, 3), -0.1), "do not normalize them"),
+        (np.full((5, 6, 6, 3), -0.1), "without normalization"),
         (np.zeros((5, 3, 6, 6)), r"channels last, 1 or 3 of them; channels come first"),
         (
             np.zeros((5, 6, 6, 2)),

@@ -1,4 +1,4 @@
-"""Configs, one a paper item; see CONTRIBUTING.md. The package `cnnpool.configs`."""
+"""Configs, one per data set; the package `cnnpool.configs`. See CONTRIBUTING.md."""
 
 from cnnpool import extras
 

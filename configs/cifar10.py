@@ -8,20 +8,20 @@ Presets (after the colon):
 
 | preset | epochs | learning rate | for |
 |---|---|---|---|
-| paper | 250 | the protocol's cosine, period 0.8 | an accelerator; LeNet and AlexNet also here |
+| paper | 250 | the protocol's cosine, period 0.8 | accelerators (LeNet, AlexNet: CPUs) |
 | cpu (default) | 28 | one warm-up epoch, cosine down to 0 | VGG11-bn, 140 minutes on 2 CPU cores |
-| lenet_cpu | 30 | as cpu | model.name=lenet, which does not overfit; the protocol's decay |
-| fully_connected | 250 | 0.1 constant, Adam, no decay | model.name=fully_connected_2, 4 or 6 |
+| lenet_cpu | 30 | as cpu | model.name=lenet, with the protocol's weight decay |
+| fully_connected | 250 | constant 0.1, Adam, no decay | model.name=fully_connected_2, 4 or 6 |
 
-`cpu` shortens the training to 28 epochs, its cosine goes down to 0 once (period 1), it starts with
-an epoch of warm-up, and its decay is twice the protocol's: with the protocol's, and 30 epochs,
-VGG11-bn ended at 12.3 %, overfitted (2.4 % of its augmented training images wrong). Data, network
-and batch are the protocol's. Without batch normalization VGG may need training.warmup_epochs in any
-preset.
+`cpu` shortens the training to 28 epochs: the cosine descends to 0 once (period 1) after one warm-up
+epoch, and the weight decay is twice the protocol's. With the protocol's decay and 30 epochs,
+VGG11-bn overfitted: its test error was 12.3 %, its training error on augmented images 2.4 %. Data,
+network and batch size are the protocol's. VGG without batch normalization may need
+training.warmup_epochs in any preset.
 
-To expect (test error of the best network): LeNet 24.2 to 25.2 % in five networks of `paper`, two
-and a quarter hours on one CPU core. VGG11-bn 12.0 % in `cpu`, on JPEG copies of the images (LeNet
-25.6 to 27.7 % there). The paper prints no errors for these networks.
+Expected test error of the best network: LeNet 24.2 to 25.2 % in five networks of `paper`, after two
+and a quarter hours on one CPU core; VGG11-bn 12.0 % with `cpu`, on JPEG copies of the images (LeNet
+25.6 to 27.7 % on these). The paper gives no errors for these networks.
 """
 
 from ml_collections import ConfigDict
@@ -31,7 +31,7 @@ from ml_collections.config_dict import placeholder
 def get_config(preset: str = "cpu") -> ConfigDict:
     """The complete, locked config of one preset."""
     config = ConfigDict()
-    config.seeds = (0,)  # one network each: initialization, order and views of images, dropout
+    config.seeds = (0,)  # one network each; of initialization, order and views of images, dropout
 
     config.data = ConfigDict()
     config.data.name = "cifar10"
@@ -44,8 +44,8 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     config.model = ConfigDict()
     config.model.name = "vgg11_bn"
     config.model.outputs = 10  # classes
-    config.model.width_factor = 1.0  # on the channels of AlexNet, VGG and ResNet
-    config.model.fully_connected_width = 64  # hidden units a layer of fully connected networks
+    config.model.width_factor = 1.0  # scales the numbers of channels of AlexNet, VGG and ResNet
+    config.model.fully_connected_width = 64  # hidden units per layer of fully connected networks
     config.model.alexnet_dropout = 0.5  # rate
     config.model.efficientnet_dropout = 0.2  # rate
     config.model.efficientnet_drop_connect = 0.0  # rate that grows with depth to this
@@ -57,30 +57,30 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     config.training.momentum = 0.9
     config.training.weight_decay = 5e-4  # L2, on tensors of two or more dimensions
     config.training.schedule = "cosine"  # or "constant"
-    config.training.cosine_period = 0.8  # of all epochs; the rate rises again after it
-    config.training.warmup_epochs = 0  # over which the rate grows from 0
-    config.training.clip_norm = placeholder(float)  # of the gradient; None: not clipped
-    config.training.batch_size = 128  # images; what is left over is not seen in an epoch
+    config.training.cosine_period = 0.8  # fraction of all epochs, after which the rate rises again
+    config.training.warmup_epochs = 0  # epochs in which the rate grows linearly from 0
+    config.training.clip_norm = placeholder(float)  # largest norm of the gradient; None: no limit
+    config.training.batch_size = 128  # images; an incomplete last batch is dropped in each epoch
     config.training.epochs = 250
     config.training.init_from = placeholder(str)  # folder of trained networks; None: from scratch
     config.training.compute_dtype = "float32"  # or "bfloat16", on accelerators
 
     config.runtime = ConfigDict()
     config.runtime.mesh = ConfigDict()
-    config.runtime.mesh.seed = placeholder(int)  # devices over networks; None: as many as fit
+    config.runtime.mesh.seed = placeholder(int)  # devices along seeds; None: as many as fit
     config.runtime.mesh.data = 1  # devices that share the batches of one network
     config.runtime.seeds_per_batch = 1  # networks vectorized together on a device
-    config.runtime.steps_per_call = 20  # steps between two looks at the loss
+    config.runtime.steps_per_call = 20  # steps between two checks of the loss
     config.runtime.test_batch_size = 500  # images evaluated at once
-    config.runtime.tensorboard = True  # events in WORKDIR/tensorboard
+    config.runtime.tensorboard = True  # write events to WORKDIR/tensorboard
 
     config.checkpoint = ConfigDict()
-    config.checkpoint.every_seconds = 60.0  # at the end of an epoch
-    config.checkpoint.keep_epochs = (0,)  # kept for good; of the others the latest two
+    config.checkpoint.every_seconds = 60.0  # minimum interval; checkpoints are at ends of epochs
+    config.checkpoint.keep_epochs = (0,)  # checkpoints kept forever, beside the latest two
 
-    config.measurement = ConfigDict()  # of D, G, R while training; see cnnpool.eval for all else
-    config.measurement.every_epochs = 0  # between two measurements; 0: none
-    config.measurement.images = 500  # P, test images
+    config.measurement = ConfigDict()  # of D, G, R during training; otherwise see cnnpool.eval
+    config.measurement.every_epochs = 0  # epochs between two measurements; 0: none
+    config.measurement.images = 500  # P, number of test images
 
     if preset in ("cpu", "lenet_cpu"):
         config.training.epochs = 28

@@ -6,16 +6,16 @@ or, with measurement and figure, `python -m launch.reproduce fig4 --preset=cpu`.
 
 Presets (after the colon):
 
-| preset | width H | seeds | stops at | hardware, time |
+| preset | width H | seeds | stops at a multiple of the interpolation epoch | hardware, time |
 |---|---|---|---|---|
-| quick | 64 | 4 | 250 times the interpolation epoch | 2 CPU cores, 3 minutes |
-| cpu (default) | 256 | 4 | 500 times | 2 CPU cores, about 45 minutes |
-| paper | 1000 | 4 | 500 times | one accelerator |
+| quick | 64 | 4 | 250 | 2 CPU cores, 3 minutes |
+| cpu (default) | 256 | 4 | 500 | 2 CPU cores, about 45 minutes |
+| paper | 1000 | 4 | 500 | one accelerator |
 
-To expect: interpolation at epoch 20-60, test error 0, slopes over k = 2..9 near
-those of constant filters on the finite ring, -1.69 for D_k and +0.85 for G_k
-(asymptotically -2 and +1). `quick` shortens the protocol, `cpu` only narrows the
-network, `paper` changes nothing.
+Expected: interpolation at epoch 20-60, test error 0, and slopes over k = 2..9 close
+to those of constant filters on the finite ring, -1.69 for D_k and +0.85 for G_k
+(asymptotically -2 and +1). `paper` is the full protocol, `cpu` has narrower networks,
+and `quick` also trains for a shorter time.
 """
 
 from ml_collections import ConfigDict
@@ -24,15 +24,15 @@ from ml_collections import ConfigDict
 def get_config(preset: str = "cpu") -> ConfigDict:
     """The complete, locked config of one preset."""
     config = ConfigDict()
-    config.seeds = (0, 1, 2, 3)  # one network each; initialization, training set and batches
+    config.seeds = (0, 1, 2, 3)  # one network each; of initialization, training set and batches
 
     config.data = ConfigDict()
     config.data.name = "scale1d"
     config.data.task = "distance"  # task 1; "sector" is task 2
     config.data.length = 32  # L, pixels of the ring
     config.data.scale = 11  # xi, pixels
-    config.data.gap = 4  # g, pixels, the whole gap
-    config.data.boundary = "wrap"  # of the diffeomorphism at the ends; "clip" as the authors
+    config.data.gap = 4  # g, whole width of the gap, pixels
+    config.data.boundary = "wrap"  # of diffeomorphisms; "clip" as in the authors' programs
     config.data.train_size = 48  # P, half of each class
 
     config.model = ConfigDict()
@@ -47,10 +47,10 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     config.training.learning_rate_per_channel = 0.01  # learning rate / H
     config.training.batch_size = 8  # images; divides train_size
     config.training.check_every = 10  # epochs
-    config.training.multiple = 500  # of the interpolation epoch, before which none stops
+    config.training.multiple = 500  # training stops at this multiple of the interpolation epoch
     config.training.max_epochs = 600_000  # a multiple of check_every
-    config.training.divergence = 1e6  # a mean hinge loss above it ends the run
-    config.training.skip_zero_gradients = True  # same parameters, bit for bit, in less time
+    config.training.divergence = 1e6  # a larger mean hinge loss ends the run with an error
+    config.training.skip_zero_gradients = True  # faster, with bitwise identical parameters
 
     config.runtime = ConfigDict()
     config.runtime.seeds_per_batch = 1  # networks vectorized together on a device
@@ -58,11 +58,11 @@ def get_config(preset: str = "cpu") -> ConfigDict:
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_seconds = 60.0
-    config.checkpoint.keep_epochs = (0,)  # kept for good; of the others the latest two
+    config.checkpoint.keep_epochs = (0,)  # checkpoints kept forever, beside the latest two
 
     config.measurement = ConfigDict()
-    config.measurement.draws = 8  # moves and noises of each image
-    config.measurement.batch_size = 368  # images whose activations are held at once
+    config.measurement.draws = 8  # moves, and noises, per image
+    config.measurement.batch_size = 368  # images whose activations are in memory at once
     config.measurement.seed = 0  # of moves, noise and channel shuffles
 
     if preset == "quick":

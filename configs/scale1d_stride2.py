@@ -2,9 +2,9 @@
 
     python -m cnnpool.train --config=configs/scale1d_stride2.py --workdir=runs/stride2
 
-See docs/protocol.md, "Scale detection in one dimension". Seven layers of stride 2 take L = 128 to
-one position. Moves never leave a sector of 32 pixels, so D_k of constant filters is 0 from k = 5
-on.
+See docs/protocol.md, "Scale detection in one dimension". Seven layers of stride 2 reduce L = 128 to
+one position. Moves never leave a sector of 32 pixels, so that D_k of constant filters is 0 for
+k >= 5.
 """
 
 from ml_collections import ConfigDict
@@ -13,7 +13,7 @@ from cnnpool.configs import scale1d
 
 
 def get_config(preset: str = "cpu") -> ConfigDict:
-    """The complete, locked config; presets as in `configs/scale1d.py`."""
+    """The complete, locked config of one preset; presets as in `configs/scale1d.py`."""
     config = scale1d.get_config(preset)
     with config.unlocked():
         config.seeds = tuple(range(10))

@@ -6,12 +6,13 @@ r"""Classifiers on 2-D scale detection: Figures 3, 5, 6, 8, 10 (row 3).
         --config.seeds=0,1,2,3,4,5,6,7,8,9 --workdir=runs/scale2d-lenet
 
 Presets (after the colon): `paper` (default), the full protocol, 300 epochs of 1024 images;
-`cpu` trains for 60 epochs with one descent of the cosine (period 1).
+`cpu`, 60 epochs with one descent of the cosine (period 1).
 
-To expect (test error of the best network): LeNet 4.4-6.6 % in ten
-networks, within 40 epochs, 10 minutes on a quiet CPU core or two by its step's rate; it then
-collapses to 50 % or dies (loss exactly 1, one output for all images), which is reported, not tuned
-away. VGG11-bn 0.05 % (one network), in three quarters of an hour on 2 quiet CPU cores by its rate.
+Expected test error of the best network: LeNet 4.4-6.6 % in ten networks, within 40 epochs, about 10
+minutes on one or two idle CPU cores (estimated from the time of a step). It later collapses to 50 %
+or dies (loss exactly 1, the same output for all images); this is reported, and no parameter was
+tuned to avoid it. VGG11-bn 0.05 % (one network), about 45 minutes on 2 idle CPU cores (estimated
+likewise).
 """
 
 from ml_collections import ConfigDict
@@ -25,14 +26,14 @@ def get_config(preset: str = "paper") -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.name = "scale2d"
-    config.data.size = 28  # d, pixels a side
+    config.data.size = 28  # d, pixels per side
     config.data.scale = 14  # xi, pixels
-    config.data.gap = 2  # g, pixels, the whole gap
+    config.data.gap = 2  # g, whole width of the gap, pixels
     config.data.distance = "euclidean"  # or "linf"
-    config.data.periodic = False  # whether distances and moves go round the border
+    config.data.periodic = False  # whether distances and moves wrap around the border
     config.data.train_size = 1024  # images, half of each class
     config.data.test_size = 4096  # images, half of each class, disjoint from training
-    config.data.seed = 0  # of the draw of both, the same for all networks
+    config.data.seed = 0  # of the draw of both sets, the same for all networks
 
     config.model.name = "lenet"
     config.model.outputs = 1
@@ -41,7 +42,7 @@ def get_config(preset: str = "paper") -> ConfigDict:
     config.training.learning_rate = 0.05
     config.training.epochs = 300
 
-    config.runtime.steps_per_call = 8  # an epoch
+    config.runtime.steps_per_call = 8  # one epoch
     config.runtime.test_batch_size = 512
 
     if preset == "cpu":

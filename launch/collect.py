@@ -1,4 +1,4 @@
-"""Gathers what a sweep has measured so far into one result file, and names what is not there yet.
+"""Collects what a sweep has measured so far in one result file, and lists what is missing.
 
     python -m launch.collect --sweep=fig5 --preset=cpu --out=fig5.nc
     python -m cnnpool.figures fig5 --results fig5.nc --out fig5.png
@@ -32,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
 
     jobs = sweep_file.of_arguments(args)
     networks, missing, damaged = collected(jobs, args.root)
-    damage = "\n  ".join(["damaged; delete these and give the sweep again:", *damaged])
+    damage = "\n  ".join(["damaged; delete these and run the sweep again:", *damaged])
     if not networks:
         none = f"none of {len(jobs)} jobs in {args.root} is finished"
         raise SweepError(damage if damaged else none)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> None:
     unfinished = f"{len(missing)} of {len(jobs)} jobs are not finished"
     print(f"\n{len(networks)} in {args.out}; {unfinished if missing else _all(len(jobs))}")
     if damaged:
-        raise SweepError(f"{damage}\n{args.out} holds the others")
+        raise SweepError(f"{damage}\n{args.out} contains the others")
 
 
 if __name__ == "__main__":

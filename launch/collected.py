@@ -1,4 +1,4 @@
-"""What the jobs of a sweep have measured, seeds that were trained apart put together."""
+"""What the jobs of a sweep have measured; seeds that were trained separately are combined."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,13 +16,13 @@ from cnnpool.launch.measurement import Measurement
 
 
 class Collected(NamedTuple):
-    """What a sweep has measured.
+    """The results of a sweep.
 
     Attributes:
-      networks: by the name of their netCDF group; the parameters that the sweep varies are scalar
-        coordinates.
+      networks: {name of the netCDF group: dataset}; the parameters that the sweep varies are
+        scalar coordinates.
       missing: names of jobs that are not finished.
-      damaged: what is wrong with result files that cannot be read.
+      damaged: error messages for the result files that cannot be read.
     """
 
     networks: dict[str, xr.Dataset]
@@ -31,10 +31,14 @@ class Collected(NamedTuple):
 
 
 def collected(jobs: Sequence[Job], root: Path) -> Collected:
-    """All that jobs have measured.
+    """Reads all results of jobs.
+
+    Args:
+      jobs: the jobs of a sweep.
+      root: the folder that contains the jobs' folders.
 
     Raises:
-      SweepError: if parts of one network do not fit one another.
+      SweepError: if the parts of a network do not match.
     """
     varied = job_parameters.varied(jobs)
     names = _group_names(jobs, varied)
@@ -66,7 +70,7 @@ def collected(jobs: Sequence[Job], root: Path) -> Collected:
 
 
 def _group_names(jobs: Sequence[Job], varied: Varied) -> dict[tuple[str, Measurement], str]:
-    """The name of a netCDF group: what the sweep varies, or a digest where that is not enough."""
+    """Names of netCDF groups: the values that the sweep varies, and a digest if not unique."""
     said = {job.group: job_parameters.beside_network(varied.places[job.name]) for job in jobs}
     readable = {
         job.group: f"{job.network}-{said[job.group].replace('/', '_')}"
@@ -88,18 +92,18 @@ def _group_names(jobs: Sequence[Job], varied: Varied) -> dict[tuple[str, Measure
 
 
 def one_network(parts: Sequence[xr.Dataset], name: str) -> xr.Dataset:
-    """Seeds of one network that were measured apart, in order.
+    """Combines seeds of one network that were measured separately, in order.
 
     Raises:
-      SweepError: if they differ in more than their seeds, or have a seed twice.
+      SweepError: if they differ in more than their seeds, or contain a seed twice.
     """
     if len(parts) == 1:
         return parts[0]
     counts = Counter(int(seed) for part in parts for seed in part["seed"].values)
     if repeated := sorted(seed for seed, count in counts.items() if count > 1):
         raise SweepError(
-            f"{name}: several jobs of the sweep have measured the seeds {repeated}; let its "
-            "function jobs return each seed of a config in one job alone"
+            f"{name}: several jobs of the sweep have measured the seeds {repeated}; change its "
+            "function jobs to return each seed of a config in only one job"
         )
     own = {
         "training_seconds": sum(part["training_seconds"] for part in parts),
@@ -116,7 +120,7 @@ def one_network(parts: Sequence[xr.Dataset], name: str) -> xr.Dataset:
             combine_attrs="override",
         )
     except (ValueError, xr.AlignmentError) as error:
-        raise SweepError(f"{name}: the jobs of its seeds do not fit: {error}") from error
+        raise SweepError(f"{name}: the results of its seeds do not match: {error}") from error
     whole = whole.assign(own).sortby("seed")
     seeds = [int(seed) for seed in whole["seed"].values]
     whole.attrs["config"] = json.dumps(_config(parts[0]) | {"seeds": seeds}, sort_keys=True)

@@ -1,4 +1,4 @@
-"""Jobs for a TPU are compiled for it by its own compiler before they are submitted."""
+"""Compiles jobs for a TPU with the TPU compiler before they are submitted."""
 
 from collections.abc import Callable, Sequence
 import importlib.util
@@ -9,7 +9,7 @@ from cnnpool.launch.job_states import JobState
 with extras.needed("train"):
     from ml_collections import ConfigDict
 
-# Chips a slice, and how they lie; from Google's documentation.
+# {chips of a slice: its shape}, from Google's documentation.
 _FLAT = {
     1: "1x1",
     4: "2x2",
@@ -30,16 +30,16 @@ _DEEP = {
     256: "4x8x8",
 }
 _NO_COMPILER = (
-    "not compiled for TPU before submission: libtpu, which holds its compiler, is not installed "
+    "not compiled for TPU before submission: libtpu, which contains the compiler, is not installed "
     "(pip install 'cnnpool[tpu_compile]')"
 )
 Compile = Callable[[ConfigDict, str], object]
 
 
 def topology_of(accelerators: str | None) -> str | None:
-    """What `cnnpool.train --compile_for` calls a slice, tpu-v5e-8: v5e:2x4; None of no TPU.
+    """A TPU slice as `cnnpool.train --compile_for` names it, v5e:2x4 for tpu-v5e-8.
 
-    v4 and v5p are named by their cores, two a chip.
+    None if it is no TPU. v4 and v5p are named by their number of cores, two per chip.
     """
     kind, _, size = (accelerators or "").rpartition("-")
     if not kind.startswith("tpu-") or not size.isdigit():
@@ -51,7 +51,7 @@ def topology_of(accelerators: str | None) -> str | None:
 
 
 def of_each_shape(states: Sequence[JobState]) -> list[JobState]:
-    """The first of all jobs that differ in the numbers of their seeds alone."""
+    """The first job of every group and number of seeds: all others have the same programs."""
     found: dict[tuple[str, int], JobState] = {}
     for one in states:
         found.setdefault((one.job.group, len(one.job.config.seeds)), one)
@@ -59,14 +59,14 @@ def of_each_shape(states: Sequence[JobState]) -> list[JobState]:
 
 
 def plan(states: Sequence[JobState], accelerators: str | None, nodes: int | None) -> str:
-    """A sentence on what `check` would do."""
+    """A sentence that says what `check` would do."""
     left_out = _left_out(accelerators, nodes)
     if left_out is not None:
         return left_out
     names = ", ".join(one.job.name for one in of_each_shape(states))
     return (
-        f"to be compiled for {topology_of(accelerators)} by its compiler before submission, never "
-        f"run on one: {names}"
+        f"to be compiled for {topology_of(accelerators)} by the TPU compiler before submission, "
+        f"not run on a TPU: {names}"
     )
 
 
@@ -76,28 +76,31 @@ def check(
     nodes: int | None,
     compiled: Compile | None = None,
 ) -> str:
-    """Compiles one job of each shape; a sentence on what was done.
+    """Compiles one job of each shape.
 
     Args:
-      states: of the jobs to be submitted.
-      accelerators: of SkyPilot.
-      nodes: slices of a job; None is one.
-      compiled: compiles a config for a topology; None takes libtpu.
+      states: the states of the jobs to be submitted.
+      accelerators: SkyPilot's name of the accelerators, tpu-v5e-8.
+      nodes: slices per job; None: one.
+      compiled: compiles a config for a topology; None: with libtpu.
+
+    Returns:
+      A sentence that says what was done.
 
     Raises:
-      TooLargeError: if programs do not fit.
-      ValueError: if a job is impossible on so many devices.
+      TooLargeError: if a program does not fit the devices' memory.
+      ValueError: if a job cannot run on these devices.
     """
     left_out = None if compiled else _left_out(accelerators, nodes)
     topology = topology_of(accelerators)
     if left_out is not None or topology is None:
-        return left_out or "no TPU: nothing was compiled before submission"
+        return left_out or "no TPU: nothing compiled before submission"
     chosen = of_each_shape(states)
     for one in chosen:
         (compiled or _compile)(one.job.config, topology)
     return (
-        f"{len(chosen)} jobs, one of each shape, compiled for {topology} by its compiler, never "
-        "run on one"
+        f"{len(chosen)} jobs, one of each shape, compiled for {topology} by the TPU compiler, not "
+        "run on a TPU"
     )
 
 
@@ -105,7 +108,7 @@ def _left_out(accelerators: str | None, nodes: int | None) -> str | None:
     if topology_of(accelerators) is None:
         return "no TPU: nothing is compiled before submission"
     if nodes is not None and nodes > 1:
-        return "not compiled for TPU before submission: programs of several slices are not"
+        return "not compiled for TPU before submission: not supported for several slices"
     return None if importlib.util.find_spec("libtpu") else _NO_COMPILER
 
 

@@ -1,4 +1,4 @@
-"""Which engine, from flags or from what was noted when a job was given to one."""
+"""Chooses an engine by flags, or by the record of a job's submission."""
 
 import argparse
 from collections.abc import Iterable, Mapping
@@ -23,10 +23,15 @@ ENGINES: dict[str, tuple[Any, Any]] = {
 
 
 def make(name: str, options: Mapping[str, Any]) -> Engine:
-    """An engine with some of its options, the others, and those that are None, by default.
+    """Creates an engine.
+
+    Args:
+      name: a key of `ENGINES`.
+      options: its options; those that are missing or None have their default values.
 
     Raises:
-      EngineError: if an option is another engine's, or its value impossible.
+      ValueError: if the name is unknown.
+      EngineError: if an option belongs to another engine, or its value is out of range.
     """
     check_known(name, ENGINES, "engine")
     engine, kind = ENGINES[name]
@@ -34,8 +39,8 @@ def make(name: str, options: Mapping[str, Any]) -> Engine:
     for option in sorted(given.keys() - _options(name)):
         others = [f"--engine={other}" for other in ENGINES if option in _options(other)]
         raise EngineError(
-            f"--{option} is no option of --engine={name}; leave it out, or give "
-            f"{' or '.join(others) or 'another'}"
+            f"--{option} is not an option of --engine={name}; omit it, or use "
+            f"{' or '.join(others) or 'another engine'}"
         )
     return engine(kind(**given))
 
@@ -45,9 +50,9 @@ def _options(name: str) -> set[str]:
 
 
 def states(jobs: Iterable[Job], root: Path) -> list[JobState]:
-    """The states of jobs, each held against the queue of the engine that has it.
+    """The states of jobs, from their folders and from the queues of their engines.
 
-    A job whose engine is not on this machine may be in its queue: it is left alone.
+    A job whose engine is not available on this machine may be in its queue and counts as waiting.
 
     Raises:
       EngineError: if an engine does not answer.
@@ -65,13 +70,13 @@ def states(jobs: Iterable[Job], root: Path) -> list[JobState]:
 
 
 def _unasked(engine: str) -> Queued:
-    cure = "if its queue has it no more, remove submission.json from the job's folder"
-    reason = f"given to {engine}, which cannot be asked on this machine; {cure}"
+    cure = "if it is no longer in the queue, remove submission.json from the job's folder"
+    reason = f"submitted to {engine}, whose queue is not available on this machine; {cure}"
     return Queued(WAITING, reason, unasked=True)
 
 
 def submissions(jobs: Iterable[Job], root: Path) -> dict[str, dict[str, dict]]:
-    """What was noted of jobs that are not finished: {engine: {job's name: record}}."""
+    """The recorded submissions of jobs that are not finished, {engine: {job's name: record}}."""
     found: dict[str, dict[str, dict]] = {}
     for job in jobs:
         folder = root / job.name
@@ -82,43 +87,53 @@ def submissions(jobs: Iterable[Job], root: Path) -> dict[str, dict[str, dict]]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of all engines."""
-    parser.add_argument("--engine", choices=sorted(ENGINES), default=LOCAL, help="(%(default)s)")
-    parser.add_argument("--parallel", type=int, help="jobs at once (local: as many as cores)")
+    """Adds the flags of all engines."""
+    parser.add_argument(
+        "--engine", choices=sorted(ENGINES), default=LOCAL, help="where jobs run (%(default)s)"
+    )
+    parser.add_argument(
+        "--parallel", type=int, help="most jobs at the same time (local: as many as cores)"
+    )
     parser.add_argument(
         "--devices",
         type=lambda text: tuple(text.split(",")),
-        help="local: GPUs by number, 0,1; one a job; 0,0 for two jobs that share one, with "
-        "XLA_PYTHON_CLIENT_PREALLOCATE=false",
+        help="local: numbers of GPUs, one per job, e.g. 0,1; 0,0 for two jobs that share a GPU, "
+        "with XLA_PYTHON_CLIENT_PREALLOCATE=false",
     )
     cluster = parser.add_argument_group("slurm")
     for name in ("partition", "time", "mem", "constraint", "account", "qos"):
-        cluster.add_argument(f"--{name}", help="as of sbatch")
-    cluster.add_argument("--cpus", type=int, help="cores of a process")
-    cluster.add_argument("--gpus", type=int, help="of a process")
-    cluster.add_argument("--tasks", type=int, help="processes of a job (1)")
+        cluster.add_argument(f"--{name}", help="passed to sbatch")
+    cluster.add_argument("--cpus", type=int, help="cores per process")
+    cluster.add_argument("--gpus", type=int, help="GPUs per process")
+    cluster.add_argument("--tasks", type=int, help="processes per job (1)")
     cluster.add_argument(
-        "--signal_seconds", type=int, help="before the time limit jobs are told to save (60)"
+        "--signal_seconds",
+        type=int,
+        help="seconds before the time limit at which jobs are told to save (60)",
     )
-    cluster.add_argument("--job_name", help="for squeue (cnnpool)")
+    cluster.add_argument("--job_name", help="name shown by squeue (cnnpool)")
     cluster.add_argument(
-        "--setup", help="file of shell code to source first; of skypilot: commands that install"
+        "--setup",
+        help="a file of shell code to source first; with skypilot, shell commands that install "
+        "cnnpool",
     )
     cloud = parser.add_argument_group(f"skypilot ({skypilot.LABEL})")
-    cloud.add_argument("--accelerators", help="tpu-v5e-8, H100:1")
-    cloud.add_argument("--bucket", help="gs://NAME, s3://NAME: for checkpoints and results")
-    cloud.add_argument("--infra", help="gcp, aws, kubernetes")
-    cloud.add_argument("--nodes", type=int, help="machines of a job; a TPU slice is one (1)")
+    cloud.add_argument("--accelerators", help="for example tpu-v5e-8 or H100:1")
+    cloud.add_argument("--bucket", help="gs://NAME or s3://NAME, for checkpoints and results")
+    cloud.add_argument("--infra", help="gcp, aws or kubernetes")
+    cloud.add_argument("--nodes", type=int, help="machines per job; a TPU slice is one machine (1)")
     cloud.add_argument(
-        "--spot", action=argparse.BooleanOptionalAction, help="machines that may be taken away"
+        "--spot",
+        action=argparse.BooleanOptionalAction,
+        help="use spot machines, which may be taken away",
     )
 
 
 def of_arguments(args: argparse.Namespace) -> Engine:
-    """The engine that the flags of `add_arguments` name.
+    """The engine for the flags of `add_arguments`.
 
     Raises:
-      EngineError: if a flag is of another engine, or its value impossible.
+      EngineError: if a flag belongs to another engine, or its value is out of range.
     """
     flags = set().union(*map(_options, ENGINES))
     return make(args.engine, {key: value for key, value in vars(args).items() if key in flags})

@@ -1,4 +1,4 @@
-"""Makes Figure 4 and Table 1: trains the simple CNNs by a job, measures, draws."""
+"""Reproduces Figure 4 and Table 1: a job trains and measures the simple CNNs; then draws them."""
 
 from pathlib import Path
 
@@ -17,21 +17,21 @@ from cnnpool.launch.trained_items import Places
 def reproduce(
     preset: str, places: Places, engine: Engine, *, out: Path, overwrite: bool = False
 ) -> xr.Dataset:
-    """Figure 4 and Table 1.
+    """Reproduces Figure 4 and Table 1.
 
     Args:
-      preset: of `configs/scale1d.py`.
+      preset: a preset of `configs/scale1d.py`.
       places: where the job's folder is.
       engine: trains and measures what is missing.
-      out: gets fig4.nc, fig4.png, table1.md, slopes.md.
-      overwrite: replace a fig4.nc that holds another measurement.
+      out: the folder for fig4.nc, fig4.png, table1.md and slopes.md.
+      overwrite: whether to replace a fig4.nc with another measurement.
 
     Returns:
       The measurement.
 
     Raises:
-      EngineError: if the job fails, or another launcher has it.
-      FileExistsError: if fig4.nc holds another measurement.
+      EngineError: if the job fails, or another launcher is running it.
+      FileExistsError: if fig4.nc has another measurement and `overwrite` is False.
     """
     ((run, measurement),) = ITEMS["fig4"].chosen(preset)
     job = trained_items.job_of(run, preset, measurement, places)
@@ -49,7 +49,7 @@ def reproduce(
 
 
 def _write(file: Path, dataset: xr.Dataset, *, overwrite: bool) -> None:
-    """Writes a measurement unless it is there already."""
+    """Writes a measurement unless the file already contains it."""
     if file.exists() and not overwrite:
         if results.read(file).attrs["measurement"] == dataset.attrs["measurement"]:
             return

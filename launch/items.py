@@ -1,8 +1,8 @@
-"""The table of the paper's items: which networks each needs, and how they are measured.
+"""The table of the paper's items: which networks each shows, and how they are measured.
 
-`launch.sweep` and `launch.reproduce` read it. A run is one network on one data set, several
-seeds. It is called DATA-MODEL for the whole protocol and DATA-MODEL-cpu for the shortened one, with
-width and noise in between.
+`launch.sweep` and `launch.reproduce` read it. A run is one network on one data set, with several
+seeds. It is named DATA-MODEL with the full protocol and DATA-MODEL-cpu with the shortened one, with
+width and noise after MODEL.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ NARROW = 0.25  # width_factor of Figure 5 on a CPU
 NOISES = (0.0, 0.01, 0.1, 1.0, 10.0, 30.0, 100.0)
 CPU_NOISES = (0.0, 10.0, 30.0, 100.0)
 PAPER_SEEDS = {CIFAR10: 5, SCALE2D: 10}
-CPU_SEEDS = {"lenet": 3, "alexnet": 3}  # of narrow networks also 3, of the others one
-KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 160)  # of networks in `dynamics`
+CPU_SEEDS = {"lenet": 3, "alexnet": 3}  # also 3 for narrow networks, 1 for all others
+KEPT_EPOCHS = (0, 1, 2, 5, 10, 20, 40, 80, 160)  # for the networks of `dynamics`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Run:
     Attributes:
       data: "cifar10", "scale1d" or "scale2d".
       model: the name of the network.
-      width_factor: the factor on its numbers of channels, where they scale.
+      width_factor: factor on its numbers of channels, for networks that have one.
       image_noise: s, the norm of the noise on every training image of CIFAR-10.
     """
 
@@ -54,16 +54,16 @@ class Run:
     image_noise: float = 0.0
 
     def name(self, preset: str) -> str:
-        """What its networks are called where they are shared: in results/networks, packed."""
+        """The name of its result files and packed networks, which items share."""
         name = network_name(self.config(preset))
         return name if preset == "paper" else f"{name}-{preset}"
 
     def config(self, preset: str) -> ConfigDict:
-        """Config of its training.
+        """The config of its training.
 
         Args:
-          preset: "paper", the whole protocol and all initializations; "cpu", few initializations
-            and the shortened training of the config's preset; of simple CNNs also "quick".
+          preset: "paper", the full protocol and all initializations; "cpu", few initializations
+            and the shortened training of the config's preset; for simple CNNs also "quick".
 
         Raises:
           ValueError: if the config has no such preset.
@@ -106,13 +106,13 @@ class Item:
     """A figure or table.
 
     Attributes:
-      runs: which networks it shows, of those that are trained here.
-      imported: which of torchvision's networks, trained on ImageNet, it shows.
-      cpu_runs: which with the preset "cpu", if not the same.
-      measurement: how they are measured.
-      noisy_measurement: how those with noise in the training set are measured once more.
-      any_protocol: whether networks trained by the whole protocol may stand beside those of the
-        shortened one.
+      runs: the networks trained by cnnpool that it shows.
+      imported: the networks of torchvision, trained on ImageNet, that it shows.
+      cpu_runs: the runs with the preset "cpu", if they differ from `runs`.
+      measurement: how the networks are measured.
+      noisy_measurement: a second measurement of the networks trained with image noise.
+      any_protocol: whether networks trained with the full protocol may be shown together with
+        those of the shortened one.
     """
 
     runs: Sequence[Run] = ()
@@ -123,7 +123,7 @@ class Item:
     any_protocol: bool = True
 
     def chosen(self, preset: str) -> list[tuple[Run, Measurement]]:
-        """Runs and their measurements with a preset."""
+        """The runs of a preset, with their measurements."""
         runs = self.runs if preset == "paper" or self.cpu_runs is None else self.cpu_runs
         pairs = [(run, self.measurement) for run in runs]
         if self.noisy_measurement:
@@ -131,12 +131,12 @@ class Item:
         return pairs
 
     def jobs(self, preset: str) -> list[Job]:
-        """A job for each network, with all that the item measures of it."""
+        """One job per network, with all measurements of the item."""
         pairs = self.chosen(preset)
         return unique(Job(run.config(preset), (measurement,)) for run, measurement in pairs)
 
     def presets(self, preset: str) -> list[str]:
-        """The presets whose networks may serve a preset, the best first."""
+        """The presets whose networks can be used for a preset, the best one first."""
         return list(dict.fromkeys(["paper", preset] if self.any_protocol else [preset]))
 
 
@@ -146,7 +146,7 @@ def on(data: str, *models: str, **fields: Any) -> list[Run]:
 
 
 def narrow(model: str) -> Run:
-    """A network on scale detection with a quarter of its channels, where they scale."""
+    """A network on 2-D scale detection with a quarter of its channels, if it can be narrowed."""
     scales = not model.startswith(("lenet", "efficientnet"))
     return Run(SCALE2D, model, width_factor=NARROW if scales else 1.0)
 

@@ -1,4 +1,4 @@
-"""The parameters that a sweep varies, of each of its jobs: lr=0.05,batch=64."""
+"""The parameters that a sweep varies, for each of its jobs: lr=0.05,batch=64."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 from cnnpool.files import parameter_words
 from cnnpool.launch.jobs import Job
 
-_NOT_VARIED = ("seeds", "runtime", "checkpoint")  # of jobs, not of networks
+_NOT_VARIED = ("seeds", "runtime", "checkpoint")  # properties of jobs, not of networks
 _NOT_FIELDS = ("data.data_dir",)
 _IN_NETWORK_NAME = ("data", "model", "width_factor", "image_noise")
-_SECTION_NAMES = "name"  # model.name is called model
+_SECTION_NAMES = "name"  # the parameter model.name is called model
 
 
 class Varied(NamedTuple):
-    """What differs between the jobs of a sweep.
+    """The parameters that differ between the jobs of a sweep.
 
     Attributes:
-      fields: {name: field of the config}: {"learning_rate": "training.learning_rate"}.
-      places: {job's name: {name: value}}; None where its config has no such field.
+      fields: {name: field of the config}, such as {"learning_rate": "training.learning_rate"}.
+      places: {job's name: {name: value}}; the value is None if the job's config has no such field.
     """
 
     fields: dict[str, str]
@@ -25,7 +25,7 @@ class Varied(NamedTuple):
 
 
 def varied(jobs: Sequence[Job]) -> Varied:
-    """The fields of their configs in which jobs differ, seeds and what runs them left out."""
+    """The config fields in which jobs differ, except seeds, runtime and checkpoint settings."""
     flat = {job.name: _flat(job.config.to_dict()) for job in jobs}
     paths = dict.fromkeys(path for fields in flat.values() for path in fields)
     differing = [
@@ -56,7 +56,7 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _names(paths: Sequence[str]) -> dict[str, str]:
-    """Short names: the field's own, its section's of a name, both where others have the same."""
+    """Short names: the field, or the section for SECTION.name; SECTION_FIELD if not unique."""
     short = {path: _short(path) for path in paths}
     counts = list(short.values())
     return {
@@ -71,20 +71,20 @@ def _short(path: str) -> str:
 
 
 def words(place: Mapping[str, Any]) -> str:
-    """The parameters of a job in a few words, without those that it does not have."""
+    """The parameters of a job as text, without those that it does not have."""
     return parameter_words.words({n: v for n, v in place.items() if v is not None})
 
 
 def beside_network(place: Mapping[str, Any]) -> str:
-    """The parameters that `launch.jobs.network_name` does not say."""
+    """The parameters that are not part of `launch.jobs.network_name`, as text."""
     return words({name: value for name, value in place.items() if name not in _IN_NETWORK_NAME})
 
 
 def table(shown: Sequence[Job], jobs: Sequence[Job]) -> str:
-    """One line per job, with the parameters that the sweep varies; nothing where it varies none.
+    """One line per job with the parameters that the sweep varies; empty if it varies none.
 
     Args:
-      shown: the parameters of the sweep.
+      shown: the jobs in the table.
       jobs: all jobs of the sweep.
     """
     found = varied(jobs)

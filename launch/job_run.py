@@ -1,4 +1,4 @@
-"""One job of a sweep: trains its networks, then measures them."""
+"""Runs one job of a sweep: trains its networks, then measures them."""
 
 from pathlib import Path
 
@@ -11,18 +11,18 @@ from cnnpool.runs.running import running
 
 
 def run(spec: Path, *, accelerator: bool = False) -> None:
-    """Trains and measures what a spec asks for and is not there yet.
+    """Trains and measures the networks of a job; continues where it was stopped.
 
     Args:
-      spec: of the job.
-      accelerator: whether it was given to run on one.
+      spec: the spec file of the job, in the job's folder.
+      accelerator: whether the job must run on an accelerator.
 
     Raises:
-      DeviceError: if there is no accelerator, and it was.
+      DeviceError: if `accelerator` is True and there is none.
       SweepError: if the spec is damaged.
-      WorkdirBusyError: if another process works on this job.
+      WorkdirBusyError: if another process is running this job.
       PreemptedError: if a signal asked to stop; what was computed is saved.
-      CnnpoolError, ValueError, OSError: if training or measurement fail.
+      CnnpoolError, ValueError, OSError: if training or measurement fails.
     """
     job, folder = read_spec(spec), spec.parent
     processes = distributed.join()

@@ -1,4 +1,4 @@
-"""In which state a job of a sweep is: its files first, its lease, then the engine's queue."""
+"""The state of a job of a sweep, from its files, then its lease, then the engine's queue."""
 
 from collections.abc import Collection, Mapping
 import dataclasses
@@ -23,14 +23,14 @@ _SUBMISSION = "submission.json"
 
 @dataclasses.dataclass(frozen=True)
 class Queued:
-    """What an engine's queue says of a job.
+    """An engine's information about a job.
 
     Attributes:
-      state: `WAITING`, `RUNNING`, or `STOPPED` where it is over, however it went.
-      reason: in the queue's words.
-      fatal: whether giving the job once more would end the same way.
-      log: where its output is, if not in a file of this machine.
-      unasked: whether the queue cannot be asked from this machine.
+      state: `WAITING`, `RUNNING`, or `STOPPED` if it has ended, in whatever way.
+      reason: the reason given by the queue.
+      fatal: whether the job would end in the same way if it were submitted again.
+      log: where its output is, if not in a file on this machine.
+      unasked: whether the queue is not available on this machine.
     """
 
     state: str
@@ -42,17 +42,17 @@ class Queued:
 
 @dataclasses.dataclass(frozen=True)
 class JobState:
-    """A job of a sweep, now.
+    """The current state of a job of a sweep.
 
     Attributes:
-      job: which.
-      folder: of it.
-      state: one of `STATES`; `STOPPED` goes on when the sweep is given again, `WAITING` is in a
-        queue, or was never given to one if `queued` is false.
-      queued: whether an engine has it.
-      detail: why, or the error.
-      status: its own, if it has one.
-      unasked: whether an engine may have it that cannot be asked from this machine.
+      job: the job.
+      folder: its folder.
+      state: one of `STATES`. A `STOPPED` job continues when the sweep is run again; a `WAITING`
+        job is in a queue, or was never submitted if `queued` is False.
+      queued: whether an engine has the job.
+      detail: the reason for the state, or the error.
+      status: the status that the job itself has written, if any.
+      unasked: whether an engine that is not available on this machine may have the job.
     """
 
     job: Job
@@ -65,7 +65,7 @@ class JobState:
 
     @property
     def is_to_be_given(self) -> bool:
-        """Whether an engine is to start it."""
+        """Whether the job should be submitted to an engine."""
         return self.state in (WAITING, STOPPED) and not self.queued
 
 
@@ -75,10 +75,10 @@ def of(
     """The state of a job.
 
     Args:
-      job: which.
-      root: holds its folder.
-      queue: what the engine says, by the job's name.
-      held: folders in which processes work, as `lease.held` says; None asks it.
+      job: the job.
+      root: the folder that contains the job's folder.
+      queue: the engine's information, {job's name: Queued}.
+      held: the folders held by live processes, from `lease.held`; None: ask here.
     """
     folder = root / job.name
     status, queued = run_status.read(folder), queue.get(job.name)
@@ -109,7 +109,7 @@ def of(
 
 
 def write_submission(folder: Path, record: Mapping[str, Any]) -> None:
-    """Notes which engine has a job, and as what; an empty record is that none has it."""
+    """Records the submission of a job to an engine; an empty record: no engine has the job."""
     if not record:
         (folder / _SUBMISSION).unlink(missing_ok=True)
         return
@@ -117,7 +117,7 @@ def write_submission(folder: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_submission(folder: Path) -> dict[str, Any]:
-    """What `write_submission` noted; empty if nothing."""
+    """The record of `write_submission`; empty if there is none."""
     try:
         record = json.loads((folder / _SUBMISSION).read_text("utf-8"))
     except (OSError, ValueError):

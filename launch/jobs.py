@@ -1,4 +1,4 @@
-"""A job of a sweep: networks to train and what to measure of them, named by its config."""
+"""A job of a sweep: networks to train and their measurements, named by its config."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 import dataclasses
@@ -23,7 +23,7 @@ LONGEST_PREFIX = 80
 
 
 class SweepError(CnnpoolError):
-    """A sweep, or the job of one, is not what it should be."""
+    """A sweep, or one of its jobs, is invalid or damaged."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,19 +31,19 @@ class Job:
     """Networks of one config, trained by one process (or one group of processes).
 
     Attributes:
-      config: complete and locked, as the files in `configs/` make it.
-      measurements: what is measured of the trained networks.
+      config: a complete and locked config, from a file in `configs/`.
+      measurements: the measurements of the trained networks.
     """
 
     config: ConfigDict
     measurements: tuple[Measurement, ...] = (BOTH,)
 
     def __post_init__(self):
-        """Raises SweepError for what would else be found after the training."""
+        """Raises SweepError for errors that would otherwise appear only after training."""
         if not isinstance(self.config, ConfigDict):
             raise SweepError(
-                "a job's config must be one that get_config(preset) of a file in configs/ returns, "
-                f"got {self.config!r}"
+                "a job's config must be returned by get_config(preset) of a file in configs/, got "
+                f"{self.config!r}"
             )
         if not self.config.seeds:
             raise SweepError(f"{self.network}: expected one seed or more, seeds=(0,), got none")
@@ -70,17 +70,17 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Name of its folder: readable, with a digest of all that defines the trained networks."""
+        """The name of its folder, with a digest of all fields that define the trained networks."""
         return f"{self.network}-{_range(self.config.seeds)}-{_digest(self._defining())}"
 
     @property
     def network(self) -> str:
-        """What it trains, in words that a file name can hold."""
+        """The name of its network, usable in file names."""
         return network_name(self.config)
 
     @property
     def group(self) -> str:
-        """The same for jobs that differ in their seeds alone."""
+        """A name that is the same for all jobs that differ only in their seeds."""
         return f"{self.network}-{_digest(self._defining() | {'seeds': None})}"
 
     def _defining(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Job:
         return fields
 
     def split(self, seeds_per_job: int | None) -> "list[Job]":
-        """Jobs of at most so many seeds; None keeps all seeds together."""
+        """Splits the job into jobs of at most `seeds_per_job` seeds; None: one job."""
         seeds = tuple(self.config.seeds)
         size = len(seeds) if seeds_per_job is None else seeds_per_job
         if size < 1:
@@ -102,7 +102,7 @@ class Job:
         ]
 
     def with_data_dir(self, data_dir: str | None) -> "Job":
-        """The same job, reading its data from a folder; itself where the data is drawn."""
+        """The same job with another data folder; unchanged if its data is generated."""
         if data_dir is None or "data_dir" not in self.config.data:
             return self
         place = str(storage.on_disk(data_dir).absolute())
@@ -110,17 +110,17 @@ class Job:
         return dataclasses.replace(self, config=config)
 
     def is_finished(self, folder: Path) -> bool:
-        """Whether all that is to be measured is there; result files are whole or not there."""
+        """Whether all its result files exist; they are written atomically."""
         return all((folder / one.file).is_file() for one in self.measurements)
 
     def write_spec(self, folder: Path) -> Path:
-        """Writes what `launch.run_job` needs into the job's folder; returns the file."""
+        """Writes the spec for `launch.run_job` into the job's folder; returns its path."""
         path = self.spec_path(folder)
         write_text(path, self._spec + "\n")
         return path
 
     def spec_path(self, folder: Path) -> Path:
-        """Where `write_spec` writes."""
+        """The path of the file that `write_spec` writes."""
         return folder / f"spec-{hashlib.sha256(self._spec.encode()).hexdigest()[:8]}.json"
 
     @property
@@ -134,7 +134,7 @@ class Job:
 
 
 def network_name(config: ConfigDict) -> str:
-    """DATA-MODEL of a config, with width and noise where they are not the plain ones."""
+    """The name of a config's network: DATA-MODEL, with width and noise unless these are default."""
     data, model = config.data, config.model
     parts = [data.name, model.name]
     if "width_factor" in model and model.width_factor != 1:
@@ -145,10 +145,10 @@ def network_name(config: ConfigDict) -> str:
 
 
 def read_spec(path: Path) -> Job:
-    """The job that a spec file describes.
+    """Reads the job in a spec file.
 
     Raises:
-      SweepError: if it is no such file.
+      SweepError: if the file is absent, damaged or not a spec.
     """
     try:
         spec = json.loads(path.read_text("utf-8"))
@@ -165,16 +165,16 @@ def read_spec(path: Path) -> Job:
         return Job(run_config.from_dict(spec["config"]), measurements)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise SweepError(
-            f"{path} is no job of a sweep ({type(error).__name__}: {error}); "
-            "`python -m launch.sweep` writes such files"
+            f"{path} is not the spec of a job ({type(error).__name__}: {error}); expected a file "
+            "written by `python -m launch.sweep`"
         ) from error
 
 
 def with_fields(config: ConfigDict, **fields: Any) -> ConfigDict:
-    """A locked copy of a config with other values; `section__field=value` for nested fields.
+    """A locked copy of a config with other values: `section__field=value` for nested fields.
 
     Raises:
-      SweepError: if there is no such field.
+      SweepError: if the config has no such field.
     """
     copy = config.copy_and_resolve_references()
     for path, value in fields.items():
@@ -183,8 +183,8 @@ def with_fields(config: ConfigDict, **fields: Any) -> ConfigDict:
         for part in (*sections, name):
             if part not in section:
                 raise SweepError(
-                    f"{path.replace('__', '.')}: no such field; {part!r} is none of "
-                    f"{sorted(section)}"
+                    f"{path.replace('__', '.')}: no such field; expected one of {sorted(section)}, "
+                    f"got {part!r}"
                 )
             section = section if part == name else section[part]
         section[name] = value
@@ -192,7 +192,7 @@ def with_fields(config: ConfigDict, **fields: Any) -> ConfigDict:
 
 
 def unique(jobs: Iterable[Job]) -> list[Job]:
-    """Jobs in order; those that train the same networks become one that measures all."""
+    """Merges jobs that train the same networks into one with all their measurements."""
     by_name: dict[str, Job] = {}
     for job in jobs:
         other = by_name.get(job.name)

@@ -1,4 +1,4 @@
-"""What is measured of trained networks, and the file that it goes into."""
+"""A measurement of trained networks, and the name of its result file."""
 
 import dataclasses
 from functools import partial
@@ -22,13 +22,13 @@ ALL_SHUFFLES = (
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What an item needs to know of its networks.
+    """What is measured of the networks of an item.
 
     Attributes:
-      name: the suffix after the run's name in the name of the result file.
+      name: suffix after the run's name in the name of the result file.
       stages: the stages of training.
       transforms: the transforms of the networks.
-      settings: fields of `Settings` that differ from its defaults.
+      settings: the fields of `Settings` that differ from their defaults, as (name, value) pairs.
     """
 
     name: str = ""
@@ -49,11 +49,11 @@ class Measurement:
 
     @property
     def file(self) -> str:
-        """Its result file in a job's folder; another measurement has another name."""
+        """The name of its result file in a job's folder, unique to this measurement."""
         return "-".join(part for part in ("measurement", self.name, self.digest) if part) + ".nc"
 
     def check_settings(self, config: ConfigDict) -> None:
-        """Raises ValueError or TypeError if networks of a config cannot be measured with these."""
+        """Raises ValueError or TypeError if the settings are invalid for a config's networks."""
         try:
             hash(self)
             given = dict(self.settings)
@@ -71,11 +71,14 @@ class Measurement:
             settings.check_unused()
         there = None if ring else config.data.get("test_size")
         if there and settings.images > there:
-            raise ValueError(f"images={settings.images} are more than the {there} test images")
+            raise ValueError(
+                f"expected images of at most {there}, the number of test images; got "
+                f"{settings.images}"
+            )
 
     def check_names(self, config: ConfigDict) -> None:
         """Raises ValueError if networks of a config have no such stage, transform or layer."""
-        # They import JAX, which takes a second: only where jobs are given, never for their states.
+        # These import JAX, which takes a second: only for submitting jobs, not for their states.
         from cnnpool.instruments.diffeomorphisms import INTERPOLATIONS
         from cnnpool.instruments.noise import KINDS
         from cnnpool.measuring import transforms
@@ -98,7 +101,7 @@ def _parameter_shapes(config: ConfigDict) -> dict:
     from cnnpool import models
 
     model: Any = models.build(config)
-    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")  # of layers' names any image tells
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")  # any size: only names are used
     return jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)["params"]
 
 

@@ -1,10 +1,10 @@
-"""Runs one job of a sweep: trains its networks, then measures them; goes on where it was stopped.
+"""Runs one job of a sweep: trains and measures its networks; continues where it was stopped.
 
     python -m launch.run_job JOB/spec-1a2b3c4d.json
     python -m launch.run_job --list=LIST.json --index=3
 
-Engines of `launch.sweep` start this. Everything goes into the folder of the spec: checkpoints,
-status.json, log.txt (with --log) and the result files measurement-*.nc.
+The engines of `launch.sweep` start this command. It writes everything to the folder of the spec:
+checkpoints, status.json, log.txt (with --log) and the result files measurement-*.nc.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from cnnpool.launch.engines import slurm
 from cnnpool.launch.jobs import SweepError
 from cnnpool.runs import run_status
 
-RESTARTS = 20  # of a job with killed processes
+RESTARTS = 20  # limit for a job whose processes are killed
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -32,35 +32,35 @@ def _chosen(args: argparse.Namespace) -> Path:
     try:
         return Path(json.loads(args.list.read_text("utf-8"))[args.index])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise SweepError(f"{args.list} names no job {args.index}: {error}") from error
+        raise SweepError(f"{args.list} has no job {args.index}: {error}") from error
 
 
 def _end_with_parent(parent: int) -> None:
-    """Asks Linux for SIGTERM when the process dies that started this one."""
+    """Asks Linux to send SIGTERM to this process when its parent dies."""
     if ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM) or os.getppid() != parent:
         raise SweepError("the launcher that started this job is gone")
 
 
 def _after_several(folder: Path, status: int) -> int:
-    """The exit status of a Slurm job of several processes that did not finish.
+    """Requeues an unfinished Slurm job of several processes unless it failed; its exit status.
 
-    They failed and said so, or one was killed (srun returns 128 + the signal), or all were asked
-    to end or lost one with its machine (75); all but failed ones go back into the queue.
+    Either the processes failed and recorded it, or one was killed (srun returns 128 + the signal),
+    or all were asked to stop or lost one with its machine (75).
     """
     found = run_status.read(folder)
     if found is not None and found.state == run_status.FAILED:
         return 1
     ended = f"the processes ended with exit status {status}"
     if status > 128 and int(os.environ.get("SLURM_RESTART_COUNT", 0)) >= RESTARTS:
-        print(f"{ended} after {RESTARTS} restarts; given up")
+        print(f"{ended} after {RESTARTS} restarts; giving up")
         return status
-    print(f"{ended}; back into the queue, unless it is cancelled", flush=True)
+    print(f"{ended}; requeued unless it was cancelled", flush=True)
     slurm.requeue_this_job()
     return EXIT_PREEMPTED
 
 
 def _log_into(path: Path) -> None:
-    """Appends all that this process prints to a file."""
+    """Redirects all output of this process to a file, in append mode."""
     with path.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -69,21 +69,23 @@ def _log_into(path: Path) -> None:
 def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "launch.run_job")
-    parser.add_argument("spec", type=Path, nargs="?", help="file in the job's folder")
-    parser.add_argument("--list", type=Path, help="JSON list of such files, instead")
-    parser.add_argument("--index", type=int, help="which of the list, from 0")
-    parser.add_argument("--log", action="store_true", help="print into log.txt in the job's folder")
-    parser.add_argument("--parent", type=int, help="process id; stop when it dies (Linux)")
-    parser.add_argument("--accelerator", action="store_true", help="refuse to run on CPUs alone")
+    parser.add_argument("spec", type=Path, nargs="?", help="spec file in the job's folder")
+    parser.add_argument("--list", type=Path, help="instead of spec: a JSON list of spec files")
+    parser.add_argument("--index", type=int, help="index in --list, from 0")
     parser.add_argument(
-        "--requeue", action="store_true", help="a signal puts the Slurm job back into the queue"
+        "--log", action="store_true", help="redirect output to log.txt in the job's folder"
     )
+    parser.add_argument("--parent", type=int, help="stop when this process id dies (Linux)")
+    parser.add_argument(
+        "--accelerator", action="store_true", help="fail if there is no accelerator"
+    )
+    parser.add_argument("--requeue", action="store_true", help="requeue the Slurm job on a signal")
     parser.add_argument(
         "--after",
         type=int,
         metavar="STATUS",
-        help="run nothing: several processes ended with this exit status; unless they failed, the "
-        "Slurm job goes back into the queue",
+        help="run nothing; requeue a Slurm job of several processes that ended with this exit "
+        "status, unless they failed",
     )
     args = parser.parse_args(argv)
     if (args.spec is None) == (args.list is None or args.index is None):
@@ -103,7 +105,7 @@ def main(argv: Sequence[str]) -> None:
     try:
         job_run.run(spec, accelerator=args.accelerator)
     except PreemptedError as error:
-        if args.requeue:  # with it Slurm may end this process, before it says another word
+        if args.requeue:  # Slurm may end this process right after requeueing, so print first
             command_line.leave(error, at_last=slurm.requeue_this_job)
         raise
 

@@ -1,4 +1,4 @@
-"""Shows how far the jobs of a sweep are: waiting, running, finished, failed, stopped.
+"""Shows the states of a sweep's jobs: waiting, running, finished, failed, stopped.
 
     python -m launch.status --sweep=fig5 --preset=cpu
     python -m launch.status --sweep=fig5 --preset=cpu --watch
@@ -6,11 +6,12 @@
     python -m launch.status --sweep=fig5 --preset=cpu --cancel
     python -m launch.status --sweep=launch/sweeps/grid.py --preset=tiny --plot=grid.png
 
-Shows the epoch and the time left of running jobs, and the error of failed ones. Jobs that stopped
-(preempted, killed, cancelled) or never started go on with launch.sweep's command. --retry_failed
-gives failed jobs to the engine that had them, as they were given before; --cancel stops jobs, and
-those that run save first; exit status 1 if some could not be told. --plot draws the test error, D,
-G, R of what is finished against the parameters that the sweep varies, and prints them as a table.
+For running jobs it shows the epoch and the remaining time, for failed jobs the error. To continue
+jobs that stopped (preempted, killed, cancelled) or to start new ones, run launch.sweep again.
+--retry_failed submits failed jobs again, to the same engine with the same options. --cancel stops
+jobs; running ones save first; the exit status is 1 if some could not be reached. --plot draws test
+error, D, G and R of finished jobs against the parameters that the sweep varies, and prints them as
+a table.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ HEAD = ("state", "epoch", "left", "detail")
 
 
 def table(states: Sequence[JobState]) -> str:
-    """One line per job, with the parameters that vary, and the number of jobs in each state."""
+    """One line per job with the parameters that vary, and the number of jobs in each state."""
     varied = job_parameters.varied([one.job for one in states])
     parameters = [
         tuple("" if value is None else parameter_words.shown(value) for value in place.values())
@@ -63,7 +64,7 @@ def _row(one: JobState) -> tuple[str, ...]:
 
 
 def _plotted(jobs: Sequence[Job], args, plot: Path) -> str:
-    """Draws what is finished; returns its table."""
+    """Draws the results of finished jobs; returns their table."""
     from cnnpool.figures import sweep  # slow to import, so only now
     from cnnpool.figures.networks import MeasuredNetwork
     from cnnpool.launch.collected import collected
@@ -106,8 +107,8 @@ def _cancel(states: Sequence[JobState], args) -> None:
     ]
     if others:
         raise EngineError(
-            "not told to stop; their launcher is on another machine, where this command reaches "
-            "it, or they were started by hand:\n  " + "\n  ".join(others)
+            "not stopped; their launcher is on another machine (run this command there), or they "
+            "were started by hand:\n  " + "\n  ".join(others)
         )
 
 
@@ -116,21 +117,21 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "launch.status")
     sweep_file.add_arguments(parser)
     action = parser.add_mutually_exclusive_group()
-    action.add_argument("--watch", action="store_true", help="again every few seconds")
+    action.add_argument("--watch", action="store_true", help="update every few seconds")
     action.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
-    action.add_argument("--cancel", action="store_true", help="stop all that wait or run")
-    parser.add_argument("--seconds", type=float, help="between two looks of --watch (5)")
+    action.add_argument("--cancel", action="store_true", help="stop all waiting or running jobs")
+    parser.add_argument("--seconds", type=float, help="seconds between updates of --watch (5)")
     parser.add_argument(
         "--plot",
         type=storage.path,
-        help="picture of test error, D, G, R of finished jobs against what the sweep varies",
+        help="a picture of test error, D, G, R of finished jobs against the parameters that vary",
     )
-    parser.add_argument("--x", default="", metavar="NAME", help="parameter of its abscissae")
+    parser.add_argument("--x", default="", metavar="NAME", help="parameter on its horizontal axis")
     args = parser.parse_args(argv)
     if args.seconds is not None and not args.watch:
-        parser.error("--seconds goes with --watch")
+        parser.error("--seconds requires --watch")
     if args.x and args.plot is None:
-        parser.error("--x goes with --plot")
+        parser.error("--x requires --plot")
     plot = None if args.plot is None else picture_path("--plot", args.plot, None)
     jobs = sweep_file.of_arguments(args)
     states = engine_choice.states(jobs, args.root)

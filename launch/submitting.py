@@ -1,4 +1,4 @@
-"""One launcher at a time finds which jobs of a root are to be submitted, and submits them."""
+"""Lets only one launcher at a time find and submit the jobs of a root."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -9,22 +9,22 @@ from cnnpool.launch.engines.engine import EngineError
 from cnnpool.runs import lease
 from cnnpool.runs.lease import WorkdirBusyError
 
-WAIT_SECONDS = 180.0  # longer than a controller of Slurm that restarts is waited for
+WAIT_SECONDS = 180.0  # longer than the wait for a restarting Slurm controller
 POLL_SECONDS = 0.5
 
 
 @contextlib.contextmanager
 def submitting(root: Path) -> Iterator[Callable[[], None]]:
-    """Holds a root, after waiting for other launchers, from reading states to noting submissions.
+    """Waits for other launchers, then holds a root while jobs are found and submitted.
 
     Args:
-      root: holds the jobs' folders.
+      root: the folder that contains the jobs' folders.
 
     Yields:
-      A function that lets the next launcher in before the end of the context.
+      A function that releases the root before the context ends.
 
     Raises:
-      EngineError: if another launcher does not get through.
+      EngineError: if another launcher does not finish within `WAIT_SECONDS`.
     """
     folder = root / "launchers"
     deadline = time.monotonic() + WAIT_SECONDS
@@ -38,7 +38,7 @@ def submitting(root: Path) -> Iterator[Callable[[], None]]:
                     who = lease.owner(folder) or {"pid": "unknown", "host": "an unknown host"}
                     raise EngineError(
                         f"process {who['pid']} on {who['host']} has been submitting jobs of {root} "
-                        f"for {WAIT_SECONDS:g} s; end it, or give this command again later"
+                        f"for {WAIT_SECONDS:g} s; end it, or run this command again later"
                     ) from error
                 time.sleep(POLL_SECONDS)
         yield held.close

@@ -1,4 +1,4 @@
-r"""Trains and measures all networks of a sweep; the same command goes on with what is missing.
+r"""Trains and measures all networks of a sweep; run it again to continue with what is missing.
 
     python -m launch.sweep --sweep=fig5 --preset=cpu
     python -m launch.sweep --sweep=fig5 --preset=paper --seeds_per_job=2 \
@@ -6,11 +6,11 @@ r"""Trains and measures all networks of a sweep; the same command goes on with w
     python -m launch.sweep --sweep=fig5 --preset=paper --engine=skypilot \
         --accelerators=tpu-v5e-8 --bucket=gs://my-bucket --dry_run
 
-A sweep is an item of the paper, by name, or a Python file with a function jobs(preset), see
-launch/sweeps/grid.py; its code is run.
-A job's folder in --root is named by its config: what is finished, running or in a queue is left
-alone. On this machine (--engine=local) the command runs until all jobs are over; Ctrl-C lets them
-save. Watch with launch.status, gather with launch.collect.
+A sweep is the name of an item of the paper, or a Python file with a function jobs(preset), such as
+launch/sweeps/grid.py; its code is run. A job's folder in --root is named by its config; jobs that
+are finished, running or in a queue are not started again. On this machine (--engine=local), the
+command runs until all jobs have ended; Ctrl-C stops them after they have saved. Watch a sweep with
+launch.status, collect its results with launch.collect.
 """
 
 import argparse
@@ -53,17 +53,20 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--dry_run",
         action="store_true",
-        help="start nothing and print what would be; on this machine the jobs' specs are written, "
-        "so that each command can be run as it stands",
+        help="start nothing, only print the commands; with --engine=local, also write the jobs' "
+        "specs, so that the commands can be run",
     )
     parser.add_argument("--retry_failed", action="store_true", help="start failed jobs again")
     parser.add_argument(
-        "--give", type=int, metavar="N", help="start N jobs at most; the same command later others"
+        "--give",
+        type=int,
+        metavar="N",
+        help="start at most N jobs; run the command again for more",
     )
     parser.add_argument(
         "--no_compile_check",
         action="store_true",
-        help="skypilot: submit without compiling one job of each shape for the TPU first",
+        help="skypilot: do not compile one job of each shape for the TPU before submission",
     )
     engine_choice.add_arguments(parser)
     args = parser.parse_args(argv)
@@ -78,7 +81,7 @@ def main(argv: Sequence[str]) -> None:
         given = _to_give(jobs, args)
         if parameters := job_parameters.table([one.job for one in given], jobs):
             print(parameters)
-        if args.engine == engine_choice.LOCAL:  # so that what is printed can be run
+        if args.engine == engine_choice.LOCAL:  # so that the printed commands can be run
             for one in given:
                 one.job.write_spec(one.folder)
         print(engine.describe(given, args.root) if given else "nothing to start")

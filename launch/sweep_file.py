@@ -1,4 +1,4 @@
-"""Sweeps: items of the paper, or Python files with a function `jobs(preset)` that returns jobs."""
+"""Loads sweeps: items of the paper, or Python files with a function `jobs(preset)`."""
 
 import argparse
 from collections.abc import Callable, Iterable, Iterator
@@ -19,17 +19,17 @@ from cnnpool.launch.jobs import Job, SweepError, unique
 
 
 def load(path: Path, preset: str, *, seeds_per_job: int | None, data_dir: str | None) -> list[Job]:
-    """The jobs of a sweep, each once.
+    """Loads the jobs of a sweep, without duplicates.
 
     Args:
-      path: an item of `launch.items`, "fig5", or a sweep's file, whose code is run.
-      preset: of the item, or given to the function `jobs` of the file.
-      seeds_per_job: seeds that are trained by one job, at most; None keeps them together.
-      data_dir: where the data lies, for jobs that read it from a folder.
+      path: an item of `launch.items`, such as "fig5", or a Python file, whose code is run.
+      preset: preset of the item, or argument of the file's function `jobs`.
+      seeds_per_job: most seeds that one job trains; None: all seeds of a config.
+      data_dir: the data folder, for jobs that read their data from one.
 
     Raises:
-      SweepError: if the item has no such preset; if the file fails or has no such function, or it
-        does not return jobs.
+      SweepError: if the item has no such preset, or the file raises an exception, has no function
+        `jobs`, or this function does not return jobs.
     """
     jobs_of = _jobs_function(path)
     with _failing_in_one_line(path):
@@ -56,17 +56,17 @@ def _module(path: Path) -> ModuleType:
     if not path.is_file():
         if path.stem in IMPORTED and path.stem not in TRAINED:
             cure = f"its networks are imported: launch.reproduce {path.stem} --preset=imagenet"
-        elif path.stem in TRAINED:  # each had a file of that name once
-            cure = f"give the item itself, --sweep={path.stem}"
+        elif path.stem in TRAINED:  # items used to have files of these names
+            cure = f"use the name of the item, --sweep={path.stem}"
         else:
             cure = f"expected a Python file, or an item of the paper: {', '.join(TRAINED)}"
         raise SweepError(f"no sweep {path}; {cure}")
     name = f"sweep_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(name, path.absolute())
     if spec is None or spec.loader is None:
-        raise SweepError(f"{path} is no Python file")
+        raise SweepError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and pickle look
+    sys.modules[name] = module  # required by dataclasses and pickle
     with _failing_in_one_line(path):
         spec.loader.exec_module(module)
     return module
@@ -74,7 +74,7 @@ def _module(path: Path) -> ModuleType:
 
 @contextlib.contextmanager
 def _failing_in_one_line(path: Path) -> Iterator[None]:
-    """Whatever a sweep's code raises becomes a SweepError that names the line."""
+    """Converts any exception of a sweep's code to a SweepError that names the line."""
     try:
         yield
     except Exception as error:
@@ -92,13 +92,14 @@ def _root(text: str) -> Path:
     place = storage.on_disk(text)
     if "\\" in str(place.absolute()):
         raise argparse.ArgumentTypeError(
-            f"a backslash in {text!r}: checkpoints (TensorStore) and Slurm read it otherwise"
+            f"expected no backslash, which TensorStore (for checkpoints) and Slurm interpret; got "
+            f"{text!r}"
         )
     return place
 
 
 def user_name() -> str:
-    """The user's name, or the number of a user without a name, as in a container."""
+    """The user's name, or the user's id if there is no name, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the latter since Python 3.13
@@ -106,43 +107,47 @@ def user_name() -> str:
 
 
 def add_root(parser: argparse.ArgumentParser, *also: str) -> None:
-    """The flag --root, and other names for it."""
+    """Adds the flag --root, and other names for it."""
     parser.add_argument(
         "--root",
         *also,
         type=_root,
         default=Path("runs/jobs") / user_name(),
-        help="holds one folder for each job; on a cluster on the shared file system (%(default)s)",
+        help="folder for one subfolder per job; on a cluster, on the shared file system "
+        "(%(default)s)",
     )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that name a sweep and its folder."""
+    """Adds the flags that choose a sweep and its folder."""
     parser.add_argument(
         "--sweep",
         type=storage.on_disk,
         required=True,
-        help="an item of the paper, fig5, or a file of yours",
+        help="an item of the paper, such as fig5, or your own Python file",
     )
-    parser.add_argument("--preset", default="cpu", help="of the sweep: cpu, paper (%(default)s)")
     parser.add_argument(
-        "--seeds_per_job", type=int, help="networks that one job trains (all of a config)"
+        "--preset", default="cpu", help="preset of the sweep: cpu, paper (%(default)s)"
     )
-    parser.add_argument("--data_dir", help="of CIFAR-10: TFDS's folder (TFDS_DATA_DIR)")
+    parser.add_argument(
+        "--seeds_per_job", type=int, help="most seeds that one job trains (all of a config)"
+    )
+    parser.add_argument("--data_dir", help="TFDS's folder with CIFAR-10 (TFDS_DATA_DIR)")
     add_root(parser)
 
 
 def of_arguments(args: argparse.Namespace) -> list[Job]:
-    """The jobs that the flags of `add_arguments` name.
+    """The jobs of the sweep chosen by the flags of `add_arguments`.
 
     Raises:
-      SweepError: as `load`, or if a folder of data is given that none reads.
+      SweepError: as `load` does, or if --data_dir is given and no job reads data from a folder.
     """
     place = args.data_dir
     jobs = load(args.sweep, args.preset, seeds_per_job=args.seeds_per_job, data_dir=place)
     if place is not None and not any("data_dir" in job.config.data for job in jobs):
         names = ", ".join(sorted({job.config.data.name for job in jobs}))
         raise SweepError(
-            f"--data_dir={place}: {names} is drawn, not read from a folder; leave it out"
+            f"expected no --data_dir for {names}, whose images are generated; got {place}. Omit "
+            "--data_dir"
         )
     return jobs

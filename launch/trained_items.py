@@ -1,7 +1,7 @@
-"""Results of the networks that an item needs: what is there, and else jobs on this machine.
+"""Results of the networks that an item shows: existing ones, or from jobs on this machine.
 
-A network is trained and measured by the job that `launch.sweep` has for it, in the same folder.
-What it measured is collected into a file for each network, which all items share.
+Networks are trained and measured by the same jobs as with `launch.sweep`, in the same folders.
+Their results are collected in one file per network, which all items share.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,17 +31,17 @@ from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.training import packed
 
-OLD_RUNS = Path("runs")  # where launch.reproduce trained before it had jobs
+OLD_RUNS = Path("runs")  # where earlier versions of launch.reproduce trained
 
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """Where things are.
+    """The folders that are read and written.
 
     Attributes:
-      jobs: the root of all jobs, with a folder for each.
-      measurements: one result file for each network, shared by all items.
-      checkpoints: packed networks.
+      jobs: root folder of all jobs, with a subfolder for each.
+      measurements: folder of one result file per network, shared by all items.
+      checkpoints: folder of packed networks.
       data_dir: TFDS's folder; None: TFDS_DATA_DIR.
     """
 
@@ -64,25 +64,25 @@ def source_of(
     measurement: Measurement,
     overwrite: bool,
 ) -> Callable[[], Path] | None:
-    """How to get the file of a network's measurement; None if it has to be trained first.
+    """How to obtain a network's result file; None if the network has to be trained first.
 
-    Taken is, by the first preset for which there is one: a measurement that is there, whether or
-    not its networks are; that of a finished job; packed networks, which are then measured.
+    For each preset in turn, looks for an existing result file, then for a finished job, then for
+    packed networks, which are then measured.
 
     Args:
-      run: which networks.
-      presets: "paper", "cpu", or both, the better first.
+      run: the networks.
+      presets: "paper", "cpu", or both, the better one first.
       places: where to look.
-      measurement: how.
-      overwrite: replace a measurement that is there.
+      measurement: what is measured.
+      overwrite: whether to replace an existing result file.
 
     Returns:
-      A function that leaves the file and returns its name; DataError if the data of packed
-      networks is absent or damaged.
+      A function that creates the file if necessary and returns its path; the function raises
+      DataError if the data of packed networks is absent or damaged.
 
     Raises:
-      ConfigMismatchError: if what is there comes from another config.
-      FileExistsError: if another measurement is there.
+      ConfigMismatchError: if an existing file or folder has another config.
+      FileExistsError: if an existing file has another measurement.
     """
     exact = presets[-1] == "paper"
     for preset in presets:
@@ -114,14 +114,14 @@ def _file(name: str, measurement: Measurement, places: Places) -> Path:
 
 
 def measured_by(job: Job, root: Path) -> xr.Dataset:
-    """The dataset of a finished job with one measurement.
+    """The result of a finished job with a single measurement.
 
     Raises:
       SweepError: if its file is damaged.
     """
     networks, _, damaged = collected([job], root)
     if damaged:
-        raise SweepError(f"damaged; delete it and give the command again: {damaged[0]}")
+        raise SweepError(f"damaged; delete it and run the command again: {damaged[0]}")
     (dataset,) = networks.values()
     return dataset
 
@@ -141,21 +141,21 @@ def _measure(folder: Path, file: Path, run: Run, measurement: Measurement, place
 
 
 def check_old_folder(run: Run, preset: str, job: Job, places: Places) -> None:
-    """Raises ConfigMismatchError for a working directory by its earlier name, with the cure."""
+    """Raises ConfigMismatchError if there is a working directory with a name of old versions."""
     name = f"fig4-{preset}" if run.data == SCALE1D else run.name(preset)
     folder = places.jobs / job.name
     for old in (OLD_RUNS / name, places.jobs / name):
         if run_config.config_path(old).is_file() and not folder.exists():
             raise ConfigMismatchError(
-                f"{old} is a working directory of an earlier version; its networks belong in the "
-                f"folder of their job: mkdir -p {places.jobs} && mv {old} {folder} (or delete it)"
+                f"{old} is a working directory of an earlier version. Move it to the folder of its "
+                f"job: mkdir -p {places.jobs} && mv {old} {folder} (or delete it)"
             )
 
 
 def _check_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) -> None:
-    """Raises ConfigMismatchError if networks are not those of a run.
+    """Raises ConfigMismatchError if networks have another config than a run.
 
-    Any number of initializations will do, unless `exact`.
+    Their seeds may differ unless `exact`.
     """
     theirs = run_config.defining_fields(run_config.from_dict(found))
     ours = run_config.defining_fields(wanted)
@@ -164,9 +164,9 @@ def _check_config(where: Path, found: dict, wanted: ConfigDict, *, exact: bool) 
     changed = run_config.differences(theirs, ours)
     if changed:
         raise ConfigMismatchError(
-            f"{where} holds networks of another config; there -> asked for:\n  "
+            f"{where} holds networks of another config; stored -> requested:\n  "
             + "\n  ".join(changed)
-            + "\nRename it, or give another --measurements."
+            + "\nRename it, or choose another --measurements."
         )
 
 
@@ -180,21 +180,21 @@ def _check_measurement(
     changed = run_config.differences({key: record.get(key) for key in asked}, asked)
     if changed:
         raise FileExistsError(
-            f"{file} exists, with another measurement; there -> asked for: {', '.join(changed)}; "
-            "give --overwrite to replace it"
+            f"{file} exists, with another measurement; stored -> requested: {', '.join(changed)}; "
+            "use --overwrite to replace it"
         )
 
 
 def run_here(jobs: Sequence[Job], root: Path, engine: Engine) -> dict[str, JobState]:
-    """Runs jobs that are not finished to their end; failed ones once more.
+    """Runs all unfinished jobs, including those that failed before, until they end.
 
     Args:
-      jobs: any.
-      root: holds their folders.
-      engine: of this machine.
+      jobs: the jobs.
+      root: the folder that contains their folders.
+      engine: the engine for this machine.
 
     Returns:
-      What became of each, by name.
+      {job's name: its state afterwards}.
     """
     for job in jobs:
         job.check_names()
@@ -203,7 +203,7 @@ def run_here(jobs: Sequence[Job], root: Path, engine: Engine) -> dict[str, JobSt
         given = [one for one in states if one.state != FINISHED and not one.queued]
         try:
             if given:
-                print(f"{len(given)} jobs in {root}; each prints into log.txt there")
+                print(f"{len(given)} jobs in {root}; each writes its output to log.txt there")
                 engine.start(given, root, noted)
         except JobsFailedError as error:
             print(error)
@@ -213,16 +213,19 @@ def run_here(jobs: Sequence[Job], root: Path, engine: Engine) -> dict[str, JobSt
 def files_of(
     item: str, preset: str, places: Places, engine: Engine, *, overwrite: bool
 ) -> tuple[list[Path], list[str]]:
-    """The result files of an item's networks, and what is left out, in a line each.
+    """The result files of an item's networks; trains and measures those that are missing.
 
-    Networks whose data is not there, or whose training fails, are left out and named.
+    Networks whose data is missing, or whose training fails, are skipped.
 
     Args:
       item: a key of `launch.items.TRAINED`.
       preset: "paper" or "cpu".
-      places: where to look and to write.
+      places: the folders that are read and written.
       engine: trains what is missing.
-      overwrite: replace measurements that are there.
+      overwrite: whether to replace existing measurements.
+
+    Returns:
+      The files, and one line for each network that was skipped.
     """
     presets, pairs = ITEMS[item].presets(preset), ITEMS[item].chosen(preset)
     sources = [
@@ -231,7 +234,7 @@ def files_of(
     ]
     jobs = [job_of(run, preset, measurement, places) for run, measurement in pairs]
     lacking = [job for job, source in zip(jobs, sources, strict=True) if source is None]
-    # Before anything is measured here: this process would take an accelerator's memory.
+    # Before anything is measured here, since this process would then hold an accelerator's memory.
     states = run_here(unique(lacking), places.jobs, engine) if lacking else {}
     files, left_out = [], []
     for (run, measurement), job, source in zip(pairs, jobs, sources, strict=True):
@@ -243,30 +246,30 @@ def files_of(
                 files.append(_collect(job, _file(name, measurement, places), places))
             else:
                 state = states[job.name]
-                left_out.append(f"left out {name}: {state.detail or state.state}")
+                left_out.append(f"skipped {name}: {state.detail or state.state}")
         except DataError as error:
-            left_out.append(f"left out {name}: {error}")
+            left_out.append(f"skipped {name}: {error}")
     return files, left_out
 
 
 def reproduce(
     item: str, preset: str, places: Places, engine: Engine, *, picture: Path, overwrite: bool
 ) -> Sequence[Path]:
-    """One figure, and what it says as text in ITEM.md beside it.
+    """Draws one figure, and writes its text to ITEM.md beside it.
 
     Args:
       item: a key of `launch.items.TRAINED`.
       preset: "paper" or "cpu".
-      places: where to look and to write.
+      places: the folders that are read and written.
       engine: trains what is missing.
-      picture: to draw.
-      overwrite: replace measurements that are there.
+      picture: the file of the figure.
+      overwrite: whether to replace existing measurements.
 
     Returns:
-      The files that the figure was drawn from.
+      The result files that the figure was drawn from.
 
     Raises:
-      DataError: if there is no network.
+      DataError: if all networks were skipped.
     """
     files, missing = files_of(item, preset, places, engine, overwrite=overwrite)
     if not files:

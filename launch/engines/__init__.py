@@ -1,1 +1,1 @@
-"""What runs the jobs of a sweep: this machine, Slurm, or a cloud through SkyPilot."""
+"""Engines, which run the jobs of a sweep: on this machine, with Slurm, or through SkyPilot."""

@@ -1,4 +1,4 @@
-"""What the commands ask of an engine."""
+"""The interface of engines."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ from cnnpool.launch.job_states import JobState, Queued
 
 
 class EngineError(CnnpoolError):
-    """An engine is not there, or refuses."""
+    """An engine is not available, or rejects a request."""
 
 
 class AbsentError(EngineError):
-    """The commands of an engine are not on this machine."""
+    """The commands of an engine are not installed on this machine."""
 
 
 class JobsFailedError(EngineError):
@@ -21,24 +21,25 @@ class JobsFailedError(EngineError):
 
 
 def check_at_least(options: Any, **least: int) -> None:
-    """Raises EngineError if an option, where it is given, is less than it can be."""
+    """Raises EngineError if an option that is not None is smaller than its least value."""
     for name, limit in least.items():
         value = getattr(options, name)
         if value is not None and value < limit:
             raise EngineError(f"--{name} must be at least {limit}, got {value}")
 
 
-# Of Slurm's variables, those that say where the cluster is and not which job this process is in.
+# Slurm's variables that describe the cluster, and not the job that this process belongs to.
 _OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS", "SLURM_JWT")
 _FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SBATCH_WAIT")
 
 
 def outside_of_slurm(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for jobs of their own, and for asking about them.
+    """The environment for new jobs and for Slurm's commands.
 
-    Without what describes the job that this process runs in, as in an interactive session: a new
-    job would wait for the processes of that one's step, and take its memory and binding over.
-    Without what a user's profile makes Slurm's commands leave out, or wait for.
+    It lacks the variables of a Slurm job that this process may run in, as in an interactive
+    session: new jobs would wait for the processes of that job's step, and inherit its memory and
+    CPU binding. It also lacks variables by which a user's profile filters the output of Slurm's
+    commands or makes them wait.
     """
     return {
         name: value
@@ -53,32 +54,32 @@ def nothing() -> None:
 
 
 class Engine(Protocol):
-    """Starts jobs, and knows of those that it has."""
+    """Starts jobs, and knows the states of those that it has."""
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
-        """What it knows of jobs, by name.
+        """The engine's information about jobs, {job's name: Queued}.
 
         Args:
-          submissions: of each job's name what was noted when it was given to this engine.
+          submissions: {job's name: record of its submission to this engine}.
         """
         ...
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
-        """Exactly what `start` would do; writes nothing."""
+        """A text that says exactly what `start` would do; writes no files."""
         ...
 
     def start(
         self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
     ) -> None:
-        """Starts jobs, or gives them to a queue.
+        """Starts jobs, or submits them to a queue.
 
         Args:
-          states: of the jobs.
-          root: holds their folders.
-          noted: is called when it stands in the folders who has the jobs.
+          states: the states of the jobs.
+          root: the folder that contains their folders.
+          noted: called once all submissions are recorded in the jobs' folders.
         """
         ...
 
     def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
-        """Stops jobs; what they computed stays. Returns the names of those that it could tell."""
+        """Stops jobs; their results are kept. Returns the names of the jobs that it reached."""
         ...

@@ -1,4 +1,4 @@
-"""This machine: several jobs at once, each on cores (or an accelerator) of its own."""
+"""Runs jobs on this machine, several in parallel, each on its own cores (and accelerator)."""
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -29,10 +29,10 @@ from cnnpool.runs.progress_bar import ProgressBar, say
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1
-LOOK_SECONDS = 2.0  # between two looks at how far jobs are
-STOP_SECONDS = 30.0  # for saving, after which a job is killed
-KILLS_WITHOUT_PROGRESS = 5  # after which a job has failed: out of memory, most likely
-BUSY_SECONDS = 5.0  # before a job is tried again that another process works on
+LOOK_SECONDS = 2.0  # between two updates of the progress bar
+STOP_SECONDS = 30.0  # time to save, after which a job is killed
+KILLS_WITHOUT_PROGRESS = 5  # after which a job counts as failed; most likely out of memory
+BUSY_SECONDS = 5.0  # before another attempt at a job that another process is running
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,26 +40,26 @@ class Options:
     """How jobs share this machine.
 
     Attributes:
-      parallel: jobs at once; None: one a device, or else one a core.
-      devices: of CUDA_VISIBLE_DEVICES, one a job, the same one several times for as many jobs
-        that share it; empty: CPU cores alone.
+      parallel: most jobs at the same time; None: one per device, or per core if there are none.
+      devices: values of CUDA_VISIBLE_DEVICES, one per job; a device that appears several times is
+        shared by as many jobs; empty: CPU cores only.
     """
 
     parallel: int | None = None
     devices: tuple[str, ...] = ()
 
     def __post_init__(self):
-        """Raises EngineError where an option is impossible."""
+        """Raises EngineError if an option is out of range."""
         check_at_least(self, parallel=1)
         if not all(device.strip() for device in self.devices):
             raise EngineError(
-                f"--devices must be GPUs by number, 0,1; got {','.join(self.devices)!r}"
+                f"--devices must be numbers of GPUs, 0,1; got {','.join(self.devices)!r}"
             )
 
 
 @dataclasses.dataclass
 class _Task:
-    """A job on its way; `mark` is what it had saved when it was killed last."""
+    """A job to be run; `mark` is the time of its last save when it was last killed."""
 
     state: JobState
     spec: Path
@@ -70,25 +70,25 @@ class _Task:
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-    """What one job at a time has for itself."""
+    """The cores and the device that one job at a time uses exclusively."""
 
     cores: tuple[int, ...]
     device: str | None = None
 
 
 def slots(options: Options, n_jobs: int) -> list[Slot]:
-    """The cores of this process in parts as equal as can be, each with its device if there are.
+    """Divides the cores of this process as equally as possible, and assigns devices, if any.
 
     Raises:
-      EngineError: if more jobs are to run at once than there are cores or devices.
+      EngineError: if `options.parallel` exceeds the number of cores or devices.
     """
     cores = sorted(os.sched_getaffinity(0))
     places = min(len(options.devices) or len(cores), len(cores))
     count = options.parallel or max(1, min(places, n_jobs))
     if count > places:
         raise EngineError(
-            f"--parallel must be from 1 to {places}, the cores or devices of this machine; got "
-            f"{count}"
+            f"--parallel must be from 1 to {places}, the number of cores or devices of this "
+            f"machine; got {count}"
         )
     ends = [len(cores) * index // count for index in range(count + 1)]
     return [
@@ -98,13 +98,13 @@ def slots(options: Options, n_jobs: int) -> list[Slot]:
 
 
 class Local:
-    """Jobs as processes of this machine, for as long as the command runs."""
+    """Runs jobs as processes of this machine, as long as the command runs."""
 
     def __init__(self, options: Options):
         self.options = options
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
-        """Which commands `start` would run, on which cores; writes nothing."""
+        """The commands that `start` would run, and their cores; writes no files."""
         places = slots(self.options, len(states))
         device = places[0].device
         visible = "" if device is None else f"CUDA_VISIBLE_DEVICES={shlex.quote(device)} "
@@ -118,20 +118,20 @@ class Local:
             + ("" if slot.device is None else f" and device {slot.device}")
             for slot in places
         )
-        return "\n".join([f"{len(places)} at once, on {where}:", *commands])
+        return "\n".join([f"{len(places)} at the same time, on {where}:", *commands])
 
     def start(
         self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
     ) -> None:
-        """Runs all jobs to their end; Ctrl-C or SIGTERM stops them, saved.
+        """Runs all jobs until they end; Ctrl-C or SIGTERM stops them after they have saved.
 
         Raises:
-          JobsFailedError: if jobs failed, naming them.
+          JobsFailedError: if jobs failed; lists them.
           KeyboardInterrupt: if it was stopped.
         """
         identity = f"launchers/{platform.node()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
         tasks = [_Task(one, one.job.write_spec(one.folder)) for one in states]
-        # SIGINT too: a shell's background processes ignore it.
+        # SIGINT, too, because background processes of a shell ignore it by default.
         before = {number: signal.signal(number, _interrupt) for number in STOPPING}
         try:
             with lease.hold(root / identity):
@@ -147,7 +147,7 @@ class Local:
             raise JobsFailedError("failed:\n  " + "\n  ".join(failed))
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
-        """Jobs that a living launcher still has to start."""
+        """The jobs that a live launcher has yet to start."""
         living = lease.held({_launcher(record) for record in submissions.values()})
         return {
             name: Queued(WAITING, f"for the launcher{_on_host(_launcher(record))}")
@@ -156,7 +156,7 @@ class Local:
         }
 
     def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
-        """Stops the launchers of jobs on this machine, and so all their jobs."""
+        """Stops the launchers of jobs on this machine, and thereby all their jobs."""
         launchers = {_launcher(record) for record in submissions.values()}
         told = {folder for folder in launchers if _told_to_stop(folder)}
         return [name for name, record in submissions.items() if _launcher(record) in told]
@@ -181,7 +181,7 @@ def _told_to_stop(launcher: Path) -> bool:
         return False
     try:
         os.kill(owner["pid"], signal.SIGTERM)
-    except (ProcessLookupError, PermissionError):  # it has ended, or is another user's
+    except (ProcessLookupError, PermissionError):  # it has ended, or belongs to another user
         return False
     return True
 
@@ -200,7 +200,7 @@ def _run_job() -> list[str]:
 
 
 def _on_device(device: str | None) -> list[str]:
-    """What is added to the command of a job that gets a device: not to run without one."""
+    """The flag for jobs with a device, which makes them fail if they find none."""
     return [] if device is None else ["--accelerator"]
 
 
@@ -220,7 +220,7 @@ def _start(task: _Task, slot: Slot) -> subprocess.Popen:
 
 
 def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
-    """Runs tasks, one a slot; returns those that failed, with their errors."""
+    """Runs tasks, one per slot at a time; returns the failed ones with their errors."""
     waiting, free, failed = deque(tasks), list(places), []
     at_work: list[tuple[_Task, Slot, subprocess.Popen]] = []
     next_look = time.monotonic()
@@ -254,7 +254,7 @@ def _run_all(tasks: Sequence[_Task], places: Sequence[Slot]) -> list[str]:
 
 
 def _how_far(task: _Task) -> str:
-    """The epoch of a job, or what else it does."""
+    """The epoch of a job that is training, or the name of its current task."""
     status = run_status.read(task.state.folder)
     if status is None or status.epoch is None or status.task != "training":
         return "starting" if status is None else status.task
@@ -274,7 +274,7 @@ def _next(waiting: deque[_Task]) -> _Task | None:
 
 
 def _after(task: _Task, code: int) -> str | None:
-    """What became of a task: None finished, `AGAIN`, or its error."""
+    """The result of a task: None if finished, `AGAIN` if to be run again, else its error."""
     folder, job = task.state.folder, task.state.job
     if job.is_finished(folder):
         return None
@@ -292,18 +292,18 @@ def _after(task: _Task, code: int) -> str | None:
     task.mark = mark
     if task.kills < KILLS_WITHOUT_PROGRESS:
         return AGAIN
-    return f"killed {task.kills} times by {signal.Signals(-code).name} without going on"
+    return f"killed {task.kills} times by {signal.Signals(-code).name} without progress"
 
 
 def _written(folder: Path) -> int:
-    """When a job last saved something: a checkpoint or a part of a measurement."""
+    """The time at which a job last saved a checkpoint or part of a measurement, 0 if never."""
     places = [folder / "checkpoints", *folder.glob(".*.parts")]
     return max((place.stat().st_mtime_ns for place in places if place.exists()), default=0)
 
 
 def _stop(processes: Sequence[subprocess.Popen]) -> None:
-    """SIGTERM to all, and SIGKILL to those that do not end."""
-    print("stopping; jobs save", file=sys.stderr)
+    """Sends SIGTERM to all processes, then SIGKILL to those that do not end in time."""
+    print("stopping; jobs are saving", file=sys.stderr)
     for process in processes:
         _signal(process, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS

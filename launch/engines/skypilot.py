@@ -1,8 +1,8 @@
 """TPU pods, GPU clouds and Kubernetes through SkyPilot: writes the YAML of managed jobs.
 
-Schema-checked, never run on a TPU: the YAML is checked by SkyPilot's own parser where it is
-installed, and by the table of accelerators here; nobody has run it in a cloud yet. Jobs in a cloud
-are read from `sky jobs queue` (as SkyPilot 0.14.1 writes it).
+Schema-checked, never run on a TPU: the YAML is checked against the table of accelerators in this
+file and, if SkyPilot is installed, by SkyPilot's own parser, but has not been run in a cloud yet.
+The states of jobs are read from `sky jobs queue` (in the format of SkyPilot 0.14.1).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +29,7 @@ TPU_RUNTIMES = {
     "tpu-v5p": "v2-alpha-tpuv5",
     "tpu-v6e": "v2-alpha-tpuv6e",
 }
-# Chips; v4 and v5p are named by their cores, two a chip.
+# Numbers of chips; for v4 and v5p, numbers of cores, two per chip.
 TPU_SIZES = {
     "tpu-v4": (8, 16, 32, 64, 128, 256, 512),
     "tpu-v5litepod": (1, 4, 8, 16, 32, 64, 128, 256),
@@ -40,7 +40,7 @@ TPU_SIZES = {
 GPUS = ("H200", "H100", "A100-80GB", "A100", "L40S", "L4", "A10G", "V100", "T4", "B200")
 BUCKETS = ("gs://", "s3://", "r2://", "azure://", "https://")
 MOUNTED = "/cnnpool_jobs"
-# Of managed jobs (sky.jobs.state.ManagedJobStatus); all others are over.
+# States of managed jobs (sky.jobs.state.ManagedJobStatus); in all others, the job has ended.
 _WAITING = {"PENDING", "SUBMITTED", "STARTING", "RECOVERING"}
 _RUNNING = {"RUNNING", "WINDING_DOWN", "CANCELLING"}
 _FATAL = {"FAILED", "FAILED_SETUP", "FAILED_PRECHECKS"}
@@ -51,14 +51,14 @@ _KEEPS = re.compile(r"[^a-z0-9-]+")
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a job asks of a cloud.
+    """The resources that a job requests from a cloud.
 
     Attributes:
-      accelerators: tpu-v5e-8, H100:1; None: CPUs.
-      bucket: gs://NAME or s3://NAME, mounted, for checkpoints and results.
-      infra: gcp, aws, kubernetes; None: any that is set up.
-      spot: take machines that may be taken away.
-      nodes: machines of a job; a TPU slice counts as one.
+      accelerators: such as tpu-v5e-8 or H100:1; None: CPUs.
+      bucket: gs://NAME or s3://NAME, mounted for checkpoints and results.
+      infra: gcp, aws or kubernetes; None: any that is configured.
+      spot: whether to use spot machines, which may be taken away.
+      nodes: machines per job; a TPU slice counts as one.
       setup: shell commands that install cnnpool on a machine.
     """
 
@@ -70,12 +70,13 @@ class Options:
     setup: str | None = None
 
     def __post_init__(self):
-        """Raises EngineError where an option is impossible."""
+        """Raises EngineError if an option is out of range."""
         check_at_least(self, nodes=1)
         if self.nodes > 1 and not (self.accelerators or "").startswith("tpu-"):
             raise EngineError(
-                f"--nodes={self.nodes} without a TPU: the machines would not find one another; a "
-                "TPU slice counts as one machine, and --engine=slurm has --tasks for several"
+                f"expected --nodes=1 without a TPU, got {self.nodes}: the machines would not find "
+                "one another. A TPU slice counts as one machine; for several machines, use "
+                "--engine=slurm with --tasks"
             )
 
 
@@ -83,19 +84,20 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     """The YAML of one managed job, as a dictionary.
 
     Raises:
-      EngineError: if an accelerator, a runtime or the bucket is none that is known, or the data
-        lies in a folder of this machine.
+      EngineError: if the accelerator or the bucket is unknown, or the data is in a folder of this
+        machine.
     """
     data_dir = job.job.config.data.get("data_dir")
     if data_dir is not None:
         raise EngineError(
-            f"{job.job.name} reads its data from {data_dir} of this machine, which no machine of a "
-            "cloud has: leave out --data_dir, and let --setup bring it to ~/tensorflow_datasets"
+            f"{job.job.name} reads its data from {data_dir} on this machine, which machines in a "
+            "cloud do not have: omit --data_dir, and copy the data to ~/tensorflow_datasets with "
+            "--setup"
         )
     if options.bucket is None or not options.bucket.startswith(BUCKETS):
         raise EngineError(
-            f"--bucket must be where checkpoints outlive a machine, {', '.join(BUCKETS)}...; got "
-            f"{options.bucket}"
+            "--bucket must be a bucket for checkpoints, which have to outlive a machine: "
+            f"{', '.join(BUCKETS)}...; got {options.bucket}"
         )
     resources: dict[str, Any] = {
         "use_spot": options.spot,
@@ -109,8 +111,8 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
     folder = f"{MOUNTED}/{job.job.name}"
     if options.setup is None and not Path("constraints.txt").is_file():
         raise EngineError(
-            "this folder is uploaded, and cnnpool installed from it: expected a checkout of "
-            "cnnpool; or give --setup, shell commands that install it: "
+            "expected a checkout of cnnpool as the current folder, from which it is installed in "
+            "the cloud; or use --setup with shell commands that install it: "
             "pip install 'cnnpool[train]'"
         )
     install = "pip install --constraint constraints.txt '.[tfds]'"
@@ -118,7 +120,7 @@ def task(job: JobState, spec: Path, options: Options) -> dict[str, Any]:
         install = f"{install} 'jax[tpu]'"
     elif options.accelerators:
         install = f"{install} 'jax[cuda12]'"
-    # SkyPilot runs this on every host of a slice: one process each.
+    # SkyPilot runs this on every host of a slice, one process on each.
     run = [
         f"mkdir -p {shlex.quote(folder)}",
         f"cp {shlex.quote(f'jobs/{spec.name}')} {shlex.quote(f'{folder}/{spec.name}')}",
@@ -142,7 +144,7 @@ def accelerators(name: str | None) -> dict[str, Any]:
     """The fields of SkyPilot's `resources` for an accelerator.
 
     Raises:
-      EngineError: if it is none that is known.
+      EngineError: if the accelerator is unknown.
     """
     if name is None:
         return {}
@@ -156,7 +158,7 @@ def accelerators(name: str | None) -> dict[str, Any]:
     _check_known(kind, TPU_RUNTIMES, "--accelerators")
     if not size.isdigit() or int(size) not in TPU_SIZES[kind]:
         known = ", ".join(f"{kind}-{one}" for one in TPU_SIZES[kind])
-        raise EngineError(f"--accelerators={name} is no slice; there are {known}")
+        raise EngineError(f"--accelerators={name} is not a TPU slice; expected one of {known}")
     return {
         "accelerators": f"{name}:1",
         "accelerator_args": {"runtime_version": TPU_RUNTIMES[kind]},
@@ -171,45 +173,45 @@ def _check_known(name: str, known: Sequence[str] | Mapping[str, Any], flag: str)
 
 
 def cloud_name(name: str) -> str:
-    """A job's name as clouds allow it."""
+    """A job's name, restricted to the characters that clouds allow."""
     return _KEEPS.sub("-", name.lower()).strip("-")
 
 
 def check_with_sky(tasks: Sequence[Mapping[str, Any]]) -> str:
-    """Lets SkyPilot's parser read the tasks, where it is installed; says whether it did.
+    """Checks tasks with SkyPilot's parser, if it is installed; returns a note on this.
 
     Raises:
-      EngineError: if the parser refuses one.
+      EngineError: if the parser rejects a task.
     """
     try:
-        import sky  # eleven seconds, and only here
+        import sky  # takes eleven seconds, so only here
     except ImportError:
-        return "not read by SkyPilot's parser: `pip install skypilot` in an environment of its own"
+        return "not read by SkyPilot's parser: `pip install skypilot` in a separate environment"
     for one in tasks:
         try:
-            mounts = {MOUNTED: one["file_mounts"][MOUNTED]}  # a spec may not be written yet
+            mounts = {MOUNTED: one["file_mounts"][MOUNTED]}  # the spec may not exist yet
             fields = json.loads(json.dumps({**one, "file_mounts": mounts}))
             sky.Task.from_yaml_config(fields).validate()
-        except OSError:  # it looks GPUs up in a catalogue on the network
-            return "not read by SkyPilot's parser, which could not fetch its catalogue"
-        except Exception as error:  # its own kinds, by version
-            raise EngineError(f"SkyPilot refuses {one['name']}: {error}") from error
+        except OSError:  # it downloads a catalogue of GPUs
+            return "not read by SkyPilot's parser, which could not download its catalogue"
+        except Exception as error:  # the types of its exceptions depend on its version
+            raise EngineError(f"SkyPilot rejects {one['name']}: {error}") from error
     return f"read by SkyPilot {sky.__version__}'s parser"
 
 
 def to_yaml(fields: Mapping[str, Any]) -> str:
-    """JSON, of which every line is YAML too: no string needs another way of quoting."""
+    """The fields as JSON, which is valid YAML and needs no other quoting of strings."""
     return json.dumps(fields, indent=2) + "\n"
 
 
 class SkyPilot:
-    """Managed jobs of SkyPilot."""
+    """Runs jobs as managed jobs of SkyPilot."""
 
     def __init__(self, options: Options):
         self.options = options
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
-        """The YAML of all jobs; writes nothing."""
+        """The YAML of all jobs; writes no files."""
         tasks = [task(one, one.job.spec_path(one.folder), self.options) for one in states]
         parts = [f"# {LABEL}; {check_with_sky(tasks)}", *map(to_yaml, tasks)]
         return "\n".join(parts)
@@ -217,10 +219,10 @@ class SkyPilot:
     def start(
         self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
     ) -> None:
-        """Writes `sky.yaml` into the folder of each job and gives it to `sky jobs launch`.
+        """Writes `sky.yaml` into the folder of each job, and runs `sky jobs launch` on it.
 
         Raises:
-          EngineError: if SkyPilot is not installed, or refuses.
+          EngineError: if SkyPilot is not installed, or rejects a job.
         """
         specs = [one.job.write_spec(one.folder) for one in states]
         tasks = [task(one, spec, self.options) for one, spec in zip(states, specs, strict=True)]
@@ -229,22 +231,22 @@ class SkyPilot:
             write_text(one.folder / "sky.yaml", to_yaml(fields))
         if shutil.which("sky") is None:
             raise EngineError(
-                f"wrote sky.yaml into {len(states)} folders in {root}; there is no `sky` on this "
-                "machine to launch them: give each to `sky jobs launch`"
+                f"wrote sky.yaml into {len(states)} folders in {root}, but there is no command "
+                "`sky` on this machine: run `sky jobs launch` on each file where it is installed"
             )
         for one, fields in zip(states, tasks, strict=True):
             record = {"engine": "skypilot", "id": fields["name"], "root": str(root.absolute())}
             record["options"] = dataclasses.asdict(self.options)
-            write_submission(one.folder, record | {"waits": False})  # as if the next were refused
+            write_submission(one.folder, record | {"waits": False})  # in case the next line fails
             _sky("jobs", "launch", "--yes", "--detach-run", str(one.folder / "sky.yaml"))
             write_submission(one.folder, record | {"waits": True})
         noted()
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
-        """What `sky jobs queue` says; where it cannot be read, what was noted."""
+        """The states of jobs from `sky jobs queue`; if it fails, from their submissions."""
         rows = _sky_queue() if submissions else []
         if rows is None:
-            unread = Queued(WAITING, "see `sky jobs queue`, which cannot be read here")
+            unread = Queued(WAITING, "see `sky jobs queue`, which could not be read here")
             return {
                 name: unread if record["waits"] else Queued(STOPPED)
                 for name, record in submissions.items()
@@ -256,7 +258,7 @@ class SkyPilot:
         }
 
     def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
-        """Cancels managed jobs, and notes it."""
+        """Cancels managed jobs, and records this."""
         for name, record in submissions.items():
             _sky("jobs", "cancel", "--yes", "--name", str(record["id"]))
             write_submission(Path(record["root"]) / name, {**record, "waits": False})
@@ -268,7 +270,7 @@ def _queued(status: str, record: Mapping) -> Queued:
         return Queued(WAITING, status)
     if status in _RUNNING:
         return Queued(RUNNING, status)
-    if status == "SUCCEEDED":  # its results are in the bucket: nothing to give again
+    if status == "SUCCEEDED":  # its results are in the bucket: do not submit it again
         bucket = record["options"]["bucket"]
         return Queued(WAITING, f"finished; copy {bucket} to {record['root']}")
     log = f"`sky jobs logs --name {record['id']}`"
@@ -280,13 +282,13 @@ def _number(row: Mapping) -> int:
 
 
 def _sky_queue() -> list[dict] | None:
-    """All managed jobs; None where SkyPilot is absent, older than its --output, or fails."""
+    """All managed jobs; None if SkyPilot is absent, too old to have --output, or fails."""
     command = ["sky", "jobs", "queue", "--all", "--output", "json"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
         if done.returncode:
             return [] if NO_JOBS in done.stdout + done.stderr else None
-        start = re.search(r"^\[", done.stdout, re.M)  # behind what it says of its server
+        start = re.search(r"^\[", done.stdout, re.M)  # after messages about its server
         return json.loads(done.stdout[start.start() :]) if start else None
     except (OSError, subprocess.SubprocessError, ValueError):
         return None

@@ -1,13 +1,13 @@
-"""Slurm: one array of jobs a sweep, given to `sbatch`; no string of a user's becomes shell code.
+"""Slurm: submits a sweep with `sbatch` as one job array; user input is never run as shell code.
 
-A sweep of more jobs than the cluster takes in an array (its MaxArraySize) is several arrays.
-Options are arguments of `sbatch`, not lines of the script, and paths in the script are quoted. A
-job that a signal stops is requeued, with an administrator's RequeueExit=75 or without.
+A sweep with more jobs than an array of the cluster may have (its MaxArraySize) becomes several
+arrays. Options are arguments of `sbatch`, not lines of the script, and paths in the script are
+quoted. A job that a signal stops is requeued, whether or not the cluster has RequeueExit=75.
 
-An array carries a token as its comment, which is noted before `sbatch` is called: whatever becomes
-of the launcher or of the answer, `squeue` says whether the array is there. Where a slow controller
-made two of one that was given twice, both have the token: the second is cancelled as soon as it is
-seen by a launcher, and counts as the first until then.
+The comment of every array is a token, which is recorded before `sbatch` is called: even if the
+launcher dies or the answer of `sbatch` is lost, `squeue` shows whether the array exists. If a slow
+controller creates an array twice because the command was repeated, both have the same token: a
+launcher cancels the second one as soon as it sees it, and until then treats both as one.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,8 +57,8 @@ _WAITING = {
 _RUNNING = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED"}
 _FATAL = {"OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL"}
 _ARRAY_SIZE = 1001  # Slurm's default
-_ASKED_AT_ONCE = 500  # jobs in a question to sacct
-ATTEMPTS, PAUSE_SECONDS = 15, 4.0  # while the controller does not answer
+_ASKED_AT_ONCE = 500  # jobs per call of sacct
+ATTEMPTS, PAUSE_SECONDS = 15, 4.0  # when the controller does not answer
 ANSWER_SECONDS = 120.0
 _TOO_MANY = re.compile(r"MaxSubmit|MaxJobs|submit limit|violates accounting/QOS", re.I)
 _UNREACHABLE = re.compile(
@@ -70,17 +70,17 @@ _UNREACHABLE = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What a job asks of the cluster; None leaves it to the cluster.
+    """The resources that a job requests from the cluster; None: the cluster's default.
 
     Attributes:
-      partition, time, mem, constraint, account, qos: as sbatch has them.
-      cpus: cores of a task.
-      gpus: of a task.
-      tasks: processes of a job, over nodes as Slurm places them.
-      parallel: jobs at once, at most.
-      setup: a file of shell code that is sourced first: modules, environments.
-      signal_seconds: before the time limit a job is told to save.
-      job_name: for `squeue`.
+      partition, time, mem, constraint, account, qos: as in sbatch.
+      cpus: cores per task.
+      gpus: GPUs per task.
+      tasks: processes per job, distributed over nodes by Slurm.
+      parallel: most jobs that run at the same time.
+      setup: a file of shell code that is sourced first, for modules and environments.
+      signal_seconds: how long before the time limit a job is told to save.
+      job_name: the name shown by `squeue`.
     """
 
     partition: str | None = None
@@ -98,21 +98,22 @@ class Options:
     job_name: str = "cnnpool"
 
     def __post_init__(self):
-        """Raises EngineError where an option is impossible."""
+        """Raises EngineError if an option is out of range."""
         check_at_least(self, cpus=1, gpus=0, tasks=1, parallel=1, signal_seconds=1)
         if self.setup is not None and not storage.on_disk(self.setup).is_file():
             raise EngineError(
-                f"--setup={self.setup}: expected a file of shell code to source, and there is none"
+                f"--setup={self.setup}: expected a file of shell code to source; it does not exist"
             )
 
 
 def script(jobs_list: Path, options: Options) -> str:
     """The batch script.
 
-    The trainer is the batch process, so that signals reach it. Several processes are a job step,
-    which gets signals by itself; when one of them is killed, `srun` ends the others and returns
-    128 + the signal, which no RequeueExit covers, and when one is lost with its machine the others
-    end with 75 and cannot know who asks for the job: `launch.run_job --after` then decides.
+    A single trainer replaces the batch shell (exec), so that signals reach it. Several processes
+    are a job step, which receives signals directly. If one of them is killed, `srun` ends the
+    others and returns 128 + the signal, which RequeueExit does not cover; if one is lost with its
+    machine, the others exit with 75. In both cases, `launch.run_job --after` decides whether to
+    requeue the job.
     """
     command = [sys.executable, "-m", "cnnpool.launch.run_job", "--log", "--requeue"]
     command += ["--accelerator"] if options.gpus else []
@@ -126,7 +127,7 @@ def script(jobs_list: Path, options: Options) -> str:
     if options.tasks == 1:
         lines.append(f"exec {trainer}")
     else:
-        # Since Slurm 22.05 srun no longer takes the cores of a task over from sbatch.
+        # Since Slurm 22.05, srun does not inherit the cores per task from sbatch.
         cores = "" if options.cpus is None else f" --cpus-per-task={options.cpus}"
         lines += [
             "trap : TERM USR1  # the step saves first",
@@ -139,15 +140,15 @@ def script(jobs_list: Path, options: Options) -> str:
 
 
 def sbatch_arguments(count: int, jobs_list: Path, options: Options) -> list[str]:
-    """The command that submits a script of `count` jobs, without the script.
+    """The command that submits an array of jobs, without the script.
 
     Args:
-      count: of jobs.
-      jobs_list: its name is the array's token; logs go beside it.
-      options: for sbatch.
+      count: number of jobs.
+      jobs_list: the list of jobs; its name is the array's token, and logs are written beside it.
+      options: options for sbatch.
     """
     at_once = "" if options.parallel is None else f"%{options.parallel}"
-    # Of several processes srun gets the signal and hands it on; else the batch process does.
+    # With several processes, the signal goes to the job step; otherwise, to the batch process (B:).
     who = "B:" if options.tasks == 1 else ""
     logs = str(jobs_list.parent).replace("%", "%%")
     words = {
@@ -172,17 +173,17 @@ def sbatch_arguments(count: int, jobs_list: Path, options: Options) -> list[str]
 
 
 class UnreadableError(EngineError):
-    """Slurm took something and nobody can tell what."""
+    """Slurm accepted a job, but its answer has no job id."""
 
 
 class Slurm:
-    """The cluster that `sbatch` and `squeue` of this machine speak to."""
+    """Runs jobs on the cluster of this machine's `sbatch` and `squeue`."""
 
     def __init__(self, options: Options):
         self.options = options
 
     def describe(self, states: Sequence[JobState], root: Path) -> str:
-        """The commands and the script of `start`; writes nothing."""
+        """The commands and the script of `start`; writes no files."""
         told = []
         for part, options in self._arrays(states):
             jobs_list = _new_list(root)
@@ -195,10 +196,11 @@ class Slurm:
     def start(
         self, states: Sequence[JobState], root: Path, noted: Callable[[], None] = nothing
     ) -> None:
-        """Submits arrays of all jobs, each job once.
+        """Submits all jobs in arrays, each job exactly once.
 
         Raises:
-          EngineError: if there is no Slurm, or it refuses; what it took before is noted.
+          EngineError: if there is no Slurm, or it rejects an array; the arrays that it accepted
+            before are recorded.
         """
         submitted = 0
         for part, options in self._arrays(states):
@@ -211,14 +213,14 @@ class Slurm:
         noted()
 
     def _arrays(self, states: Sequence[JobState]) -> Iterator[tuple[Sequence[JobState], Options]]:
-        """Jobs in arrays as large as the cluster takes, which share out how many run at once."""
+        """Jobs in arrays of the largest size allowed; --parallel is divided among the arrays."""
         size = _array_size()
         parts = [states[start : start + size] for start in range(0, len(states), size)]
         if self.options.parallel is not None and self.options.parallel < len(parts):
             raise EngineError(
-                f"{len(states)} jobs are {len(parts)} arrays of at most {size} here, which cannot "
-                f"share --parallel={self.options.parallel}; expected at least {len(parts)}, or "
-                f"--give={size}"
+                f"{len(states)} jobs need {len(parts)} arrays of at most {size} on this cluster, "
+                f"which cannot share --parallel={self.options.parallel}; expected --parallel of at "
+                f"least {len(parts)}, or --give={size}"
             )
         for place, part in enumerate(parts):
             options = self.options
@@ -228,7 +230,7 @@ class Slurm:
             yield part, options
 
     def queue(self, submissions: Mapping[str, Mapping]) -> dict[str, Queued]:
-        """What squeue says of jobs and, of those that it forgot, sacct where there is accounting.
+        """The states of jobs from squeue; from sacct for those that squeue no longer lists.
 
         Raises:
           EngineError: if there is no Slurm, or it does not answer for a minute.
@@ -246,10 +248,10 @@ class Slurm:
         }
 
     def cancel(self, submissions: Mapping[str, Mapping]) -> list[str]:
-        """Cancels jobs; those that run save first.
+        """Cancels jobs; running ones save first.
 
         Raises:
-          EngineError: if Slurm refuses.
+          EngineError: if scancel fails.
         """
         ids = {name: some for name, some in _ids(submissions, _squeue()).items() if some}
         if ids:
@@ -258,10 +260,11 @@ class Slurm:
 
 
 def requeue_this_job() -> None:
-    """Puts the Slurm job of this process back into the queue, unless it is on its way already.
+    """Requeues the Slurm job of this process if Slurm still counts it as running.
 
-    Preempted with GraceTime=0 or requeued by an administrator, it is; cancelled, it must not
-    be; told of its time limit or inside a grace time, it would be over without this.
+    This is needed at the time limit or in a grace time, where the job would otherwise end. A job
+    preempted with GraceTime=0, or requeued by an administrator, is requeued already; a cancelled
+    job must not be requeued.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None or os.environ.get("SLURM_PROCID", "0") != "0":
@@ -274,7 +277,7 @@ def requeue_this_job() -> None:
 
 
 def _submit(states: Sequence[JobState], root: Path, options: Options, *, noted: Options) -> str:
-    """Submits one array, once; returns its number. A job is given again as `noted` says."""
+    """Submits one array, once; returns its id. `noted`: the options recorded for resubmission."""
     specs = [str(one.job.write_spec(one.folder).absolute()) for one in states]
     jobs_list = _new_list(root)
     write_text(jobs_list, json.dumps(specs, indent=1))
@@ -300,12 +303,12 @@ def _note(states: Sequence[JobState], records: Sequence[Mapping]) -> None:
 
 
 def _sbatch(command: Sequence[str], token: str, *, refused: Callable[[], None]) -> str:
-    """The number of the array that a command submits, once.
+    """Runs a command that submits an array, once; returns the id of the array.
 
     Args:
-      command: of sbatch.
-      token: the array's.
-      refused: is called if it is certain that Slurm has no such array.
+      command: the sbatch command.
+      token: the array's token.
+      refused: called if it is certain that Slurm has no such array.
     """
     repeated = False
 
@@ -317,7 +320,7 @@ def _sbatch(command: Sequence[str], token: str, *, refused: Callable[[], None]) 
     try:
         array = _array_in(_slurm(command, done=array_that_is_there))
     except EngineError as error:
-        # Refused the second time, as one array too many, the first may be on its way.
+        # If a repeated command is rejected, as one array too many, the first may have succeeded.
         if not repeated and not isinstance(error, UnreadableError):
             refused()
         raise
@@ -327,24 +330,24 @@ def _sbatch(command: Sequence[str], token: str, *, refused: Callable[[], None]) 
 
 
 def _array_in(printed: str) -> str:
-    """The number in what sbatch prints: ID or ID;CLUSTER, among what a site says besides."""
+    """The array's id in the output of sbatch: ID or ID;CLUSTER, among a site's own messages."""
     numbers = re.findall(r"^(\d+)(?:;\S+)?\s*$", printed, re.M)
     if not numbers:
-        raise UnreadableError(f"sbatch printed no number of a job: {printed.strip()!r}")
+        raise UnreadableError(f"expected a job id from sbatch, got {printed.strip()!r}")
     return numbers[-1]
 
 
 def _refused(error: str, submitted: int, count: int) -> str:
     if _TOO_MANY.search(error):
         error += (
-            ". The cluster takes only so many jobs of one user at a time: --give=N submits N of "
-            "them, the same command later the others"
+            ". The cluster limits the number of jobs per user: submit N of them with --give=N, and "
+            "run the command again later for the others"
         )
-    return f"{error}; {submitted} of {count} jobs are submitted" if submitted else error
+    return f"{error}; {submitted} of {count} jobs were submitted" if submitted else error
 
 
 def _array_size() -> int:
-    """How many jobs the cluster takes in one array."""
+    """The largest number of jobs that the cluster accepts in one array."""
     try:
         done = _once(["scontrol", "show", "config"])
     except (EngineError, subprocess.TimeoutExpired):
@@ -359,7 +362,7 @@ def _new_list(root: Path) -> Path:
 
 
 class _Row(NamedTuple):
-    """A job that squeue knows; its id is ARRAY_INDEX, its comment the token of its array."""
+    """A job listed by squeue; its id is ARRAY_INDEX, its comment the token of its array."""
 
     id: str
     state: str
@@ -374,13 +377,13 @@ def _squeue() -> list[_Row]:
 
 
 def _arrays_of(token: str) -> list[str]:
-    """The ids of the arrays with a token, the first one first."""
+    """The ids of the arrays with a token, the oldest first."""
     ids = {row.id.partition("_")[0] for row in _squeue() if row.comment == token}
     return sorted(ids, key=int)
 
 
 def _ids(submissions: Mapping[str, Mapping], rows: Sequence[_Row]) -> dict[str, list[str]]:
-    """Slurm's ids of jobs by name, two where it has an array twice, none where it never got it."""
+    """Slurm's ids of jobs by name: two if their array exists twice, none if it does not exist."""
     by_token: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         by_token.setdefault((row.comment, row.id.partition("_")[2]), []).append(row.id)
@@ -393,7 +396,7 @@ def _ids(submissions: Mapping[str, Mapping], rows: Sequence[_Row]) -> dict[str, 
 
 
 def _furthest(found: Sequence[Queued]) -> Queued:
-    """The entry to believe of a job that is queued twice: a running one, else a waiting one."""
+    """The entry that counts for a job that is queued twice: a running, else a waiting one."""
     for state in (RUNNING, WAITING):
         if of_state := [one for one in found if one.state == state]:
             return of_state[0]
@@ -410,7 +413,7 @@ def _queued(state: str, reason: str = "") -> Queued:
 
 
 def _accounted(ids: Sequence[str]) -> dict[str, Queued]:
-    """What sacct says; nothing where there is no accounting."""
+    """The states of jobs from sacct; empty on clusters without accounting."""
     known: dict[str, Queued] = {}
     for start in range(0, len(ids), _ASKED_AT_ONCE):
         some = ",".join(ids[start : start + _ASKED_AT_ONCE])
@@ -434,18 +437,19 @@ def _once(command: Sequence[str]) -> subprocess.CompletedProcess:
             timeout=ANSWER_SECONDS,
         )
     except FileNotFoundError as error:
-        local = ", or take --engine=local" if command[0] == "sbatch" else ""
+        local = ", or use --engine=local" if command[0] == "sbatch" else ""
         raise AbsentError(
-            f"there is no {command[0]} on this machine; run this where Slurm's commands are{local}"
+            f"there is no {command[0]} on this machine; run this where Slurm is installed{local}"
         ) from error
 
 
 def _slurm(command: Sequence[str], *, done: Callable[[], str | None] = nothing) -> str:
-    """What a command of Slurm prints; a controller that restarts is waited for.
+    """Runs a Slurm command and returns its output; waits for a controller that restarts.
 
     Args:
-      command: and its arguments.
-      done: is asked before the command is repeated; what it would print, if it worked unheard.
+      command: the command and its arguments.
+      done: called before the command is repeated; returns the output if the command has succeeded
+        although its answer was lost, else None.
     """
     for attempt in range(ATTEMPTS):
         try:
@@ -458,7 +462,7 @@ def _slurm(command: Sequence[str], *, done: Callable[[], str | None] = nothing) 
         if not _UNREACHABLE.search(tried.stderr):
             break
         if attempt == 0:
-            print(f"waiting for Slurm's controller: {tried.stderr.strip()}", file=sys.stderr)
+            print(f"waiting for the Slurm controller: {tried.stderr.strip()}", file=sys.stderr)
         time.sleep(PAUSE_SECONDS)
         if (printed := done()) is not None:
             return printed

@@ -1,1 +1,1 @@
-"""Sweeps of your own: `grid` is an example to copy."""
+"""Examples of sweeps; copy `grid` to write your own."""

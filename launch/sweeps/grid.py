@@ -1,11 +1,11 @@
-"""An example to copy: a product and a zip, written plainly.
+"""An example of a sweep to copy: a product of values, and pairs of values.
 
     python -m launch.sweep --sweep=launch/sweeps/grid.py --preset=tiny
     python -m launch.status --sweep=launch/sweeps/grid.py --preset=tiny
     python -m launch.collect --sweep=launch/sweeps/grid.py --preset=tiny --out=grid.nc
 
-Presets: tiny, LeNets on 64 images for two epochs, seconds a job; cpu and paper, those of
-configs/scale2d.py.
+Presets: tiny, LeNets on 64 images for two epochs, a few seconds per job; cpu and paper, the presets
+of configs/scale2d.py.
 """
 
 import itertools
@@ -16,11 +16,11 @@ from cnnpool.launch.measurement import Measurement
 
 LEARNING_RATES = (0.02, 0.05)
 BATCH_SIZES = (32, 64)
-NETWORKS = (("lenet", 10), ("alexnet", 5))  # and their numbers of initializations
+NETWORKS = (("lenet", 10), ("alexnet", 5))  # (name, number of seeds)
 
 
 def jobs(preset: str) -> list[Job]:
-    """Every learning rate with every batch size of LeNet; two networks at the protocol's."""
+    """LeNet with all pairs of learning rate and batch size; two networks with the protocol's."""
     if preset == "tiny":
         return [
             Job(tiny(rate, batch), (Measurement(settings=(("images", 16), ("shuffles", 1))),))
@@ -38,7 +38,7 @@ def jobs(preset: str) -> list[Job]:
 
 
 def tiny(rate: float, batch: int):
-    """A LeNet that is trained and measured in seconds."""
+    """The config of a LeNet that is trained and measured in seconds."""
     return with_fields(
         scale2d.get_config(),
         data__train_size=64,

@@ -95,7 +95,7 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
     ("command", "words", "message"),
     [
         (reproduce, ["fig2", "--shuffles=3"], "--shuffles goes with --preset=imagenet"),
-        (status, ["--sweep=fig5", "--seconds=3"], "--seconds goes with --watch"),
+        (status, ["--sweep=fig5", "--seconds=3"], "--seconds requires --watch"),
     ],
 )
 def test_a_flag_that_nothing_reads_is_refused(command, words, message, capsys):

@@ -59,7 +59,7 @@ def test_seeds_that_were_trained_apart_are_one_network_again(tmp_path):
 def test_parts_that_differ_in_more_than_seeds_are_refused(tmp_path):
     whole = with_run(classifier_results.network("lenet", "scale2d"))
     parts = [whole.isel(seed=[0]), whole.isel(seed=[1]).isel(layer=slice(1, None))]
-    with pytest.raises(SweepError, match="do not fit"):
+    with pytest.raises(SweepError, match="do not match"):
         collected.one_network(parts, "lenet")
 
 
@@ -68,7 +68,7 @@ def test_a_seed_of_two_jobs_is_refused(tmp_path):
     jobs = [job_of("lenet", 0, 1), job_of("lenet", 1, 2)]
     for job in jobs:
         measured(tmp_path, job, whole.isel(seed=[0, 1]).assign_coords(seed=list(job.config.seeds)))
-    with pytest.raises(SweepError, match=r"scale2d-lenet-\w+: .* seeds \[1\]; .*in one job alone"):
+    with pytest.raises(SweepError, match=r"scale2d-lenet-\w+: .* seeds \[1\]; .*in only one job"):
         collected.collected(jobs, tmp_path)
 
 
@@ -101,7 +101,7 @@ def jobs(preset): return [job_of("lenet", seed) for seed in range(3)]
     damaged = tmp_path / jobs[0].name / jobs[0].measurements[0].file
     damaged.write_bytes(damaged.read_bytes()[:100])
     flags = [f"--sweep={tmp_path / 'sweep.py'}", f"--root={tmp_path}", f"--out={tmp_path / 'a.nc'}"]
-    with pytest.raises(SweepError, match=rf"delete these and give .*\n  {damaged} cannot be read"):
+    with pytest.raises(SweepError, match=rf"delete these and run .*\n  {damaged} cannot be read"):
         collect.main(flags)
     assert list(results.read(tmp_path / "a.nc")["seed"]) == [1]
     assert f"not finished: {jobs[2].name}" in capsys.readouterr().out

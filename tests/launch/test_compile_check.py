@@ -40,7 +40,7 @@ def test_one_job_of_each_shape_is_compiled(states):
         ((0,), "v5e:2x4"),
     ]
     assert said.startswith("3 jobs, one of each shape, compiled for v5e:2x4")
-    assert said.endswith("never run on one")
+    assert said.endswith("not run on a TPU")
 
 
 def test_without_libtpu_it_is_said(states, monkeypatch):

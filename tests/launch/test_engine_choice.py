@@ -47,7 +47,7 @@ def test_what_was_noted_makes_the_same_engine(engine):
         (["--engine=slurm", "--cpus=0"], "--cpus must be at least 1"),
         (["--engine=slurm", "--signal_seconds=-1"], "--signal_seconds must be at least 1"),
         (["--engine=slurm", "--setup=absent.sh"], "--setup=absent.sh: expected a file"),
-        (["--engine=skypilot", "--nodes=2"], "a TPU slice counts as one machine"),
+        (["--engine=skypilot", "--nodes=2"], "A TPU slice counts as one machine"),
     ],
 )
 def test_other_options_are_refused(flags, message):

@@ -265,7 +265,7 @@ def test_unknown_accelerators_are_refused(name, message):
 def test_data_of_this_machine_is_refused(tmp_path):
     config = with_fields(cifar10.get_config(), data__data_dir="/my/data")
     state = job_states.of(Job(config), tmp_path, {})
-    with pytest.raises(EngineError, match=r"data from /my/data .*leave out --data_dir"):
+    with pytest.raises(EngineError, match=r"data from /my/data .*omit --data_dir"):
         skypilot.task(state, Path("spec.json"), OPTIONS)
 
 

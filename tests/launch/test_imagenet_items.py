@@ -43,7 +43,7 @@ def test_a_figure_is_made_from_weights_and_pictures(tmp_path, capsys):
     fan_in = 11 * 11 * 3
     assert float(measured.gamma_random.sel(layer="conv01")) == pytest.approx(1 / (3 * fan_in))
 
-    with pytest.raises(DataError, match=r"left out vgg13: .* should hold one file vgg13-\*\.pth"):
+    with pytest.raises(DataError, match=r"skipped vgg13: expected one file vgg13-\*\.pth"):
         reproduce.main(["fig9", *command, f"--out={tmp_path / 'fig9'}"])
 
 

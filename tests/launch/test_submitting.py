@@ -154,7 +154,7 @@ def test_a_second_array_that_comes_later_still_is_known_by_its_token(programs, w
 
 def test_a_sweep_that_there_is_no_slurm_for_leaves_its_root_as_it_was(words, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(EngineError, match=r"no sbatch on this machine.*take --engine=local"):
+    with pytest.raises(EngineError, match=r"no sbatch on this machine.*use --engine=local"):
         sweep.main([*words, "--engine=slurm"])
     assert records(words, tmp_path) == [{}, {}]
     assert "2 to start" in printed(sweep, *words, "--dry_run")
@@ -243,7 +243,7 @@ def test_what_a_cluster_does_not_take_is_given_later(cluster, words, tmp_path):
     answers = iter(["", "sbatch: error: QOSMaxSubmitJobPerUserLimit"])
     cluster.after_sbatch = lambda: next(answers)
     cluster.config = "MaxArraySize = 1"
-    message = r"only so many jobs .*--give=N .*; 1 of 2 jobs are submitted$"
+    message = r"limits the number of jobs .*--give=N, .*; 1 of 2 jobs were submitted$"
     with pytest.raises(EngineError, match=message):
         sweep.main([*words, "--engine=slurm"])
     cluster.arrays.pop(11)
@@ -276,7 +276,7 @@ def test_jobs_of_another_machines_launcher_are_named_with_it(words, tmp_path, mo
     (launcher / "lease.json").write_text(json.dumps(owner))
     record = {"engine": "local", "launcher": "launchers/elsewhere-1-abc", "root": str(root)}
     job_states.write_submission(root / job.name, record)
-    with pytest.raises(EngineError, match=rf"not told .*\n  {job.name}: waiting .* on elsewhere"):
+    with pytest.raises(EngineError, match=rf"not stopped.*\n  {job.name}: waiting .* on elsewhere"):
         status.main([*words, "--cancel"])
     assert platform.node() != "elsewhere"
 

@@ -148,9 +148,9 @@ def test_networks_without_data_are_left_out_by_name(places, tmp_path):
         "fig10", "cpu", places, engine, picture=picture, overwrite=False
     )
     assert [file.stem for file in files] == ["scale2d-alexnet"]
-    assert "left out cifar10-alexnet-cpu: no CIFAR-10" in picture.with_suffix(".md").read_text()
+    assert "skipped cifar10-alexnet-cpu: no CIFAR-10" in picture.with_suffix(".md").read_text()
     assert picture.is_file()
-    with pytest.raises(DataError, match="left out cifar10-lenet-cpu: no CIFAR-10"):
+    with pytest.raises(DataError, match="skipped cifar10-lenet-cpu: no CIFAR-10"):
         trained_items.reproduce("fig7", "cpu", places, engine, picture=picture, overwrite=False)
     engine.errors.clear()
     files, left_out = trained_items.files_of("fig7", "cpu", places, engine, overwrite=False)
@@ -167,7 +167,7 @@ def test_a_job_of_another_launcher_is_left_to_it(places, monkeypatch):
     monkeypatch.setattr(trained_items.engine_choice, "states", waiting)
     files, left_out = trained_items.files_of("fig7", "cpu", places, engine, overwrite=False)
     assert (files, engine.done) == ([], [])
-    assert left_out[0] == "left out cifar10-lenet-cpu: Priority"
+    assert left_out[0] == "skipped cifar10-lenet-cpu: Priority"
 
 
 def test_noise_is_compared_within_one_protocol_and_measured_twice(places):

@@ -1,9 +1,9 @@
 """cnnpool: how do convolutional networks lose spatial information?
 
-Train CNNs, measure every layer's sensitivity to small diffeomorphisms (D), to
-noise (G) and R = D / G, and hold it against the theory of Tomasini, Petrini,
-Cagnetta and Wyart, "How deep convolutional neural networks lose spatial
-information with training". Any network, in three lines:
+Train CNNs, measure every layer's sensitivities to small diffeomorphisms (D) and
+to noise (G), and their ratio R = D / G, and compare them with the theory of
+Tomasini, Petrini, Cagnetta and Wyart, "How deep convolutional neural networks
+lose spatial information with training". Any network, in three lines:
 
     import cnnpool as cp
 
@@ -11,8 +11,8 @@ information with training". Any network, in three lines:
     data.cnnpool.plot()
     cp.save(data, "mine.nc")
 
-Names are imported when they are first used; `import cnnpool` imports nothing else. `data.cnnpool`
-is there on every dataset of xarray, also of a file that plain `xarray.open_dataset` has read.
+Names are imported when they are first used, so that `import cnnpool` is fast. Every xarray dataset
+has the accessor `data.cnnpool`, including datasets read with plain `xarray.open_dataset`.
 """
 
 import importlib

@@ -9,7 +9,7 @@ import sys
 from cnnpool import extras, interrupts
 from cnnpool.errors import check_known
 
-# The module of each command; what it does is the first line of its docstring.
+# The module of each command; the first line of its docstring says what it does.
 COMMANDS = {
     "train": "cnnpool.train",
     "eval": "cnnpool.eval",
@@ -28,7 +28,7 @@ _HELP = ("-h", "--help", "-help", "help")
 
 
 def main() -> None:
-    """Runs the command that is named first with the flags behind it."""
+    """Runs the command named by the first argument, with the remaining arguments."""
     interrupts.hook()
     if len(sys.argv) < 2 or sys.argv[1] in _HELP:
         print(_listed())
@@ -58,12 +58,18 @@ def _listed() -> str:
     longest = max(map(len, COMMANDS))
     lines = (f"  {name:{longest}}  {_first_line(module)}" for name, module in COMMANDS.items())
     return "\n".join(
-        ["cnnpool COMMAND FLAGS, one of", "", *lines, "", "cnnpool COMMAND --help says more."]
+        [
+            "usage: cnnpool COMMAND FLAGS",
+            "",
+            *lines,
+            "",
+            "For the flags of a command: cnnpool COMMAND --help",
+        ]
     )
 
 
 def _first_line(module: str) -> str:
-    """The first line of a module's docstring; the module is read, not run."""
+    """The first line of a module's docstring, without importing the module."""
     spec = importlib.util.find_spec(module)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         return ""

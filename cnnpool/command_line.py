@@ -1,8 +1,8 @@
-"""What the commands share: a parser whose help is the module's docstring, and clean errors.
+"""Shared by all commands: a parser whose help is the module's docstring, and clean errors.
 
-A command's module imports only what its flags need. What is slow to import (JAX, xarray, pandas,
-Matplotlib, and all that uses them) `main` imports after parsing, then it settles the numerics, so
-that --help and a wrong flag answer at once.
+So that --help and errors in flags are instant, a command's module imports only what its flags need.
+`main` imports everything slow (JAX, xarray, pandas, Matplotlib, and whatever uses them) after
+parsing, and then calls `numerics.settle`.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from cnnpool.files import storage
 from cnnpool.files.atomic_write import check_writable_beside
 
 EXPECTED_ERRORS = (CnnpoolError, ValueError, OSError)
-NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # names of result files, the usual one first
+NETCDF = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")  # suffixes of result files, the usual one first
 
 
 def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
-    """A parser that shows a module's docstring as it stands."""
+    """A parser that shows a module's docstring verbatim as its description."""
     return argparse.ArgumentParser(
         prog=called(name),
         description=module_doc,
@@ -34,40 +34,42 @@ def parser(module_doc: str, name: str) -> argparse.ArgumentParser:
 
 
 def called(module: str) -> str:
-    """How this command was called: by `cnnpool COMMAND`, or by its module."""
+    """How this command was called: `cnnpool COMMAND` or `python -m MODULE`."""
     return sys.argv[0] if sys.argv[0].startswith("cnnpool ") else f"python -m {module}"
 
 
 def add_process_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a job in several processes; see `cnnpool.devices.distributed.join`."""
+    """Adds the flags of a job in several processes; see `cnnpool.devices.distributed.join`."""
     group = parser.add_argument_group(
-        "several processes (found by themselves in srun, on TPU pods)"
+        "several processes (detected automatically in srun and on TPU pods)"
     )
     group.add_argument("--coordinator", help="HOST:PORT on which process 0 listens")
-    group.add_argument("--process_id", type=int, help="which one this is, from 0")
+    group.add_argument("--process_id", type=int, help="index of this process, from 0")
     group.add_argument(
-        "--num_processes", type=int, help="how many there are; 1 alone: joins nobody"
+        "--num_processes",
+        type=int,
+        help="number of processes; 1 without the other flags: do not join other processes",
     )
 
 
 def prepare() -> None:
-    """What every command does first, however it is started."""
+    """The first step of every command, however it is started."""
     if importlib.util.find_spec("absl") is not None:
         from absl import logging
 
         logging.set_verbosity(logging.ERROR)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # what cannot be printed ends no command
+    if isinstance(sys.stdout, io.TextIOWrapper):  # unprintable characters are no errors
         sys.stdout.reconfigure(errors="replace")
-    if "jax" in sys.modules:  # not in commands, see above
+    if "jax" in sys.modules:  # commands themselves import it later, see above
         from cnnpool.devices import numerics
 
         numerics.settle()
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
-    """Runs a command; an expected error becomes one message and exit status 1.
+    """Runs a command; an expected error ends it with a message and exit status 1.
 
-    A signal that asked to stop becomes one message and exit status 75. For Ctrl-C see
+    A signal that asks to stop ends it with a message and exit status 75. For Ctrl-C, see
     `cnnpool.interrupts`.
     """
     prepare()
@@ -87,7 +89,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
 
 
 def report_missing_devices() -> None:
-    """Ends this process with one line where an error is that JAX has no device."""
+    """Ends this process with a message if JAX has no device, which may have caused an error."""
     if "jax" not in sys.modules:
         return
     from cnnpool.devices import runtime
@@ -97,11 +99,11 @@ def report_missing_devices() -> None:
 
 
 def leave(error: PreemptedError, *, at_last: Callable[[], None] = lambda: None) -> NoReturn:
-    """Ends this process at once, without waiting for what still computes in the background.
+    """Ends this process at once, without waiting for computations in the background.
 
     Args:
-      error: its message is printed.
-      at_last: is called when all is printed; it may end the process itself.
+      error: the error whose message is printed.
+      at_last: called after all output; it may end the process itself.
     """
     print(error, file=sys.stderr)
     sys.stdout.flush()
@@ -121,28 +123,28 @@ def numbers(kind: type) -> Callable[[str], tuple]:
 
 
 def check_replaceable(path: Path, *, overwrite: bool, because: str) -> None:
-    """Raises FileExistsError if `path` is there and may not be overwritten."""
+    """Raises FileExistsError if `path` exists and `overwrite` is False."""
     if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists, {because}; give --overwrite to replace it")
+        raise FileExistsError(f"{path} exists, {because}; use --overwrite to replace it")
 
 
 def netcdf_path(text: str) -> Path:
-    """The name of a result file, for an argument parser.
+    """Parses the name of a result file, for an argument parser.
 
     Raises:
-      argparse.ArgumentTypeError: if it ends as files of another format do.
+      argparse.ArgumentTypeError: if its suffix belongs to another format.
     """
     path = storage.path(text)
     if path.suffix not in ("", *NETCDF):
         raise argparse.ArgumentTypeError(
-            f"{text} ends in {path.suffix}, and netCDF is written: expected a name that ends in "
-            f"{NETCDF[0]}; `python -m cnnpool.export FILE.nc --to=csv` (npz, parquet) converts it"
+            f"expected a netCDF file, with the suffix {NETCDF[0]}; got {text}. To convert it to "
+            "other formats: `python -m cnnpool.export FILE.nc --to=csv` (or npz, parquet)"
         )
     return path
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError if a file cannot be written at `path`, before anything is computed for it."""
+    """Raises OSError if no file can be written at `path`; to check before a long computation."""
     if storage.is_remote(path):
         return
     if path.is_dir():
@@ -151,6 +153,6 @@ def check_writable(path: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(f"{path} cannot be written: {folder} is a file, not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path} cannot be written: you may not write into {folder}")
+        raise PermissionError(f"{path} cannot be written: no permission to write to {folder}")
     if folder == path.absolute().parent:
         check_writable_beside(path)

@@ -1,4 +1,4 @@
-"""The configs that came with the installation, found by name from any folder."""
+"""Finds the configs that are installed with cnnpool, by name and from any folder."""
 
 import os
 from pathlib import Path
@@ -9,21 +9,21 @@ FOLDER = Path(__file__).with_name("configs")
 
 
 def names() -> list[str]:
-    """The names of the configs that came with the installation, `configs/NAME.py` in a checkout."""
+    """The names of the installed configs, which are `configs/NAME.py` in a checkout."""
     return sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
 def located(text: str) -> str:
-    """A config as it is given, as FILE.py or FILE.py:PRESET.
+    """Converts the value of --config to FILE.py or FILE.py:PRESET.
 
-    A file that is there is taken as it is; a NAME without an ending, and configs/NAME.py where
-    there is no such file, are those of the installation.
+    An existing file is used unchanged. NAME without a suffix, and configs/NAME.py if there is no
+    such file, refer to an installed config.
 
     Args:
-      text: "cifar10:cpu", "configs/cifar10.py:cpu", "~/mine.py".
+      text: for example "cifar10:cpu", "configs/cifar10.py:cpu" or "~/mine.py".
 
     Raises:
-      ValueError: if a name is none of the installation's configs.
+      ValueError: if no installed config has the name.
     """
     place, colon, preset = text.partition(":")
     place = os.path.expanduser(place)

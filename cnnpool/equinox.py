@@ -1,6 +1,6 @@
-"""Modules of Equinox, measured as they are: `cnnpool.equinox.features(module)`.
+"""Measures Equinox modules: `cnnpool.equinox.features(module)`.
 
-Equinox is imported here and nowhere else in the package.
+This is the only file of the package that imports Equinox.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,22 +26,23 @@ _WEIGHED = (*_CONVOLUTIONS, equinox.nn.Linear)
 def features(
     module: equinox.Module, layers: Layers = None, *, state: Any = None, **arguments: Any
 ) -> JaxModule:
-    """A module as a function from images to named activations.
+    """Converts an Equinox module to a function from images to named activations.
 
-    The module takes one image (channels, rows, columns), as Equinox has it, and is mapped over
-    images by `jax.vmap`, in inference mode (`equinox.nn.inference_mode`). Activations come out
+    The module takes one image (channels, rows, columns), as is usual in Equinox, and is mapped over
+    images by `jax.vmap`, in inference mode (`equinox.nn.inference_mode`). Activations are returned
     channels last.
 
     Args:
       module: any module that takes one image.
-      layers: paths of modules, or patterns, "layers/*"; None takes the outputs of all convolutions
-        and linear layers, before what follows them. A module that runs several times has a name
-        for every time: "act", "act:2".
-      state: `equinox.nn.State` of a module with batch normalization, called as module(x, state).
-      **arguments: arguments of its call; `key` is None where the call requires one.
+      layers: paths of modules, or patterns such as "layers/*"; None: the outputs of all
+        convolutions and linear layers, before their activation functions. A module that is called
+        several times has one name per call: "act", "act:2".
+      state: the `equinox.nn.State` of a module with batch normalization, which is called as
+        module(x, state).
+      **arguments: arguments of its call; a required `key` is set to None.
 
     Raises:
-      TypeError: if it is not a module.
+      TypeError: if `module` is not an Equinox module.
     """
     if not isinstance(module, equinox.Module):
         raise TypeError(f"expected an equinox.Module, got {type(module).__name__}")
@@ -56,7 +57,7 @@ def features(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Equinox:
-    """A module, perhaps with a state, without its arrays, and the arguments of its call."""
+    """A module (perhaps with its state) without its arrays, and the arguments of its call."""
 
     label: str
     static: Any
@@ -64,11 +65,11 @@ class Equinox:
     compiled: dict[bool, Callable] = dataclasses.field(default_factory=dict)
 
     def outputs(self, *, every: bool) -> Callable[[Any, Array], dict[str, Any]]:
-        """Outputs of modules as a function of (arrays, images)."""
+        """A function (arrays, images) -> outputs of modules, {path: output}."""
         return self.compiled.setdefault(every, functools.partial(self._found, every))
 
     def kernels(self, arrays: Any, images: np.ndarray) -> Sequence[Kernel]:
-        """The kernels of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order of their calls."""
         module, state = self._whole(arrays)
         convolutions = {name: one for name, one in _modules(module) if _is_convolution(one)}
         found: dict[str, None] = {}
@@ -106,7 +107,7 @@ def _is_convolution(module: equinox.Module) -> bool:
 
 
 def _kernel(path: str, module: Any) -> Kernel:
-    """Kernels are (outputs, inputs / groups, ...), those of transposed convolutions too."""
+    """Kernels are (outputs, inputs / groups, ...), also for transposed convolutions."""
     return Kernel(path, 1, 0, depthwise=module.groups > 1 and module.weight.shape[1] == 1)
 
 
@@ -128,7 +129,7 @@ def _children(module: Any) -> list[tuple[str, Any]]:
 
 
 def _with_names(module: Any, kinds: Any, name: str = "") -> Any:
-    """The same module, the outputs of whose modules of some kinds have names."""
+    """A copy of a module in which submodules of the given kinds tag their outputs with names."""
 
     def is_child(node: Any) -> bool:
         return node is not module and isinstance(node, equinox.Module)
@@ -151,7 +152,7 @@ def _with_names(module: Any, kinds: Any, name: str = "") -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _named(kind: type, name: str) -> type:
-    """The same class, whose outputs have a name; as a class it survives `jax.jit`."""
+    """A subclass that tags its outputs with a name; cached, since `jax.jit` compares classes."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         output = kind.__call__(self, *args, **kwargs)

@@ -1,22 +1,22 @@
-"""Errors that a user can mend; commands print them without a traceback."""
+"""Errors that a user can fix; commands print them without a traceback."""
 
 from collections.abc import Collection
 import difflib
 
 
 class CnnpoolError(Exception):
-    """Says what was expected, what was got, and what to do."""
+    """An error whose message says what was expected, what was got, and how to fix it."""
 
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command goes on
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again to continue
 
 
 class PreemptedError(CnnpoolError):
-    """A signal asks this process to stop; what was computed is saved."""
+    """A signal asked this process to stop; what was computed is saved."""
 
 
 def check_known(name: str, known: Collection[str], what: str) -> None:
-    """Raises ValueError, with the nearest ones, if `name` is not one of `known`.
+    """Raises ValueError, with similar names as hints, if `name` is not one of `known`.
 
     Args:
       name: the given name.

@@ -1,4 +1,4 @@
-r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pooling budget, errors.
+r"""Measures networks: D, G, R of every layer, filter spectra, pooling budget, errors.
 
     python -m cnnpool.eval --workdir=runs/vgg --stage=init,trained \
         --transforms=none,channel_shuffle --out=vgg.nc
@@ -9,48 +9,50 @@ r"""Measures the networks of a run: D, G, R of every layer, filter spectra, pool
     python -m cnnpool.eval --workdir=runs/a --stage=init,120,trained \
         --transforms=none,channel_shuffle,mean_channel_activations --out=a.nc
 
-Writes netCDF (see `cnnpool.files.results`) and prints tables. If the output exists and holds this
-very measurement, there is nothing to do.
+Writes netCDF (see `cnnpool.files.results`) and prints tables. If the output already contains the
+same measurement, nothing is done.
 
-Transforms: none, mean_channel_activations, mean_channel_filters, own_statistics (batch norm takes
-x, tau(x) and x + eta each with its own batch's statistics), and shuffles:
-channel_shuffle               input channels of all convolutions but the first
-channel_shuffle_image         those of the first one, the image's, too
+Transforms: none, mean_channel_activations, mean_channel_filters, own_statistics (batch norm
+normalizes x, tau(x) and x + eta each with the statistics of its own batch), and channel shuffles:
+channel_shuffle               input channels of all convolutions except the first
+channel_shuffle_image         the same, and those of the first convolution (the image's channels)
 channel_shuffle_both          input and output channels of all convolutions
 channel_shuffle_recalibrated  channel_shuffle, then batch norm's averages from the clean images
-channel_shuffle:LAYER         one convolution alone; channel_shuffle_each: every one in turn; both
-                              also of channel_shuffle_both and channel_shuffle_recalibrated
+channel_shuffle:LAYER         only one convolution; channel_shuffle_each: each one in turn; also
+                              with channel_shuffle_both and channel_shuffle_recalibrated
 With none and a shuffle of all layers, the pooling budget is measured: the share of the fall of R
-that is left when channels are shuffled, where R falls by more than half a decade.
+that remains when channels are shuffled, if R falls by more than half a decade.
 
---noise=white,luma,chroma measures G and R under white noise and under its two parts, the one that
-is the same in all channels of a pixel and the one that is zero in their sum.
+--noise=white,luma,chroma measures G and R for white noise and for its two parts: luma, which is
+equal in all channels of a pixel, and chroma, whose sum over the channels of a pixel is zero.
 
-A network that cnnpool.import_weights made is measured on images of the user's choice: a folder of
-pictures (image_folder; classes in folders of their own, or all in one), ImageNet's validation
-images as TensorFlow Datasets prepares them (imagenet), or images.npy in a folder (arrays):
-(n, height, width, channels) of uint8, or of floats from 0 to 1, pixels that are not normalized
-(of cnnpool.predict floats are): the network's mean and std are applied.
+An imported network (cnnpool.import_weights) is measured on images of your choice, --data: pictures
+in a folder, in one subfolder per class or all together (image_folder); ImageNet's validation images
+as prepared by TensorFlow Datasets (imagenet); or images.npy in a folder (arrays), of shape
+(n, height, width, channels), with pixels of uint8 or floats from 0 to 1, to which the network's
+mean and std are applied. (In cnnpool.predict, floats must already be normalized.)
 
---function measures your own network on such images. It names in a Python file, which is run:
+--function measures your own network on such images. It names an object in a Python file, which is
+run:
 my_net.py:features  a function from images (n, rows, columns, channels) to {layer: activations}, or
-                    a network: of PyTorch, Keras, Flax, Equinox, a file NAME.onnx, what
-                    cnnpool.torch.features and its like return
-'my_net.py:make()'  what `make` returns when it is called without arguments: one of these
-Pixels from 0 to 1 are normalized: --mean, --std and --image_size, or MEAN, STD and IMAGE_SIZE in
-the file, or ImageNet's. Transforms are none and, where the framework tells the kernels,
-channel_shuffle, channel_shuffle_image and channel_shuffle_both. A changed file is measured anew.
+                    a network: of PyTorch, Keras, Flax or Equinox, a file NAME.onnx, or the result
+                    of cnnpool.torch.features or its counterparts
+'my_net.py:make()'  the result of calling `make` without arguments: one of these
+Pixels from 0 to 1 are normalized and resized by --mean, --std and --image_size, by MEAN, STD and
+IMAGE_SIZE in the file, or else as for ImageNet. Transforms are none and, where the kernels are
+known, channel_shuffle, channel_shuffle_image and channel_shuffle_both. A changed file is measured
+again.
 
-Interrupted, the same command goes on with what is not yet measured; so does one with other
---transforms, --shuffles, --deltas, --cutoffs or --noise. With anything else changed it begins anew,
+If the command is interrupted, run it again to continue; it also continues with other values of
+--transforms, --shuffles, --deltas, --cutoffs or --noise. If anything else changes, it starts over
 and says so.
 
-In several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
---coordinator, --num_processes and --process_id: images are spread over all devices.
+With several processes that share both folders, under `srun -n K`, on a TPU pod, or each with
+--coordinator, --num_processes and --process_id, images are distributed over all devices.
 
-Stages: init, epochs, all that are kept, trained, last. Of classifiers "trained" is the network
-with the smallest test error, "last" the one after the last epoch; on the ring both are the same.
-Imported networks have trained, and init: torchvision's initialization, drawn anew from a seed.
+Stages: init, numbers of epochs, all (that the run kept), trained, last. For classifiers, "trained"
+is the network with the smallest test error, "last" the one after the last epoch; on the ring both
+are the same. Imported networks have trained and init, torchvision's initialization with a new seed.
 """
 
 import argparse
@@ -69,37 +71,40 @@ _IMAGE_FLAGS = ("mean", "std", "image_size")
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
-    """The flags of `Settings`; returns their names."""
+    """Adds the flags of `Settings`; returns their names."""
     default = Settings()
-    group = parser.add_argument_group("measurement (on the ring: --draws alone, and one shuffle)")
+    group = parser.add_argument_group("measurement (on the ring: only --draws, and one shuffle)")
     floats, integers = command_line.numbers(float), command_line.numbers(int)
     flags: dict[str, dict[str, Any]] = {
-        "images": {"type": int, "help": "P, test images"},
-        "draws": {"type": int, "help": "diffeomorphisms and noises an image"},
+        "images": {"type": int, "help": "P, number of test images"},
+        "draws": {"type": int, "help": "diffeomorphisms, and noises, per image"},
         "deltas": {
             "type": floats,
-            "help": "nominal displacements, pixels, 0.1,0.3,1",
+            "help": "nominal displacements in pixels, e.g. 0.1,0.3,1",
         },
         "cutoffs": {
             "type": integers,
-            "help": "cut-offs c of diffeomorphisms, 3,10",
+            "help": "cut-offs c of diffeomorphisms, e.g. 3,10",
         },
         "noise": {
             "type": lambda text: tuple(part.strip() for part in text.split(",")),
             "metavar": "NOISE",
-            "help": "kinds of noise, white,luma,chroma",
+            "help": "kinds of noise, e.g. white,luma,chroma",
         },
-        "interpolation": {"choices": sorted(INTERPOLATIONS), "help": "of deformed images"},
+        "interpolation": {
+            "choices": sorted(INTERPOLATIONS),
+            "help": "how images are deformed",
+        },
         "image_noise": {
             "action": argparse.BooleanOptionalAction,
-            "help": "measure, errors too, under the noise of the training set, if it has some",
+            "help": "measure D, G, R and errors on images with the noise of the training set",
         },
-        "shuffles": {"type": int, "help": "random channel shuffles a network"},
-        "seed": {"type": int, "help": "of images, diffeomorphisms, noise and shuffles"},
+        "shuffles": {"type": int, "help": "random channel shuffles per network"},
+        "seed": {"type": int, "help": "seed of images, diffeomorphisms, noise and shuffles"},
         "batch_size": {
             "type": int,
-            "help": "images whose activations a device holds at once; 0: as fit 1 GiB, of a CPU "
-            "up to 75",
+            "help": "images whose activations are on a device at once; 0: as many as fit 1 GiB, "
+            "on a CPU at most 75",
         },
     }
     for name, options in flags.items():
@@ -112,16 +117,25 @@ def _add_settings(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _add_image_flags(parser: argparse.ArgumentParser) -> None:
-    """What is done to the images of a user's own network."""
+    """Adds the flags for the preparation of images for a user's own network."""
     group = parser.add_argument_group("images of --function")
     floats, integers = command_line.numbers(float), command_line.numbers(int)
-    group.add_argument("--mean", type=floats, help="of pixels from 0 to 1 (0.485,0.456,0.406)")
-    group.add_argument("--std", type=floats, help="of pixels from 0 to 1 (0.229,0.224,0.225)")
+    group.add_argument(
+        "--mean",
+        type=floats,
+        help="mean of each channel, for pixels from 0 to 1 (0.485,0.456,0.406)",
+    )
+    group.add_argument(
+        "--std",
+        type=floats,
+        help="standard deviation of each channel, for pixels from 0 to 1 (0.229,0.224,0.225)",
+    )
     group.add_argument(
         "--image_size",
         type=integers,
         metavar="SIZE",
-        help="pixels a side: 32, or of the central square and the shorter side before (224,256)",
+        help="pixels per side, 32; or side of the central square, and shorter side before "
+        "cropping, 224,256 (224,256)",
     )
 
 
@@ -130,12 +144,14 @@ def main(argv: Sequence[str]) -> None:
     parser = command_line.parser(__doc__, "cnnpool.eval")
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument(
-        "--workdir", type=storage.path, help="of cnnpool.train, or a folder of cnnpool.pack"
+        "--workdir",
+        type=storage.path,
+        help="working directory of cnnpool.train, or a folder of cnnpool.pack or import_weights",
     )
     network.add_argument(
         "--function",
         metavar="FILE.py:NAME",
-        help="your own network; FILE.py is your code, and is run",
+        help="your own network; the code in FILE.py is run",
     )
     parser.add_argument(
         "--stage",
@@ -149,16 +165,19 @@ def main(argv: Sequence[str]) -> None:
     end.add_argument("--out", type=command_line.netcdf_path, help="the netCDF file to write")
     end.add_argument(
         "--compile_for",
-        help="compile the programs of the measurement for these devices on this machine, print "
-        "what they take, and end: a TPU and its shape, e.g. v5e:2x4 (needs "
-        "libtpu, no TPU), or a number of CPU devices; reads the folder's config alone",
+        help="compile the programs of the measurement for these devices, print their memory, work "
+        "and time bounds, and exit: a TPU and its shape, e.g. v5e:2x4 (needs libtpu, but no TPU), "
+        "or a number of CPU devices; reads only the folder's config",
     )
     parser.add_argument(
         "--data",
-        help=f"images of an imported or own network: {', '.join(SOURCES)} (image_folder)",
+        help="kind of images for an imported network or your own: "
+        f"{', '.join(SOURCES)} (image_folder)",
     )
-    parser.add_argument("--data_dir", help="of the images, instead of the run's own")
-    parser.add_argument("--overwrite", action="store_true", help="replace a differing output")
+    parser.add_argument("--data_dir", help="folder of the images, instead of the run's")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace an output with another measurement"
+    )
     parser.add_argument(
         "--all_units", action="store_true", help="print all units, not only the last of each layer"
     )
@@ -187,7 +206,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
-    """The fields of `Settings` that are given as flags."""
+    """The fields of `Settings` that are set by flags."""
     return {name: getattr(args, name) for name in names if getattr(args, name) is not None}
 
 
@@ -218,7 +237,7 @@ def _evaluate(
     if "shuffles" in given and not any(name.startswith("channel_shuffle") for name in transforms):
         raise ValueError(
             f"--shuffles={args.shuffles}, but --transforms={args.transforms} shuffles nothing; "
-            "leave it out, or add a channel_shuffle"
+            "omit it, or add a channel_shuffle"
         )
     run = (_own_network if args.function else _stored_networks)(args, given, processes)
     dataset = evaluate(
@@ -237,13 +256,13 @@ def _evaluate(
 
 
 def _stored_networks(args: argparse.Namespace, settings: dict[str, Any], processes: int) -> Any:
-    """The networks of a folder, and as many devices as they use."""
+    """The networks of a folder, with JAX set up for as many devices as they use."""
     from cnnpool.devices import runtime
     from cnnpool.measuring import runs
 
     for flag in _IMAGE_FLAGS:
         if getattr(args, flag) is not None:
-            raise ValueError(f"--{flag} is of images of --function; those of a folder have theirs")
+            raise ValueError(f"--{flag} requires --function; the networks of a folder have theirs")
     config = run_config.load(args.workdir)
     if not run_config.is_on_ring(config):
         runtime.one_cpu_device_per_core(len(config.seeds), processes=processes)
@@ -252,13 +271,13 @@ def _stored_networks(args: argparse.Namespace, settings: dict[str, Any], process
 
 
 def _own_network(args: argparse.Namespace, settings: dict[str, Any], processes: int) -> Any:
-    """The network of a user's file, which is run here and nowhere else."""
+    """The network in a user's file, whose code is run here."""
     from cnnpool.devices import runtime
     from cnnpool.library import function_run
 
     if processes > 1:
         raise ValueError(
-            f"--function is measured by one process, got {processes}: give --num_processes=1"
+            f"--function expects a single process, got {processes}: use --num_processes=1"
         )
     runtime.use_compilation_cache()
     run = function_run.open(

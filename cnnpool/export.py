@@ -1,4 +1,4 @@
-"""Turns results or parameters into files for other tools.
+"""Exports results or parameters to files for other tools.
 
     python -m cnnpool.export a.nc --to=npz            # a.npz; also csv, parquet
     python -m cnnpool.export a.nc --out=means.csv --mean
@@ -7,11 +7,12 @@
 
 Results: npz has one array per variable and coordinate; csv and parquet have one row per
 combination of coordinates. With --mean they have one row per layer: D, G, R averaged over the
-networks that are not dead there, with standard errors, and how many these are, "2 of 4". The format
-is that of --to or of the suffix of --out, which must agree. Parameters: npz, keyed by seed and
-'/'-joined path, "seed0/conv01/kernel"; convolution kernels are (F, C_in, C_out) in 1-D and
-(F, F, C_in, C_out) in 2-D; batch statistics are included: "seed0/bn01/mean". "trained" is
-the network with the smallest test error where the run kept it.
+networks in which the layer is not dead, with standard errors and the number of these networks,
+"2 of 4". The format is given by --to or by the suffix of --out, which must agree.
+
+Parameters: npz, with keys of seed and path, "seed0/conv01/kernel"; convolution kernels have shape
+(F, C_in, C_out) in 1-D and (F, F, C_in, C_out) in 2-D; batch statistics are included,
+"seed0/bn01/mean". "trained" is the network with the smallest test error, if the run kept it.
 """
 
 from collections.abc import Sequence
@@ -26,19 +27,19 @@ FORMATS = ("csv", "npz", "parquet")
 
 
 def _format(to: str | None, out: Path | None) -> str:
-    """What is written, by --to or the ending of --out.
+    """The format of the output, from --to or the suffix of --out.
 
     Raises:
-      ValueError: if they differ, or neither says it.
+      ValueError: if they differ, or neither gives a format.
     """
     ending = "" if out is None else out.suffix.removeprefix(".")
     found = to or ending
     if found not in FORMATS:
-        raise ValueError(f"give --to, or --out that ends in {', '.join(FORMATS)}; got --out={out}")
-    if ending not in ("", found):
         raise ValueError(
-            f"--out={out} ends in .{ending}, and --to={to} is written: give one of both"
+            f"expected --to, or --out with a suffix {', '.join(FORMATS)}; got --out={out}"
         )
+    if ending not in ("", found):
+        raise ValueError(f"--out={out} ends in .{ending}, but --to={to}; omit one of them")
     return found
 
 
@@ -51,37 +52,39 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--workdir",
         type=storage.path,
-        help="a run, packed or imported folder, to export its networks instead",
+        help="folder of a run, or of packed or imported networks, whose parameters to export",
     )
     parser.add_argument(
-        "--stage", help="of the networks: init, trained, last or an epoch (trained)"
+        "--stage", help="training stage of the networks: init, trained, last or an epoch (trained)"
     )
-    parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
-    parser.add_argument("--to", choices=FORMATS, help="format (the ending of --out)")
+    parser.add_argument("--data_dir", help="data folder, instead of the run's config.data.data_dir")
+    parser.add_argument("--to", choices=FORMATS, help="format (by default, the suffix of --out)")
     parser.add_argument(
-        "--mean", action="store_true", help="a table of means over networks (csv, parquet)"
-    )
-    parser.add_argument(
-        "--all_units", action="store_true", help="of --mean: not only the last of each layer"
+        "--mean", action="store_true", help="write a table of means over networks (csv, parquet)"
     )
     parser.add_argument(
-        "--out", type=storage.path, help="default: the result file with the new ending"
+        "--all_units",
+        action="store_true",
+        help="with --mean: all units, not only the last of each layer",
+    )
+    parser.add_argument(
+        "--out", type=storage.path, help="output file (the result file with another suffix)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     args = parser.parse_args(argv)
     if (args.results is None) == (args.workdir is None):
-        parser.error("give either a result file or --workdir")
+        parser.error("expected either a result file or --workdir")
     try:
         kind = _format(args.to, args.out)
     except ValueError as error:
         parser.error(str(error))
     if args.results is not None:
         if args.stage or args.data_dir:
-            parser.error("--stage and --data_dir go with --workdir")
+            parser.error("--stage and --data_dir require --workdir")
         if args.all_units and not args.mean:
-            parser.error("--all_units goes with --mean; without it all units are written")
+            parser.error("--all_units requires --mean; without --mean, all units are written")
         if args.mean and kind == "npz":
-            parser.error("--mean is a table: give --to=csv or parquet")
+            parser.error("--mean writes a table: use --to=csv or --to=parquet")
         out = args.out or args.results.with_suffix(f".{kind}")
         command_line.check_replaceable(out, overwrite=args.overwrite, because="not replaced")
         command_line.check_writable(out)
@@ -99,7 +102,7 @@ def main(argv: Sequence[str]) -> None:
             write_atomically(out, lambda path: exporting.RESULT_WRITERS[kind](networks, path))
     else:
         if kind != "npz" or args.out is None or args.mean or args.all_units:
-            parser.error("parameters need --to=npz and --out, and take no flags of tables")
+            parser.error("--workdir requires --to=npz and --out, without --mean and --all_units")
         out = args.out
         command_line.check_replaceable(out, overwrite=args.overwrite, because="not replaced")
         command_line.check_writable(out)

@@ -5,7 +5,7 @@ import contextlib
 
 from cnnpool.errors import CnnpoolError
 
-# By the name that is imported; what several extras have is named by the one that most people want.
+# {imported name: extra}; for a library that is in several extras, the most common one.
 _EXTRAS = {
     "absl": "train",
     "array_record": "tfds",
@@ -35,15 +35,15 @@ _EXTRAS = {
 
 
 class MissingExtraError(CnnpoolError, ModuleNotFoundError):
-    """Something needs an optional dependency that is not installed."""
+    """An optional dependency is needed but not installed."""
 
 
 @contextlib.contextmanager
 def needed(extra: str | None = None) -> Iterator[None]:
-    """Imports that may fail: the error says which extra has what is missing.
+    """Context for imports of optional dependencies: errors say which extra to install.
 
     Args:
-      extra: the extra of cnnpool; None finds it by the name of the library.
+      extra: the extra of cnnpool; None: found by the name of the library.
 
     Raises:
       MissingExtraError: if a library that belongs to an extra is not installed.
@@ -57,7 +57,7 @@ def needed(extra: str | None = None) -> Iterator[None]:
 
 
 def missing(error: ModuleNotFoundError, extra: str | None = None) -> str | None:
-    """What to install where an import failed; None if no extra has it."""
+    """How to install the library of a failed import; None if it belongs to no extra."""
     library = (error.name or "").partition(".")[0]
     if library not in _EXTRAS:
         return None

@@ -1,4 +1,4 @@
-"""Modules of Flax, measured as they are: `cnnpool.flax.features(module, variables)`."""
+"""Measures Flax modules: `cnnpool.flax.features(module, variables)`."""
 
 from collections.abc import Callable, Mapping
 import functools
@@ -33,34 +33,35 @@ def features(
     layers: Layers = None,
     **arguments: Any,
 ) -> JaxModule:
-    """A module as a function from images to named activations.
+    """Converts a Flax module to a function from images to named activations.
 
     Args:
       module: a linen or NNX module that takes images (n, rows, columns, channels).
-      variables: the parameters of a linen module and its other collections, such as batch_stats; an
-        NNX module holds its own.
-      layers: paths of modules, or patterns, "block1/*"; None takes the outputs of all convolutions
-        and dense layers, before what follows them. A module that runs several times has a name for
-        every time: "act", "act:2".
+      variables: the parameters and other collections, such as batch_stats, of a linen module; None
+        for an NNX module, which contains its own.
+      layers: paths of modules, or patterns such as "block1/*"; None: the outputs of all
+        convolutions and dense layers, before their activation functions. A module that is called
+        several times has one name per call: "act", "act:2".
       **arguments: arguments of its call. `train`, `training`, `is_training`, `deterministic` and
-        `use_running_average` are set to inference where the call has them; an NNX module is
-        measured as after `eval()`, a copy of it.
+        `use_running_average` are set for inference if the call has them; an NNX module is
+        copied, and `eval()` is called on the copy.
 
     Raises:
-      TypeError: if it is no module of Flax, or a linen module without variables, or NNX with them.
+      TypeError: if `module` is not a Flax module, a linen module has no variables, or an NNX module
+        is given variables.
     """
     if not isinstance(module, linen.Module | nnx.Module):
-        raise TypeError(f"expected a module of Flax, linen or NNX, got {type(module).__name__}")
+        raise TypeError(f"expected a Flax module, linen or NNX, got {type(module).__name__}")
     known = inspect.signature(type(module).__call__).parameters
     arguments = {name: value for name, value in _INFERENCE.items() if name in known} | arguments
     given = tuple(sorted(arguments.items()))
     if isinstance(module, nnx.Module):
         if variables is not None:
-            raise TypeError("an NNX module has parameters of its own; variables= are of linen")
+            raise TypeError("expected variables=None for an NNX module, which has its own")
         architecture, state = nnx_modules.split(module, given)
         return JaxModule(architecture, state, layers)
     if variables is None:
-        raise TypeError("a linen module has no parameters of its own; give variables=")
+        raise TypeError("expected variables= for a linen module, which has no parameters itself")
     return JaxModule(Linen(module, given), variables, layers)
 
 
@@ -72,15 +73,15 @@ class Linen(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Its class."""
+        """The name of its class."""
         return type(self.module).__name__
 
     def outputs(self, *, every: bool) -> Callable[[Any, Array], dict[str, Any]]:
-        """Outputs of modules as a function of (variables, images)."""
+        """A function (variables, images) -> outputs of modules, {path: output}."""
         return _recorded(self.module, self.arguments, every)
 
     def kernels(self, variables: Any, images: np.ndarray) -> list[Kernel]:
-        """The kernels of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order of their calls."""
         convolutions: list[linen.Module] = []
 
         def run(variables: Any, images: Array) -> None:
@@ -94,7 +95,7 @@ class Linen(NamedTuple):
 
 
 def _kernel(path: str, module: Any, shape: tuple[int, ...]) -> Kernel:
-    """The axes of a kernel; that of a `ConvLocal` has its window among the inputs."""
+    """The axes of a kernel; unknown for `ConvLocal`, whose input axis includes its window."""
     if isinstance(module, linen.ConvLocal):
         return Kernel(path, None, None)
     if isinstance(module, linen.ConvTranspose):
@@ -117,7 +118,7 @@ def _note(found: list[linen.Module], call: Callable, args: Any, kwargs: Any, con
 def _recorded(
     module: linen.Module, arguments: tuple[tuple[str, Any], ...], every: bool
 ) -> Callable[[Any, Array], dict[str, Any]]:
-    """Outputs of modules as a function of (variables, images); the same object for the same."""
+    """A function (variables, images) -> outputs of modules, cached so that JAX compiles it once."""
 
     def apply(variables: Any, images: Array) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -1,8 +1,8 @@
-"""Models of Keras 3, measured as they are: `cnnpool.keras.features(model)`.
+"""Measures Keras 3 models: `cnnpool.keras.features(model)`.
 
-Keras is imported here and nowhere else in the package; its backend is chosen before, by the
-environment variable KERAS_BACKEND. On JAX a model is compiled, on other backends it runs batch by
-batch as Keras runs it.
+This is the only file of the package that imports Keras, whose backend is set beforehand by the
+environment variable KERAS_BACKEND. With JAX, a model is compiled; with other backends, Keras runs
+it batch by batch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -40,26 +40,27 @@ Watch = Callable[[str, Any, Any], Any]  # (name, layer, output) -> output
 
 
 def features(model: keras.Model, layers: Layers = None) -> Measurable:
-    """A model as a function from images to named activations.
+    """Converts a Keras model to a function from images to named activations.
 
-    Images go in channels last or first, as the model has its own data_format; activations come out
-    channels last, in inference mode (training=False). The model is not changed.
+    Images are passed to the model channels last or first, according to its data_format; activations
+    are returned channels last. The model runs in inference mode (training=False) and is not
+    changed.
 
     Args:
-      model: Sequential, functional or a subclass, that takes one batch of images.
-      layers: names of layers, "block/conv" of those in models inside the model, or patterns; None
-        takes the outputs of all convolutions and dense layers, behind the activation function that
-        they have. A layer that runs several times has a name for every time: "act", "act:2".
+      model: a Sequential, functional or subclassed model that takes one batch of images.
+      layers: names of layers ("block/conv" for layers of models inside the model), or patterns;
+        None: the outputs of all convolutions and dense layers, after the activation function that
+        they include. A layer that is called several times has one name per call: "act", "act:2".
 
     Raises:
       ValueError: if the model has no weights yet.
-      TypeError: if it is no model of Keras.
+      TypeError: if `model` is not a Keras model.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"expected a keras.Model, got {type(model).__name__}")
     if not model.built:
         raise ValueError(
-            "the model has no weights yet; Keras makes them when it is called first: "
+            "the model has no weights yet; Keras creates them when it is first called: "
             "model(images[:1])"
         )
     architecture = Architecture(model)
@@ -71,26 +72,26 @@ def features(model: keras.Model, layers: Layers = None) -> Measurable:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Architecture:
-    """A model, whose variables may be given other values."""
+    """A model that can be run with other values of its variables."""
 
     model: keras.Model
     compiled: dict[bool, Callable] = dataclasses.field(default_factory=dict)
 
     @property
     def label(self) -> str:
-        """Its name."""
+        """The model's name."""
         return self.model.name
 
     @functools.cached_property
     def variables(self) -> dict[str, keras.Variable]:
-        """By path; those of the same path are numbered."""
+        """The variables by path; variables with the same path are numbered."""
         paths = [one.path for one in self.model.variables]
         same = [paths[:place].count(path) for place, path in enumerate(paths)]
         names = [f"{path}:{n + 1}" if n else path for path, n in zip(paths, same, strict=True)]
         return dict(zip(names, self.model.variables, strict=True))
 
     def outputs(self, *, every: bool) -> Callable[[Any, Array], dict[str, Any]]:
-        """Outputs of layers, channels last, as a function of (variables, images)."""
+        """A function (variables, images) -> outputs of layers, {name: output, channels last}."""
         return self.compiled.setdefault(every, functools.partial(self._traced, every))
 
     def _traced(self, every: bool, variables: Any, images: Array) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Architecture:
         return found
 
     def run(self, watch: Watch, variables: dict[str, Any], images: Any) -> None:
-        """Runs the model on images (n, rows, columns, channels), some variables in other values."""
+        """Runs the model on images (n, rows, columns, channels) with other values of variables."""
         if self._data_format == "channels_first":
             images = _channels_first(images)
         self._check_size(tuple(images.shape[1:]))
@@ -116,7 +117,7 @@ class Architecture:
             self.model(images, training=False)
 
     def kernels(self, variables: Any, images: np.ndarray) -> list[Kernel]:
-        """The kernels of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order of their calls."""
         ran: dict[int, Any] = {}
 
         def watch(_name: str, layer: Any, output: Any) -> Any:
@@ -133,20 +134,20 @@ class Architecture:
         return [kernel for layer in ran.values() for kernel in _kernels(layer, paths)]
 
     def is_channels_first(self, layer: Any) -> bool:
-        """By its own data_format; of layers without one by that of the model."""
+        """Whether a layer's outputs are channels first, by its data_format or else the model's."""
         return getattr(layer, "data_format", self._data_format) == "channels_first"
 
     @functools.cached_property
     def _data_format(self) -> str:
-        """As the first of the model's layers has it."""
+        """The data_format of the first layer that has one, else Keras's default."""
         formats = (getattr(one, "data_format", None) for one in self.model._flatten_layers())
         return next((one for one in formats if one), keras.config.image_data_format())
 
     def _check_size(self, shape: tuple[int, ...]) -> None:
-        """Raises ValueError where images are not of the size that the model was made for."""
+        """Raises ValueError if images do not have the model's input shape."""
         expected = getattr(self.model, "input_shape", None)
         if not isinstance(expected, tuple) or len(expected) != 4:
-            return  # a subclass takes what it takes; its own error says so
+            return  # subclassed models raise their own errors
         if any(e not in (None, got) for e, got in zip(expected[1:], shape, strict=True)):
             first = self._data_format == "channels_first"
             axes = "channels, rows, columns" if first else "rows, columns, channels"
@@ -157,13 +158,13 @@ class Architecture:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Features(Measurable):
-    """A model that Keras runs on another backend than JAX; see `features`.
+    """A model that Keras runs on a backend other than JAX; see `features`.
 
     Attributes:
       architecture: the model.
-      layers: that are wanted.
-      changed: values of variables in the place of its own, by path.
-      kernels: of its convolutions; known once `prepared`.
+      layers: names of the layers to measure, or patterns; None: convolutions and dense layers.
+      changed: values that replace those of the model's variables, by path.
+      kernels: the kernels of its convolutions; set by `prepared`.
     """
 
     architecture: Architecture
@@ -201,15 +202,15 @@ class Features(Measurable):
     def moments(
         self, inputs: Inputs, *, batch_size: int, on_batch: Callable[[int], Any]
     ) -> dict[str, ImageMoments]:
-        """What D, G and R of every layer are made of."""
+        """The image moments of every layer, from which D, G and R are computed."""
         return streamed_moments(self, *inputs, batch_size=batch_size, on_batch=on_batch)
 
     def only(self, layers: Layers) -> "Features":
-        """The same network with some of its layers alone."""
+        """The same network, restricted to some of its layers."""
         return dataclasses.replace(self, layers=layers)
 
     def prepared(self, images: np.ndarray) -> "Features":
-        """What a first run says: the order of convolutions."""
+        """The same network with `kernels` set, in the order found by running it once."""
         return dataclasses.replace(self, kernels=tuple(self.architecture.kernels({}, images)))
 
     def transformed(self, name: str, key: Key[Array, ""]) -> "Features":
@@ -225,24 +226,20 @@ class Features(Measurable):
         return {path: _numpy(self.architecture.variables[path].value) for path in paths}
 
     def record(self) -> dict[str, Any]:
-        """Its name, the backend, and a checksum of its weights."""
+        """The model's name, the backend, and a checksum of its weights."""
         checksum = weights_checksum(self._values(list(self.architecture.variables)))
         backend = keras.backend.backend()
         return {"network": self.label, "keras_backend": backend, "weights_sha256": checksum}
 
 
 def _kernels(layer: Any, paths: dict[int, str]) -> Iterator[Kernel]:
-    """The kernels of a convolution; depthwise ones are (..., channels, filters per channel).
-
-    Raises:
-      ValueError: if a kernel is no variable.
-    """
+    """The kernels of a convolution; depthwise ones are (..., channels, filters per channel)."""
     names = (
         ("depthwise_kernel", "pointwise_kernel") if isinstance(layer, _SEPARABLE) else ("kernel",)
     )
     for name in names:
         path = paths.get(id(getattr(layer, name)))
-        if path is None:  # as of LoRA
+        if path is None:  # not a variable, as with LoRA
             yield Kernel(f"{layer.path}/{name}", None, None)
         elif isinstance(layer, _TRANSPOSED):
             yield Kernel(path, -1, -2)
@@ -252,9 +249,9 @@ def _kernels(layer: Any, paths: dict[int, str]) -> Iterator[Kernel]:
 
 @contextlib.contextmanager
 def _watched(model: keras.Model, watch: Watch) -> Iterator[None]:
-    """Gives `watch` what every layer inside a model returns, while it lasts.
+    """Passes the output of every layer inside a model to `watch`, within the context.
 
-    Keras has no hooks: the call of all layers is another one in the meantime.
+    Keras has no hooks, so that `Layer.__call__` of all layers is replaced in the meantime.
     """
     original = keras.layers.Layer.__call__
     inside: list[str] = []
@@ -294,7 +291,7 @@ def _without_gradients(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _numpy(value: Any) -> np.ndarray:
-    """A tensor as a NumPy array; PyTorch's by its own method, since Keras's makes numpy 2 warn."""
+    """A tensor as a NumPy array; not by Keras for PyTorch, where it causes warnings of numpy 2."""
     if keras.backend.backend() == "torch":
         value = value.detach()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).cpu().numpy()

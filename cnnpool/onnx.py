@@ -1,6 +1,6 @@
-"""Networks in ONNX files, run by ONNX Runtime: `cnnpool.onnx.features("model.onnx")`.
+"""Measures networks in ONNX files with ONNX Runtime: `cnnpool.onnx.features("model.onnx")`.
 
-The packages onnx and onnxruntime are imported here and nowhere else.
+This is the only file of the package that imports onnx and onnxruntime.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,24 +31,24 @@ _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(d
 def features(
     model: Any, layers: Layers = None, *, providers: Sequence[str] = ("CPUExecutionProvider",)
 ) -> "Features":
-    """A network in ONNX as a function from images to named activations.
+    """Converts an ONNX network to a function from images to named activations.
 
-    Images (n, rows, columns, channels) go in as (n, channels, rows, columns), or as they are where
-    the declared shape of the network's input has its channels last alone; activations of three
-    axes and more behind the first come out channels last. Where the network takes so many images at
-    once, it is given them so.
+    Images (n, rows, columns, channels) are passed to the network as (n, channels, rows, columns),
+    or unchanged if the declared shape of its input fits only channels last. Activations with four
+    or more axes are returned channels last. If the network has a fixed batch size, images are
+    passed in batches of that size.
 
     Args:
-      model: the file, or an `onnx.ModelProto`; an `onnxruntime.InferenceSession` says no more than
-        its outputs, which are its layers then, and its kernels are not known.
-      layers: names of the outputs of nodes, or patterns, "*"; None takes those of all convolutions
-        and matrix products with weights.
+      model: a file, or an `onnx.ModelProto`; or an `onnxruntime.InferenceSession`, whose only
+        layers are its outputs and whose kernels are unknown.
+      layers: names of the outputs of nodes, or patterns such as "*"; None: the outputs of all
+        convolutions and matrix products with weights.
       providers: the execution providers of ONNX Runtime.
 
     Raises:
-      ValueError: if a name matches nothing, with the nearest; if there are no such layers, or the
-        network takes something else than one batch of images.
-      TypeError: if it is none of these.
+      ValueError: if a name matches no output (with similar names as hints), there are no
+        convolutions or products, or the network does not take one batch of images.
+      TypeError: if `model` is none of these.
     """
     if isinstance(model, onnxruntime.InferenceSession):
         return Features(model, tuple(chosen([o.name for o in model.get_outputs()], layers)))
@@ -56,7 +56,7 @@ def features(
         model = onnx.load(os.fspath(model))
     if not isinstance(model, onnx.ModelProto):
         raise TypeError(
-            "expected a file of ONNX, an onnx.ModelProto or an onnxruntime.InferenceSession, got "
+            "expected an ONNX file, an onnx.ModelProto or an onnxruntime.InferenceSession, got "
             f"{type(model).__name__}"
         )
     return _of_proto(model, layers, tuple(providers))
@@ -74,8 +74,8 @@ def _of_proto(model: onnx.ModelProto, layers: Layers, providers: tuple[str, ...]
     every = [name for node in nodes for name in node.output if name and name not in numbers]
     if layers is None and not weighed:
         raise ValueError(
-            "no named activations: the network has no convolution and no product with weights; "
-            f"name its layers, layers=[...], of {', '.join(every[:8])}"
+            "no named activations: the network has no convolution and no matrix product with "
+            f"weights; choose its layers, layers=[...], from {', '.join(every[:8])}"
         )
     names = weighed if layers is None else chosen(every, layers)
     return Features(_session(model, names, providers), tuple(names), model, providers)
@@ -90,7 +90,7 @@ def _session(
     known = {output.name for output in exposed.graph.output}
     exposed.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in known)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of weights that are named as inputs
+    options.log_severity_level = 3  # no warnings about weights that are also listed as inputs
     return onnxruntime.InferenceSession(
         exposed.SerializeToString(), options, providers=list(providers)
     )
@@ -98,13 +98,13 @@ def _session(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Features(Measurable):
-    """See `features`.
+    """An ONNX network; see `features`.
 
     Attributes:
-      session: of the network, with its layers among the outputs.
-      names: of the layers.
-      model: the network; None of a session.
-      providers: of ONNX Runtime.
+      session: a session of the network whose outputs include its layers.
+      names: names of the layers.
+      model: the network; None if it was given as a session.
+      providers: the execution providers of ONNX Runtime.
     """
 
     session: onnxruntime.InferenceSession
@@ -114,12 +114,12 @@ class Features(Measurable):
 
     @property
     def transforms(self) -> Sequence[str]:  # type: ignore
-        """Those that are known of it."""
+        """The transforms that are possible."""
         return (NONE,) if self.model is None else (NONE, SHUFFLE, WITH_IMAGE, BOTH)
 
     @property
     def label(self) -> str:  # type: ignore
-        """The name of its graph."""
+        """The name of its graph, or "onnx"."""
         return (self.model.graph.name if self.model else "") or "onnx"
 
     def __call__(self, images: Any) -> dict[str, np.ndarray]:
@@ -139,11 +139,11 @@ class Features(Measurable):
     def moments(
         self, inputs: Inputs, *, batch_size: int, on_batch: Callable[[int], Any]
     ) -> dict[str, ImageMoments]:
-        """What D, G and R of every layer are made of."""
+        """The image moments of every layer, from which D, G and R are computed."""
         return streamed_moments(self, *inputs, batch_size=batch_size, on_batch=on_batch)
 
     def only(self, layers: Layers) -> "Features":
-        """The same network with some of its layers alone."""
+        """The same network, restricted to some of its layers."""
         if self.model is None:
             return features(self.session, layers)
         return _of_proto(self.model, layers, self.providers)
@@ -158,7 +158,10 @@ class Features(Measurable):
             k.path: numpy_helper.to_array(stored[k.path]) for k in kernels if k.path in stored
         }
         if absent := [kernel.path for kernel in kernels if kernel.path not in stored]:
-            raise ValueError(f"{name}: {absent[0]} is no stored kernel, it is computed from others")
+            raise ValueError(
+                f"{name} expects stored kernels; {absent[0]} is computed from other values. Export "
+                "the network with constant folding"
+            )
         changed = onnx.ModelProto()
         changed.CopyFrom(self.model)
         found = shuffled(values, kernels, name, key, label=self.label)
@@ -169,7 +172,7 @@ class Features(Measurable):
         return dataclasses.replace(self, session=session, model=changed)
 
     def record(self) -> dict[str, Any]:
-        """Its graph's name and a checksum of the network."""
+        """The name of its graph, the version of ONNX Runtime, and a checksum of the network."""
         made_by = {"network": self.label, "onnxruntime": onnxruntime.__version__}
         if self.model is None:
             return made_by
@@ -181,13 +184,14 @@ def _image_input(session: onnxruntime.InferenceSession) -> Any:
     """The input of a network.
 
     Raises:
-      ValueError: if it is not one batch of images of floats.
+      ValueError: if the network does not take one batch of floating-point images.
     """
     sources = session.get_inputs()
     if len(sources) != 1 or len(sources[0].shape) != 4 or sources[0].type not in _DTYPES:
         found = ", ".join(f"{one.name}: {one.type} of shape {one.shape}" for one in sources)
         raise ValueError(
-            f"expected a network of one batch of images of floats, (N, C, H, W), got one of {found}"
+            "expected a network that takes one batch of floating-point images, (N, C, H, W); it "
+            f"takes {found}"
         )
     return sources[0]
 
@@ -196,7 +200,7 @@ def _as_taken(source: Any, images: np.ndarray) -> np.ndarray:
     """Images in the layout and precision of an input.
 
     Raises:
-      ValueError: if the input is of images of another size.
+      ValueError: if the input has another image size.
     """
     first, last = source.shape[1], source.shape[3]
     channels_last = last == images.shape[-1] and first != last and isinstance(first, int | None)
@@ -209,7 +213,7 @@ def _as_taken(source: Any, images: np.ndarray) -> np.ndarray:
 
 
 def _batches(size: Any, images: np.ndarray) -> Iterator[np.ndarray]:
-    """All images at once, or so many as are taken; the last image fills up a batch."""
+    """All images at once, or in batches of a fixed size; the last image is repeated to fill up."""
     if not isinstance(size, int):
         yield images
         return
@@ -218,12 +222,12 @@ def _batches(size: Any, images: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """The first rows of several batches; what has no rows is refused by whoever measures."""
+    """Concatenates batches and keeps `count` rows; scalars, an error later on, are unchanged."""
     return np.concatenate(parts)[:count] if parts[0].ndim else parts[0]
 
 
 def _kernels(model: onnx.ModelProto) -> list[Kernel]:
-    """The kernels of convolutions, in the order in which they run, each once."""
+    """The kernels of convolutions, in the order of their nodes, each once."""
     shapes = {one.name: tuple(one.dims) for one in model.graph.initializer}
     kernels = {}
     for node in model.graph.node:

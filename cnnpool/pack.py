@@ -1,10 +1,10 @@
-"""Packs the best classifiers of a run into a small folder that outlives the machine.
+"""Packs the best classifiers of a run into a small folder, to keep or to share.
 
     python -m cnnpool.pack --workdir=runs/a --out=results/checkpoints/a
     python -m cnnpool.eval --workdir=results/checkpoints/a --out=a.nc
 
-Leaves config.json, provenance.json, networks.npz (float16, by "seedN/LAYER/NAME") and
-summary.json, with errors before and after rounding; cnnpool.export opens the folder too.
+Writes config.json, provenance.json, networks.npz (float16, keys "seedN/LAYER/NAME") and
+summary.json with the errors before and after rounding. cnnpool.export also opens the folder.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,16 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.pack")
     parser.add_argument(
-        "--workdir", type=storage.path, required=True, help="of a finished run on pictures"
+        "--workdir",
+        type=storage.path,
+        required=True,
+        help="working directory of a finished run of image classifiers",
     )
-    parser.add_argument("--out", type=storage.path, required=True, help="the folder to make")
-    parser.add_argument("--data_dir", help="instead of the run's config.data.data_dir")
-    parser.add_argument("--overwrite", action="store_true", help="replace a differing folder")
+    parser.add_argument("--out", type=storage.path, required=True, help="the folder to write")
+    parser.add_argument("--data_dir", help="data folder, instead of the run's config.data.data_dir")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a folder with other content"
+    )
     args = parser.parse_args(argv)
     # Slow to import, so only now.
     from cnnpool.devices import numerics, runtime

@@ -1,12 +1,12 @@
-r"""Outputs of a network for a user's own images.
+r"""Computes the outputs of a network for your own images.
 
     python -m cnnpool.predict --workdir=runs/vgg16 --images=x.npy --out=logits.npy
 
-The images are (n, height, width, channels), channels last: of uint8, which are normalized as those
-that the network was trained on, or of floating point, which are taken as normalized already:
-(pixels - mean) / std. (In cnnpool.eval --data=arrays floats are pixels from 0 to 1.)
-Writes (n, outputs), or (seeds, n, outputs) where the folder holds several networks; of a network
-that ends with its features, their maps.
+The images have shape (n, height, width, channels). uint8 images are normalized like the training
+images of the network; floating-point images must already be normalized, (pixels - mean) / std.
+(Unlike here, floats are pixels from 0 to 1 in cnnpool.eval --data=arrays.) The output has shape
+(n, outputs), or (seeds, n, outputs) if the folder contains several networks; for networks that end
+with their features, it consists of feature maps.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,23 @@ def main(argv: Sequence[str]) -> None:
     """Runs the command."""
     parser = command_line.parser(__doc__, "cnnpool.predict")
     parser.add_argument(
-        "--workdir", type=storage.path, required=True, help="a run, packed or imported"
+        "--workdir",
+        type=storage.path,
+        required=True,
+        help="folder of a run, or of packed or imported networks",
     )
     parser.add_argument(
         "--images",
         type=storage.path,
         required=True,
-        help=".npy, (n, h, w, channels): uint8, or floats that are normalized already",
+        help=".npy file of shape (n, h, w, channels): uint8, or floats that are already normalized",
     )
     parser.add_argument("--out", type=storage.path, required=True, help="the .npy file to write")
-    parser.add_argument("--stage", default="trained", help="of the networks (%(default)s)")
-    parser.add_argument("--batch_size", type=int, default=50, help="images at once (%(default)s)")
-    parser.add_argument("--data_dir", help="of the training data, instead of the run's")
+    parser.add_argument(
+        "--stage", default="trained", help="training stage of the networks (%(default)s)"
+    )
+    parser.add_argument("--batch_size", type=int, default=50, help="images per batch (%(default)s)")
+    parser.add_argument("--data_dir", help="folder of the training data, instead of the run's")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing output")
     args = parser.parse_args(argv)
     command_line.check_replaceable(args.out, overwrite=args.overwrite, because="not replaced")

@@ -1,6 +1,6 @@
-"""Annotations of arrays with named axes, by jaxtyping where it is installed.
+"""Annotations of arrays with named axes, from jaxtyping if it is installed.
 
-What measures needs JAX and NumPy alone; without jaxtyping its annotations say nothing to a program.
+Measuring functions requires only JAX and NumPy; without jaxtyping, the annotations have no effect.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,6 +1,6 @@
-"""Networks of PyTorch, measured as they are: `cnnpool.torch.features(module)`.
+"""Measures PyTorch modules: `cnnpool.torch.features(module)`.
 
-PyTorch is imported here and nowhere else in the package.
+This is the only file of the package that imports PyTorch.
 """
 
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -31,25 +31,25 @@ _TRANSPOSED = (nn.modules.conv._ConvTransposeNd,)
 
 
 def features(module: nn.Module, layers: Layers = None) -> "Features":
-    """A module as a function from images to named activations.
+    """Converts a PyTorch module to a function from images to named activations.
 
-    Images (n, rows, columns, channels), numpy, go in as a tensor (n, channels, rows, columns), on
-    the device and in the precision of the module's parameters; activations come out channels last,
-    as numpy arrays, in the order in which they are computed. The module is run in inference mode
-    (`eval()`, `no_grad`), is left in the mode that it was in, and is not changed. What it returns
-    does not matter.
+    Numpy images (n, rows, columns, channels) are passed to the module as a tensor
+    (n, channels, rows, columns), on the device and in the precision of its parameters. Activations
+    are returned as numpy arrays, channels last, in the order in which they are computed. The module
+    runs in inference mode (`eval()`, `no_grad`); its previous mode is restored, and it is not
+    changed. Its return value is ignored.
 
     Args:
       module: any module that takes one batch of images.
-      layers: names of `module.named_modules()`, or patterns such as "layer1.*" or "*", which
-        stands for all modules without children; None takes the outputs of all convolutions and
-        linear layers, before what follows them. A module that runs several times has a name for
-        every time: "act", "act:2"; outputs that are tuples or dicts one for every part: "lstm/0".
+      layers: names in `module.named_modules()`, or patterns such as "layer1.*", or "*" for all
+        modules without children; None: the outputs of all convolutions and linear layers, before
+        their activation functions. A module that is called several times has one name per call:
+        "act", "act:2"; outputs that are tuples or dicts have one name per element: "lstm/0".
 
     Raises:
-      ValueError: if a name matches nothing, suggesting the nearest; if there are no such layers, or
-        if parameters have no values.
-      TypeError: if it is not a module.
+      ValueError: if a name matches no module (with similar names as hints), there are no
+        convolutions or linear layers, or parameters have no values.
+      TypeError: if `module` is not a PyTorch module.
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
@@ -74,17 +74,17 @@ def _chosen_modules(module: nn.Module, layers: Layers) -> list[str]:
     if isinstance(layers, str):
         layers = [layers]
     if not named:
-        return [""]  # one layer alone; its name is that of its class
+        return [""]  # the module is a single layer, which is named by its class
     if layers is None:
         found = [n for n, one in named.items() if isinstance(one, (*_CONVOLUTIONS, nn.Linear))]
         if not found:
             raise ValueError(
                 "no named activations: the module has no convolution and no linear layer of "
-                f"PyTorch; name its layers, layers=[...], of {', '.join(leaves[:8])}"
+                f"PyTorch; choose its layers, layers=[...], from {', '.join(leaves[:8])}"
             )
         return found
     patterns = [one for one in layers if one not in named]
-    # Of all modules only where no module without children is meant.
+    # A pattern refers to modules without children if it matches any, else to all modules.
     of_leaves = [one for one in patterns if fnmatch.filter(leaves, one)]
     others = [one for one in patterns if one not in of_leaves]
     matching = {*chosen(leaves, of_leaves), *chosen([*named], others)}
@@ -92,33 +92,33 @@ def _chosen_modules(module: nn.Module, layers: Layers) -> list[str]:
 
 
 def _check_has_numbers(module: nn.Module) -> None:
-    """Raises ValueError where parameters lie on the device "meta", or on several devices."""
+    """Raises ValueError if parameters are on the device "meta" or on several devices."""
     places = {tensor.device for tensor in (*module.parameters(), *module.buffers())}
     if any(place.type == "meta" for place in places):
         raise ValueError(
-            'the module lies on the device "meta", its parameters have no numbers: load its '
-            "weights first, module.to_empty(device='cpu') and module.load_state_dict(...)"
+            'the module is on the device "meta", where parameters have no values: load its weights '
+            "first, module.to_empty(device='cpu') and module.load_state_dict(...)"
         )
     if any(place.type == "cuda" for place in places) and not torch.cuda.is_available():
-        raise ValueError("the module lies on a GPU, and there is none: module.cpu() brings it here")
+        raise ValueError("the module is on a GPU, but there is none; move it with module.cpu()")
     if len(places) > 1:
         raise ValueError(
-            f"the module lies on several devices, {', '.join(sorted(map(str, places)))}; expected "
-            "one, module.to(device)"
+            f"expected the module on one device, got {', '.join(sorted(map(str, places)))}; move "
+            "it with module.to(device)"
         )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Features(Measurable):
-    """See `features`.
+    """A PyTorch network; see `features`.
 
     Attributes:
       module: the network.
-      names: the names of the modules whose outputs are wanted.
-      required: those of them that have to run.
+      names: the names of the modules whose outputs are returned.
+      required: the modules among them that must be called; otherwise, it is an error.
       state: parameters that replace the module's own, by name.
-      overwritten: layers whose outputs are changed in place by what follows, and copied.
-      kernels: of convolutions, in the order in which they run; known once `prepared`.
+      overwritten: layers whose outputs are copied, because later layers change them in place.
+      kernels: the convolutions in the order of their calls; set by `prepared`.
     """
 
     module: nn.Module
@@ -132,27 +132,27 @@ class Features(Measurable):
 
     @property
     def label(self) -> str:  # type: ignore[override]
-        """The class of the module."""
+        """The name of the module's class."""
         return type(self.module).__name__
 
     def __call__(self, images: Any) -> dict[str, Any]:
-        """Activations by name, numpy, channels last, in the order in which they are computed."""
+        """Activations by name: numpy arrays, channels last, in the order of computation."""
         found, _ = self._run(images)
         return {name: _numpy(f) for name, f in found.items()}
 
     def moments(
         self, inputs: Inputs, *, batch_size: int, on_batch: Callable[[int], Any]
     ) -> dict[str, ImageMoments]:
-        """What D, G and R of every layer are made of."""
+        """The image moments of every layer, from which D, G and R are computed."""
         return streamed_moments(self, *inputs, batch_size=batch_size, on_batch=on_batch)
 
     def only(self, layers: Layers) -> "Features":
-        """The same network with some of its layers alone."""
+        """The same network, restricted to some of its layers."""
         chosen = _features(self.module, layers)
         return dataclasses.replace(self, names=chosen.names, required=chosen.required)
 
     def prepared(self, images: np.ndarray) -> "Features":
-        """What a first run says: the order of convolutions."""
+        """The same network with `overwritten` and `kernels` set, found by running it."""
         _, overwritten = self._run(images)
         modules = dict(self.module.named_modules())
         convolutions = tuple(n for n, one in modules.items() if isinstance(one, _CONVOLUTIONS))
@@ -182,7 +182,7 @@ class Features(Measurable):
         return dataclasses.replace(self, state=self.state | state)
 
     def record(self) -> dict[str, Any]:
-        """Its class and a checksum of its weights."""
+        """The name of its class, the version of PyTorch, and a checksum of its weights."""
         checksum = hashlib.sha256()
         for name, tensor in self.module.state_dict().items():
             if isinstance(tensor, torch.Tensor):
@@ -193,7 +193,7 @@ class Features(Measurable):
         return {"network": self.label, **made_by}
 
     def _run(self, images: Any) -> tuple[dict[str, torch.Tensor], frozenset[str]]:
-        """Activations as tensors, and the layers that have to be copied."""
+        """Activations as tensors, and the layers whose outputs have to be copied."""
         tensor = self._tensor(images)
         copied, changed = self.overwritten, frozenset[str]()
         with torch.inference_mode(False), torch.no_grad(), _inference(self.module):
@@ -208,7 +208,7 @@ class Features(Measurable):
         return {name: f for name, (f, _) in found.items()}, copied
 
     def _tensor(self, images: Any) -> torch.Tensor:
-        """Images as the module takes them; memory stays channels last, which CPUs like."""
+        """Images as the module expects them; channels stay last in memory, fast on CPUs."""
         like = next((p for p in self.module.parameters() if p.is_floating_point()), None)
         tensor = torch.from_numpy(np.require(images, np.float32, "W")).permute(0, 3, 1, 2)
         return tensor if like is None else tensor.to(like.device, like.dtype)
@@ -218,7 +218,7 @@ class Features(Measurable):
             torch.func.functional_call(self.module, self.state, (tensor,))
         except Exception as error:
             error.add_note(
-                f"cnnpool: {self.label} was given one tensor of images of shape "
+                f"cnnpool: {self.label} was called with one tensor of images of shape "
                 f"{tuple(tensor.shape)}, in inference mode"
             )
             raise
@@ -228,13 +228,13 @@ class Features(Measurable):
         idle = [name for name in self.names if (name or self.label) not in ran]
         if not found or self.required.intersection(idle):
             raise ValueError(
-                f"no named activations of {', '.join(idle)}: these modules do not run, or return "
-                "no tensor"
+                f"no named activations of {', '.join(idle)}: these modules are not called, or do "
+                "not return a tensor"
             )
 
 
 def _kernel(layer: str, convolution: Any) -> Kernel:
-    """PyTorch's are (outputs, inputs / groups, ...), transposed (inputs, outputs / groups, ...)."""
+    """Kernels: (outputs, inputs / groups, ...); transposed: (inputs, outputs / groups, ...)."""
     path = f"{layer}.weight" if layer else "weight"
     if isinstance(convolution, _TRANSPOSED):
         return Kernel(path, 0, 1)
@@ -245,14 +245,14 @@ def _kernel(layer: str, convolution: Any) -> Kernel:
 def _check_not_parametrized(path: str, parameters: Collection[str]) -> None:
     if path not in parameters:
         raise ValueError(
-            f"{path} is no parameter: it is computed from others; give it its value first, "
+            f"expected {path} to be a parameter, but it is computed from others; first call "
             "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight')"
         )
 
 
 @contextlib.contextmanager
 def _inference(module: nn.Module) -> Iterator[None]:
-    """The module in inference mode, for a while."""
+    """Puts the module into inference mode within the context."""
     training = [one for one in module.modules() if one.training]
     module.eval()
     try:
@@ -266,7 +266,7 @@ def _inference(module: nn.Module) -> Iterator[None]:
 def _recording(
     module: nn.Module, names: Sequence[str], copied: frozenset[str]
 ) -> Iterator[dict[str, tuple[torch.Tensor, int]]]:
-    """Outputs of modules, and their versions when they came out, while it lasts."""
+    """Records the outputs of modules within the context, with their version counters."""
     found: dict[str, tuple[torch.Tensor, int]] = {}
     calls: dict[str, int] = {}
 
@@ -288,7 +288,7 @@ def _recording(
 
 
 def _channels_last(module: nn.Module, output: torch.Tensor) -> torch.Tensor:
-    """Maps (n, channels, ...) of convolutions and what follows; tokens and vectors as they are."""
+    """Moves the channels of feature maps (n, channels, ...) last; tokens and vectors unchanged."""
     if isinstance(module, nn.Linear | nn.LayerNorm | nn.Embedding):
         return output
     is_map = output.ndim >= 4 or (output.ndim == 3 and isinstance(module, _CONVOLUTIONS))

@@ -1,18 +1,18 @@
-r"""Trains the networks of a config; killed at any moment, the same command goes on.
+r"""Trains the networks of a config; if it is killed, run it again to continue.
 
     python -m cnnpool.train --config=scale1d:quick --workdir=runs/quick
     python -m cnnpool.train --config=configs/cifar10.py --config.model.name=lenet --workdir=runs/b
 
-A config is a FILE.py:PRESET, or the NAME:PRESET of one that came with cnnpool, found from any
-folder. Any field can be overridden with --config.SECTION.FIELD=VALUE; --help lists the fields of
-the config that stands beside it.
-Leaves config.json, metrics.csv (one row per network and epoch or block of epochs) and
-checkpoints/ in the working directory, and in status.json how far it is. On SIGTERM or SIGUSR1
-it saves, in seconds, and ends with exit status 75.
+A config is FILE.py:PRESET, or NAME:PRESET for one that is installed with cnnpool. Any field can be
+overridden with --config.SECTION.FIELD=VALUE; --config=CONFIG --help lists all fields.
+The command writes config.json, metrics.csv (one row per network and epoch or block of epochs),
+checkpoints/ and, with its progress, status.json to the working directory. On SIGTERM or SIGUSR1 it
+saves within seconds and exits with status 75.
 
-In several processes that share the working directory: under `srun -n K`, on a TPU pod, or each with
---coordinator=HOST:PORT --num_processes=K --process_id=I, where I is 0 to K-1 and process 0 runs on
-HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use all their devices.
+It can run as several processes that share the working directory, under `srun -n K`, on a TPU pod,
+or each with --coordinator=HOST:PORT --num_processes=K --process_id=I, where I is 0 to K-1 and
+process 0 runs on HOST. The mesh, config.runtime.mesh.seed x config.runtime.mesh.data, must use all
+their devices.
 """
 
 from collections.abc import Iterator, Sequence
@@ -33,26 +33,30 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "the config, NAME:PRESET or FILE.py:PRESET, e.g. scale1d:quick"
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "directory of this run, on a disk or gs://BUCKET/...; made if absent"
+    "workdir", None, "directory of this run, on disk or gs://BUCKET/...; created if absent"
 )
 _PRUNE = flags.DEFINE_bool(
     "prune",
     False,
-    "at the end, delete all checkpoints but the final one and checkpoint.keep_epochs",
+    "at the end, delete all checkpoints except the final one and checkpoint.keep_epochs",
 )
 _COMPILE_FOR = flags.DEFINE_string(
     "compile_for",
     None,
-    "compile all programs of the run for these devices on this machine, print what they take, and "
-    "end: a TPU and its shape, e.g. v5e:2x4 (needs libtpu, no TPU), or a "
-    "number of CPU devices; needs no data and no --workdir",
+    "compile all programs of the run for these devices, print their memory, work and time bounds, "
+    "and exit: a TPU and its shape, e.g. v5e:2x4 (needs libtpu, but no TPU), or a number of CPU "
+    "devices; needs no data and no --workdir",
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "of several processes: HOST:PORT on which process 0 listens"
+    "coordinator", None, "with several processes: HOST:PORT on which process 0 listens"
 )
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "of several processes: which one this is")
+_PROCESS_ID = flags.DEFINE_integer(
+    "process_id", None, "with several processes: index of this process, from 0"
+)
 _NUM_PROCESSES = flags.DEFINE_integer(
-    "num_processes", None, "of several processes: how many; 1 alone: joins nobody"
+    "num_processes",
+    None,
+    "number of processes; 1 without the other flags: do not join other processes",
 )
 
 
@@ -60,14 +64,14 @@ _HELP = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-?")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the command line; what is wrong with it ends with one line, --help with status 0."""
+    """Parses the command line; an error ends the process with one line, --help with status 0."""
     words = [word for word in argv if word not in _HELP]
     try:
         words = _with_config_located(words)
         rest = flags.FLAGS(words)
         config = _CONFIG.value
         if config is not None:
-            config.to_dict()  # an absent file fails only here
+            config.to_dict()  # a missing file is noticed only here
     except (AttributeError, KeyError) as error:
         sys.exit(f"error: --config has no such field: {_one_line(error)}; {_more()}")
     except OSError as error:
@@ -77,7 +81,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except ValueError as error:
         sys.exit(f"error: {error}")
     except (SyntaxError, ImportError) as error:
-        sys.exit(f"error: --config is no config: {type(error).__name__}: {error}")
+        sys.exit(f"error: --config is not a config: {type(error).__name__}: {error}")
     if len(words) < len(argv):
         print(_help(config))
         sys.exit(0)
@@ -85,7 +89,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
 
 
 def _with_config_located(words: Sequence[str]) -> list[str]:
-    """The words with --config=NAME, or --config NAME, as the file that it is."""
+    """The words with --config=NAME, or --config NAME, replaced by the path of the config."""
     found, flag = list(words), "--config"
     for place, word in enumerate(words):
         if word.startswith(f"{flag}="):
@@ -104,13 +108,13 @@ def _more() -> str:
 
 
 def _one_line(error: BaseException) -> str:
-    """The innermost message, without the quotes and escapes of an error in an error."""
+    """The innermost message of nested errors, in one line."""
     inner = error.args[0]
     return _one_line(inner) if isinstance(inner, BaseException) else ". ".join(inner.split("\n"))
 
 
 def _cause(error: flags.Error) -> str:
-    """The message of a config file that refuses its preset, without the traceback around it."""
+    """The message of a config file's ValueError, for an invalid preset, without the traceback."""
     text = str(error).strip()
     first, last = text.splitlines()[0], text.splitlines()[-1]
     if not last.startswith("ValueError: "):
@@ -119,12 +123,12 @@ def _cause(error: flags.Error) -> str:
 
 
 def _help(config: ConfigDict | None) -> str:
-    """The flags, and the fields of a config with their values, as one would give them."""
+    """The flags, and the fields of a config with their values, in the form of flags."""
     _, _, ours = flags.FLAGS.main_module_help().strip().partition("\n")  # below the file's name
     parts = [(__doc__ or "").strip(), f"flags:\n{ours}"]
     if config is None:
         parts.append(
-            "The fields of a config and their values: give --help together with a config, "
+            "For the fields of a config and their values, use --help together with a config: "
             "--config=configs/cifar10.py:cpu --help"
         )
     else:
@@ -147,7 +151,7 @@ def main(argv: Sequence[str]) -> None:
         sys.exit(f"error: unexpected arguments: {' '.join(argv[1:])}")
     for flag in (_CONFIG,) if _COMPILE_FOR.value else (_CONFIG, _WORKDIR):
         if not flag.value:
-            sys.exit(f"error: --{flag.name} is needed; {_called()} --help says more")
+            sys.exit(f"error: --{flag.name} is required; see {_called()} --help")
     command_line.prepare()
     _check_readable(_CONFIG.value)
     try:

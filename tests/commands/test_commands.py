@@ -94,7 +94,7 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("command", "words", "message"),
     [
-        (reproduce, ["fig2", "--shuffles=3"], "--shuffles goes with --preset=imagenet"),
+        (reproduce, ["fig2", "--shuffles=3"], "--shuffles requires --preset=imagenet"),
         (status, ["--sweep=fig5", "--seconds=3"], "--seconds requires --watch"),
     ],
 )

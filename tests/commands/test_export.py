@@ -48,11 +48,11 @@ def test_the_ending_of_the_name_is_the_format(file):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--to=npz", "--out=a.csv"], "--out=a.csv ends in .csv, and --to=npz is written"),
-        (["--out=a.nc"], "ends in csv, npz, parquet; got --out=a.nc"),
-        ([], "give --to, or --out"),
-        (["--to=npz", "--mean"], "--mean is a table"),
-        (["--to=csv", "--all_units"], "--all_units goes with --mean"),
+        (["--to=npz", "--out=a.csv"], "--out=a.csv ends in .csv, but --to=npz"),
+        (["--out=a.nc"], "suffix csv, npz, parquet; got --out=a.nc"),
+        ([], "expected --to, or --out"),
+        (["--to=npz", "--mean"], "--mean writes a table"),
+        (["--to=csv", "--all_units"], "--all_units requires --mean"),
     ],
 )
 def test_what_would_write_something_else_is_refused(file, flags, message, capsys):

@@ -84,7 +84,7 @@ def test_all_modules_by_a_pattern_and_repeated_calls_by_their_number():
 
 
 def test_what_is_missing_is_said():
-    with pytest.raises(TypeError, match="give variables="):
+    with pytest.raises(TypeError, match="expected variables="):
         cp.measure(Net(), images())
     with pytest.raises(ValueError, match="did you mean 'channel_shuffle'"):
         cp.measure(Net(), images(), variables=variables(), transforms="chanel_shuffle")

@@ -102,7 +102,7 @@ def test_tokens_are_layers():
 def test_what_is_no_layer_is_refused():
     with pytest.raises(ValueError, match=r"'conv3' matches no layer; the nearest are conv"):
         cp.measure(Net(), images(), layers=["conv3"])
-    with pytest.raises(TypeError, match="parameters of its own"):
+    with pytest.raises(TypeError, match="which has its own"):
         cp.flax.features(Net(), {})
     with pytest.raises(ValueError, match="no convolution behind its first one"):
         cp.measure(Transformer(), images(), transforms="channel_shuffle")

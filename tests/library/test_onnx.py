@@ -124,7 +124,9 @@ def test_other_images_and_other_inputs_are_refused():
         cp.measure(graph(kernels(), (1, 3, 16, 16)), images())
     net = graph(kernels())
     net.graph.input.append(helper.make_tensor_value_info("mask", onnx.TensorProto.FLOAT, (1,)))
-    with pytest.raises(ValueError, match=r"one batch of images of floats, \(N, C, H, W\), got one"):
+    with pytest.raises(
+        ValueError, match=r"one batch of floating-point images, \(N, C, H, W\); it takes"
+    ):
         cp.measure(net, images())
     with pytest.raises(TypeError, match=r"NAME\.onnx, got 'model\.tflite'"):
         cp.measure("model.tflite", images())

@@ -245,7 +245,9 @@ def test_a_gpu_that_is_not_there_is_told_of():
         def parameters(self, recurse=True):
             yield types.SimpleNamespace(device=torch.device("cuda:0"))
 
-    with pytest.raises(ValueError, match=r"lies on a GPU, and there is none: module\.cpu\(\)"):
+    with pytest.raises(
+        ValueError, match=r"is on a GPU, but there is none; move it with module\.cpu\(\)"
+    ):
         cp.measure(OnGpu(), images())
     with pytest.raises((AssertionError, RuntimeError), match="CUDA"):
         cp.measure(lambda x: {"x": torch.from_numpy(np.array(x)).cuda()}, images())

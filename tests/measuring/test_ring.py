@@ -340,7 +340,7 @@ def test_exports_hold_the_same_numbers(measured, tmp_path, ending):
     assert len(rows) == 1
     np.testing.assert_allclose(rows["D"], [float(expected)], rtol=1e-12)
     assert rows[[f"mean_filter_{tap}" for tap in range(3)]].isna().all(axis=None)
-    with pytest.raises(FileExistsError, match="give --overwrite"):
+    with pytest.raises(FileExistsError, match="use --overwrite"):
         export.main([str(measured[0]), f"--to={ending}", f"--out={out}"])
 
 

@@ -27,7 +27,7 @@ def run(*arguments, cwd=ROOT):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "the same command goes on"]),
+        ("cnnpool.train", ["--workdir", "FILE.py:PRESET", "run it again to continue"]),
         (
             "cnnpool.eval",
             ["--transforms", "mean_channel_filters", "floats from 0 to 1", "pooling budget"],
@@ -61,7 +61,7 @@ def test_help_helps(command, words):
         ),
         ("--config.training.ridge=many", "could not convert string to float: 'many'"),
         ("elsewhere", "unexpected arguments: elsewhere"),
-        ("--workdir=", "--workdir is needed"),
+        ("--workdir=", "--workdir is required"),
     ],
 )
 def test_an_unknown_field_is_refused_with_the_nearest_name(field, message, tmp_path):
@@ -85,8 +85,8 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
     )
     assert found.returncode == 1
     assert found.stderr == (
-        "error: --config.model.alexnet_dropout is 0.3, but with model.name 'vgg11_bn' nothing "
-        "reads it; alexnet does: leave it out\n"
+        "error: --config.model.alexnet_dropout is 0.3, but it has no effect with "
+        "model.name 'vgg11_bn', only with alexnet. Omit it\n"
     )
     assert not (tmp_path / "a").exists()
 
@@ -348,4 +348,4 @@ def test_the_one_command_trains_by_a_config_s_name(tmp_path):
     assert unknown.returncode == 1
     assert "error: --config is 'scale3d'; expected one of ['arrays', 'cifar10'" in unknown.stderr
     alone = run("cnnpool", "train", "--config=scale1d")
-    assert "--workdir is needed; cnnpool train --help says more" in alone.stderr
+    assert "--workdir is required; see cnnpool train --help" in alone.stderr

@@ -332,7 +332,7 @@ def test_a_file_that_raises_is_told_with_its_line(text, said, folder, tmp_path):
         (["--image_size=8,7"], "expected pixels a side"),
         (["--mean=120,110,100"], "Divide by 255"),
         (["--data=tfds"], "expected one of"),
-        (["--data_dir=nowhere"], "nowhere is not there"),
+        (["--data_dir=nowhere"], "nowhere does not exist"),
         (["--num_processes=2", "--process_id=0"], "coordinator"),
     ],
 )
@@ -343,12 +343,12 @@ def test_what_is_impossible_is_refused(more, said, tmp_path):
 
 def test_flags_of_images_are_of_a_function_alone(tmp_path):
     packed = ROOT / "results" / "checkpoints" / "scale2d-lenet"
-    with pytest.raises(ValueError, match="--mean is of images of --function"):
+    with pytest.raises(ValueError, match="--mean requires --function"):
         command.main([f"--workdir={packed}", "--mean=0,0,0", f"--out={tmp_path / 'a.nc'}"])
 
 
 def test_several_processes_are_refused():
-    with pytest.raises(ValueError, match="measured by one process, got 2"):
+    with pytest.raises(ValueError, match="expects a single process, got 2"):
         command._own_network(argparse.Namespace(), {}, 2)
 
 

@@ -89,7 +89,5 @@ def test_what_fits_is_not_refused():
 
 
 def test_several_slices_are_refused_with_a_way_out():
-    with pytest.raises(
-        ValueError, match=r"expected a single slice .*Compile for one slice, v5e:4x4,"
-    ):
+    with pytest.raises(ValueError, match=r"expected a single slice\. Compile for v5e:4x4 "):
         prepare("v5e:4x4,slices=2")

@@ -139,8 +139,8 @@ TEST_IMAGES = some_images(8, 6, 4, 3)
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (without("images.npy"), r"images.npy is not there"),
-        (without("labels.npy"), r"labels.npy is not there"),
+        (without("images.npy"), r"images.npy does not exist"),
+        (without("labels.npy"), r"labels.npy does not exist"),
         (truncated(0), "images.npy cannot be read"),
         (truncated(60), "images.npy cannot be read"),
         (truncated(2000), "images.npy cannot be read.*truncated"),
@@ -160,18 +160,18 @@ TEST_IMAGES = some_images(8, 6, 4, 3)
         (replaced(labels=2 * (np.arange(40) % 3)), "labels 0, 2, 4; expected .* without gaps"),
         (replaced(labels=np.zeros(40, int)), "the labels 0; expected at least two classes"),
         (replaced(labels=np.arange(40) % 3 - 1), "the labels -1, 0, 1;"),
-        (replaced(test_images=TEST_IMAGES), "test_labels.npy is not there"),
+        (replaced(test_images=TEST_IMAGES), "test_labels.npy does not exist"),
         (
             replaced(test_images=TEST_IMAGES[:, :5], test_labels=np.arange(8) % 3),
-            r"images of \(5, 4, 3\), uint8; those of images.npy are \(6, 4, 3\)",
+            r"shape \(5, 4, 3\), uint8; expected \(6, 4, 3\), uint8, as in images.npy",
         ),
         (
             replaced(test_images=TEST_IMAGES / 255, test_labels=np.arange(8) % 3),
-            "float32; those of images.npy are .*uint8",
+            "float32; expected .*uint8, as in images.npy",
         ),
         (
             replaced(test_images=TEST_IMAGES, test_labels=np.arange(8)),
-            r"test_labels.npy holds the label 3; labels.npy has 0..2",
+            r"test_labels.npy has the label 3; expected 0..2, as in labels.npy",
         ),
     ],
 )

@@ -312,7 +312,7 @@ def test_arrays_are_read_once_and_floats_are_pixels_from_0_to_1(tmp_path, monkey
             np.zeros((5, 6, 6, 2)),
             r"images.npy has shape \(5, 6, 6, 2\); .*1 or 3 of them$",
         ),
-        (np.zeros((6, 6, 3)), r"shape \(6, 6, 3\), which is one picture.*give images\[None\]"),
+        (np.zeros((6, 6, 3)), r"shape \(6, 6, 3\), which is one picture.*save images\[None\]"),
     ],
 )
 def test_arrays_that_are_no_pixels(tmp_path, images, message):
@@ -361,7 +361,7 @@ def test_imagenet_is_prepared_as_torchvision_does(monkeypatch):
 
 
 def test_absent_imagenet_says_how_to_prepare_it(tmp_path):
-    with pytest.raises(DataError, match=r"no imagenet2012: looked for(.|\n)*download_and_prepare"):
+    with pytest.raises(DataError, match=r"no imagenet2012: expected (.|\n)*download_and_prepare"):
         imagenet.fingerprint(folder_config(tmp_path))
 
 

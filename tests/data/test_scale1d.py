@@ -119,7 +119,7 @@ def test_balanced_split_is_balanced_disjoint_and_complete():
             r"data.task is 'distnace'; expected one of \['distance', 'sector'\]",
         ),
         ({"boundary": "reflect"}, "data.boundary"),
-        ({"task": "sector", "scale": 5, "gap": 0}, "length / scale whole, got 32 / 5"),
+        ({"task": "sector", "scale": 5, "gap": 0}, "divides the length; got length 32, scale 5"),
         ({"task": "sector", "scale": 8}, "expected gap 0, got 4"),
     ],
 )

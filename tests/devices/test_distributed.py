@@ -200,7 +200,7 @@ STEP = {
         ),
         (
             {"coordinator": "host:1", "process_id": 1, "num_processes": 2},
-            "process 1 of 2 waits .* meet at host:1: start each",
+            "process 1 of 2 is waiting .* at host:1: start each",
         ),
     ],
 )

@@ -213,7 +213,7 @@ def test_the_initialization_is_measured_beside_the_trained_network(imported, tmp
         ),
         ({"settings": {"images": 7}}, "has 6 pictures .* at least --num_images=7"),
         ({"settings": {"images": 6, "noise": ("pink",)}}, "noise 'pink': expected one of white"),
-        ({"data_dir": "nowhere"}, "nowhere is not there"),
+        ({"data_dir": "nowhere"}, "nowhere does not exist"),
     ],
 )
 def test_what_an_imported_network_cannot_be_asked(imported, change, message, tmp_path):
@@ -232,7 +232,7 @@ def test_what_an_imported_network_cannot_be_asked(imported, change, message, tmp
 def test_too_few_readable_pictures_are_an_error_with_their_names(imported, tmp_path):
     save_pictures(tmp_path / "pictures", 3)
     (tmp_path / "pictures" / "c1" / "bad.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"has 3 pictures that can be read(.|\n)*c1/bad.png"):
+    with pytest.raises(DataError, match=r"has 3 readable pictures(.|\n)*c1/bad.png"):
         evaluation.evaluate(
             imported,
             tmp_path / "a.nc",
@@ -299,7 +299,7 @@ def changed(whole, change):
         ("nan", r"layer1.0.conv1.weight has a value of nan"),
         ("infinite", r"bn1.bias has a value of inf"),
         ("large", r"bn1.bias has a value of 1e\+39"),
-        ("integers", r"bn1.bias is of int32"),
+        ("integers", r"bn1.bias has dtype int32"),
         ("negative", r"bn1.running_var has negative variances"),
         ("nothing", r"tensors do not fit the network"),
     ],
@@ -432,7 +432,7 @@ def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_pa
     with pytest.raises(ImportedError, match="import the network again"):
         run_outputs.predict(run, tmp_path / "x.npy")
     (run / folder.WEIGHTS).unlink()
-    with pytest.raises(ImportedError, match=r"weights\.safetensors is not there"):
+    with pytest.raises(ImportedError, match=r"weights\.safetensors does not exist"):
         run_outputs.predict(run, tmp_path / "x.npy")
     for text in ("{", "{}"):
         (run / "config.json").write_text(text)

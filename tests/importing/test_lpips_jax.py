@@ -92,7 +92,7 @@ def test_another_file_is_refused_by_its_checksum(made, tmp_path):
     for path in (made, other, truncated):
         with pytest.raises(StateDictError, match=rf"{path.name} is damaged or not"):
             lpips_archive.convert(path, tmp_path / "out", overwrite=False)
-    with pytest.raises(StateDictError, match=r"absent\.tar\.gz is not there"):
+    with pytest.raises(StateDictError, match=r"absent\.tar\.gz does not exist"):
         lpips_archive.convert(tmp_path / "absent.tar.gz", tmp_path / "out", overwrite=False)
     assert not (tmp_path / "out").exists()
 

@@ -54,7 +54,7 @@ class Calls:
 def test_no_code_of_a_pickle_is_run(protocol, tmp_path):
     bait = tmp_path / "ran"
     evil = [np.ones(2), Calls(os.mkdir, (str(bait),))]
-    with pytest.raises(StateDictError, match=r"its pickle asks for posix\.mkdir; expected nothing"):
+    with pytest.raises(StateDictError, match=r"its pickle asks for posix\.mkdir; expected only"):
         numpy_pickle.read(pickle.dumps(evil, protocol=protocol))
     text = f"__import__('os').mkdir({str(bait)!r})"
     with pytest.raises(StateDictError, match=r"asks for builtins\.eval"):

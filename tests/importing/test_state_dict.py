@@ -124,7 +124,7 @@ def test_files_that_stand_for_others_say_what_to_do(tmp_path):
     with tarfile.open(tmp_path / "a.pth.tar", "w") as archive:
         archive.add(pointer)
     for path, message in {
-        pointer: "pointer.pth is a pointer of Git LFS; .*git lfs pull",
+        pointer: "pointer.pth is a Git LFS pointer; .*git lfs pull",
         page: "web page",
         packed: "gunzip",
         tmp_path / "a.pth.tar": "is a tar archive; unpack it",

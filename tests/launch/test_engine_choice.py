@@ -36,12 +36,15 @@ def test_what_was_noted_makes_the_same_engine(engine):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--partition=gpu"], "--partition is no option of --engine=local.* give --engine=slurm"),
+        (
+            ["--partition=gpu"],
+            "--partition is not an option of --engine=local.* use --engine=slurm",
+        ),
         (["--setup=a.sh"], "give --engine=slurm or --engine=skypilot"),
-        (["--no-spot"], "--spot is no option of --engine=local"),
-        (["--engine=slurm", "--devices=0"], "--devices is no option of --engine=slurm"),
+        (["--no-spot"], "--spot is not an option of --engine=local"),
+        (["--engine=slurm", "--devices=0"], "--devices is not an option of --engine=slurm"),
         (["--parallel=0"], "--parallel must be at least 1, got 0"),
-        (["--devices=0,"], "--devices must be GPUs by number, 0,1; got '0,'"),
+        (["--devices=0,"], "--devices must be numbers of GPUs, 0,1; got '0,'"),
         (["--engine=slurm", "--tasks=0"], "--tasks must be at least 1"),
         (["--engine=slurm", "--gpus=-1"], "--gpus must be at least 0"),
         (["--engine=slurm", "--cpus=0"], "--cpus must be at least 1"),

@@ -196,7 +196,7 @@ def test_commands_of_slurm_are_called_as_outside_of_any_job(monkeypatch):
 )
 def test_the_number_of_an_array_is_found_among_what_a_site_says(printed, array):
     assert slurm._array_in(printed) == array
-    with pytest.raises(EngineError, match="no number of a job: 'hello'"):
+    with pytest.raises(EngineError, match="expected a job id from sbatch, got 'hello'"):
         slurm._array_in("hello\n")
 
 
@@ -251,7 +251,7 @@ def test_a_managed_job_recovers_and_keeps_its_files_in_the_bucket(state):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tpu-v5e-7", "is no slice; there are tpu-v5e-1, tpu-v5e-4"),
+        ("tpu-v5e-7", "is not a TPU slice; expected one of tpu-v5e-1, tpu-v5e-4"),
         ("tpu-v9-8", "'tpu-v9'; expected one of"),
         ("H1000:1", "'H1000'; expected one of .*did you mean"),
         ("H100:many", "expected GPU:COUNT"),

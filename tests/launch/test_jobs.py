@@ -102,7 +102,7 @@ def test_every_item_is_a_sweep(item):
 @pytest.mark.parametrize(
     ("sweep", "preset", "cure"),
     [
-        ("launch/sweeps/fig5.py", "cpu", "give the item itself, --sweep=fig5"),
+        ("launch/sweeps/fig5.py", "cpu", "use the name of the item, --sweep=fig5"),
         ("fig9", "cpu", "launch.reproduce fig9 --preset=imagenet"),
         ("fig11", "cpu", "or an item of the paper: fig4, fig2, "),
         ("fig5", "quick", "fig5: ValueError: preset is 'quick'; expected paper or cpu"),
@@ -162,7 +162,7 @@ SETTING = "def jobs(preset): return [Job({config}, (Measurement(settings=({setti
         ("def jobs(): pass", r"sweep.py: TypeError: jobs\(\) takes 0 positional"),
         ("def jobs(preset):\n    return len(3)", r"sweep.py, line 8: TypeError: object of type"),
         ("def jobs(preset): yield with_fields(base, x=1)", r"line 7: x: no such field"),
-        ("def jobs(preset): return [Job(scale2d)]", r"line 7: a job's config must be one that"),
+        ("def jobs(preset): return [Job(scale2d)]", r"line 7: a job's config must be returned by"),
         (
             "def jobs(preset): return [Job(with_fields(base, seeds=()))]",
             r"one seed or more",
@@ -226,7 +226,9 @@ def test_what_cannot_be_measured_is_refused_before_training(field, value, messag
 def test_a_folder_that_no_job_reads_is_refused():
     parser = argparse.ArgumentParser()
     sweep_file.add_arguments(parser)
-    with pytest.raises(SweepError, match="scale2d is drawn, not read from a folder; leave it out"):
+    with pytest.raises(
+        SweepError, match="no --data_dir for scale2d, whose images are generated; .* Omit"
+    ):
         sweep_file.of_arguments(parser.parse_args(["--sweep=fig5", "--data_dir=/data"]))
 
 

@@ -103,7 +103,7 @@ def test_a_job_that_is_killed_again_and_again_has_failed(states, tmp_path, monke
     )
     Local(Options(parallel=1)).start(states[:1], tmp_path)
     instead(monkeypatch, "os.kill(os.getpid(), signal.SIGKILL)")
-    with pytest.raises(EngineError, match="killed 5 times by SIGKILL without going on"):
+    with pytest.raises(EngineError, match="killed 5 times by SIGKILL without progress"):
         Local(Options(parallel=1)).start(states[1:2], tmp_path)
 
 

@@ -184,7 +184,7 @@ def test_a_killed_process_of_several_takes_the_job_back_into_the_queue(slurm, pl
     wait_for(lambda: restarts(slurm_id(job)) == 1, seconds=60)
     wait_for(lambda: "1 finished" in call(status, place, "joined"))
     log = (job / "log.txt").read_text()
-    assert "the processes ended with exit status 137; back into the queue" in log
+    assert "the processes ended with exit status 137; requeued" in log
     wait_for(lambda: squeue(slurm_id(job), "%T") == "COMPLETED")
 
 

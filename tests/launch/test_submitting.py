@@ -168,7 +168,9 @@ def test_what_was_given_elsewhere_is_left_alone(programs, words, tmp_path, monke
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
     said = printed(sweep, *words)
     assert "2 waiting; 0 to start\n2 of them" in said
-    assert "given to slurm, which cannot be asked on this machine" in printed(status, *words)
+    assert "submitted to slurm, whose queue is not available on this machine" in printed(
+        status, *words
+    )
     for folder in (tmp_path / "root").glob("*/submission.json"):
         folder.unlink()  # as the message says
     assert "2 to start" in printed(sweep, *words, "--dry_run")
@@ -227,7 +229,7 @@ def test_an_array_that_slurm_never_got_is_given_again(cluster, words):
 def test_more_jobs_than_an_array_takes_are_several_arrays(cluster, words, tmp_path):
     cluster.config = "MaxArraySize            = 1\nMaxJobCount = 10000\n"
     with pytest.raises(
-        EngineError, match=r"2 jobs are 2 arrays .* expected at least 2, or --give=1"
+        EngineError, match=r"2 jobs are 2 arrays .* expected --parallel of at least 2, or --give=1"
     ):
         sweep.main([*words, "--engine=slurm", "--parallel=1"])
     said = printed(sweep, *words, "--engine=slurm", "--parallel=4")

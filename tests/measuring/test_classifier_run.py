@@ -188,7 +188,7 @@ def test_dead_is_what_was_dead_at_the_stage():
 
 
 def test_drawn_data_has_no_folder(lenet, tmp_path):
-    with pytest.raises(ValueError, match="scale2d is drawn, not read from a folder"):
+    with pytest.raises(ValueError, match="scale2d, whose images are generated"):
         evaluation.evaluate(
             lenet[0], tmp_path / "a", stages=("last",), transforms=("none",), data_dir="x"
         )

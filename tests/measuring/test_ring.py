@@ -123,7 +123,7 @@ def test_the_same_measurement_is_taken_and_another_refused(measured, trained_onc
     )
     assert out.stat().st_mtime_ns == before
     np.testing.assert_array_equal(again["D"], measured[1]["D"])
-    with pytest.raises(FileExistsError, match="with another measurement; give --overwrite"):
+    with pytest.raises(FileExistsError, match="with another measurement; use --overwrite"):
         evaluation.evaluate(trained_once[0], out, stages=("init",), transforms=("none",))
     with pytest.raises(FileExistsError, match="with another measurement"):
         evaluation.evaluate(
@@ -269,7 +269,7 @@ def test_an_unfinished_run_is_not_called_trained(tiny_config, tmp_path, monkeypa
 
 def test_a_workdir_without_a_run_says_what_makes_one(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match=r"expected config.json in it, as `python -m cnnpool.train"
+        FileNotFoundError, match=r"expected config.json, as written by `python -m cnnpool.train"
     ):
         evaluation.evaluate(tmp_path, tmp_path / "a.nc", stages=("init",), transforms=("none",))
 
@@ -299,7 +299,7 @@ def test_a_result_file_is_not_called_what_it_is_not(name, capsys):
     with pytest.raises(SystemExit):
         eval_command.main(["--workdir=run", f"--out={name}"])
     said = capsys.readouterr().err
-    assert "netCDF is written: expected a name that ends in .nc" in said
+    assert "expected a netCDF file, with the suffix .nc" in said
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
-"""Runs the code of the pages, each page as one program, in a folder of its own.
+"""Runs the code of the pages, each page as one program, in a temporary folder.
 
-What needs a package that may be absent stands between `<!-- skip: start if(absent("torch"),
+Code that needs an optional package is enclosed in `<!-- skip: start if(absent("torch"),
 reason=...) -->` and `<!-- skip: end -->`.
 """
 

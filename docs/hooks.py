@@ -1,4 +1,4 @@
-"""What the site takes from elsewhere: the commands' own help, and the pages of results/."""
+"""Content of the site from other places: the help of commands, and the pages of results/."""
 
 from pathlib import Path
 import subprocess
@@ -63,7 +63,7 @@ def _gallery() -> str:
 
 
 def _command(file: str, records: list[dict]) -> str:
-    """The last of the commands that made a file of results/."""
+    """The last of the commands that created a file in results/."""
     return next(
         one["commands"][-1]
         for one in records

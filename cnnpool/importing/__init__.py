@@ -1,1 +1,1 @@
-"""Networks that others trained: from files of PyTorch parameters to folders that eval opens."""
+"""Imports networks that others trained: from files of PyTorch parameters to folders for eval."""

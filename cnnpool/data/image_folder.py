@@ -264,8 +264,8 @@ def default_config(
     if not (known and all(0 <= m <= 1 for m in mean) and all(0 < s <= 1 for s in std)):
         raise ValueError(
             "expected three means from 0 to 1 and three positive stds of at most 1, for pixels "
-            f"from 0 to 1; got {tuple(mean)} and {tuple(std)}. Divide values for pixels from 0 to "
-            "255 by 255"
+            f"from 0 to 1; got {tuple(mean)} and {tuple(std)}. Divide by 255 if they are for "
+            "pixels from 0 to 255"
         )
     return ConfigDict(
         {

@@ -284,7 +284,7 @@ def _check_square(builder: Any, pixels: np.ndarray) -> None:
     if rows != columns:
         raise DataError(
             f"images of {builder.name} are {_size(pixels.shape)}; expected square images, which "
-            f"can be deformed: set --config.data.image_size={min(rows, columns)}"
+            f"can be deformed: set data.image_size, --config.data.image_size={min(rows, columns)}"
         )
 
 

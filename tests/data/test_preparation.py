@@ -74,7 +74,7 @@ def test_one_pixel_and_rotated_pictures():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "^cannot identify image file: damaged, or no picture$"),
+        (b"", "^cannot identify image file: damaged, or not a picture$"),
         (b"a text called .jpg", "cannot identify image file"),
         (encoded(Image.fromarray(picture(90, 90)), "JPEG")[:-300], "truncated"),
         (encoded(Image.fromarray(picture(90, 90)))[:2000], "truncated|broken"),
@@ -353,7 +353,7 @@ def test_imagenet_is_prepared_as_torchvision_does(monkeypatch):
     assert data.classes == 1000
     for image, label in zip(np.asarray(data.test.images), data.test.labels, strict=True):
         np.testing.assert_array_equal(image, preparation.prepare(pictures[int(label) // 7], SMALL))
-    with pytest.raises(DataError, match="has 4 validation images"):
+    with pytest.raises(DataError, match="at most 4, the validation images"):
         imagenet.build(folder_config("there"), count=5, seed=0)
     records[0]["image"] = records[1]["image"] = b"damaged"
     with pytest.raises(DataError, match="damaged images in place"):

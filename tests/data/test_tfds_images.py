@@ -144,7 +144,7 @@ def test_two_images_of_an_example_have_to_be_chosen(tmp_path):
         (
             {"label": tfds.features.ClassLabel(num_classes=3)},
             {"label": -1},
-            r"9 of 9 images .* have no label, as -1",
+            r"9 of 9 images .* have no label, such as -1",
         ),
         (
             {"label": tfds.features.Text()},
@@ -179,12 +179,14 @@ def test_labels_that_are_plain_numbers_are_counted(tmp_path):
 
 def test_images_that_are_not_square_are_refused(tmp_path):
     splits = {split: examples(4, (6, 8, 3)) for split in ("train", "test")}
-    with pytest.raises(DataError, match=r"are 6 x 8; square .*--config.data.image_size=6"):
+    with pytest.raises(DataError, match=r"are 6 x 8; expected square .*--config.data.image_size=6"):
         of(splits, tmp_path)
 
 
 def test_unknown_splits_are_named(folder):
-    with pytest.raises(ValueError, match=r"test_split is 'tset'; little has train, test"):
+    with pytest.raises(
+        ValueError, match=r"test_split is 'tset'; expected one of little's splits, train, test"
+    ):
         data_sets.build(config(folder, test_split="tset").data)
     with pytest.raises(ValueError, match="both 'train'"):
         data_sets.build(config(folder, test_split="train").data)

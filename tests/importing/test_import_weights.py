@@ -381,7 +381,7 @@ def test_a_foreign_prefix_is_seen_and_the_file_named(whole, tmp_path):
     [
         ("a.safetensors", b"short", "cannot be read as safetensors"),
         ("a.safetensors", None, "does not exist"),
-        ("a.onnx", b"", "expected one of .safetensors, .pth"),
+        ("a.onnx", b"", "content of one of .safetensors, .pth"),
         ("a.pth", b"text", "cannot be read as a file of torch.save"),
     ],
 )

@@ -137,7 +137,7 @@ def test_marks_of_a_tensor_that_are_not_known_are_refused(tmp_path):
         marked = rebuilt(6, 0, (2, 3), (3, 1), marks={"neg": False, "conj": True})
         archive.writestr("archive/data.pkl", marked)
         archive.writestr("archive/data/0", np.arange(6, dtype=np.float32).tobytes())
-    with pytest.raises(StateDictError, match=r"marked \['conj'\]"):
+    with pytest.raises(StateDictError, match=r"flags \['conj'\]"):
         pth.read(path)
 
 

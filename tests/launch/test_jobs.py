@@ -227,7 +227,7 @@ def test_a_folder_that_no_job_reads_is_refused():
     parser = argparse.ArgumentParser()
     sweep_file.add_arguments(parser)
     with pytest.raises(
-        SweepError, match="no --data_dir for scale2d, whose images are generated; .* Omit"
+        SweepError, match=r"no --data_dir for scale2d, whose images are generated; .* Omit"
     ):
         sweep_file.of_arguments(parser.parse_args(["--sweep=fig5", "--data_dir=/data"]))
 

@@ -46,7 +46,7 @@ def test_one_job_of_each_shape_is_compiled(states):
 def test_without_libtpu_it_is_said(states, monkeypatch):
     monkeypatch.setattr(compile_check.importlib.util, "find_spec", lambda name: None)
     assert "libtpu" in compile_check.check(states, "tpu-v5e-8", None)
-    assert "expected a single slice" in compile_check.check(states, "tpu-v5e-8", 2)
+    assert "not supported for several slices" in compile_check.check(states, "tpu-v5e-8", 2)
     assert "no TPU" in compile_check.check(states, "H100:1", None)
 
 

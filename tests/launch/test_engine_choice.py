@@ -40,7 +40,7 @@ def test_what_was_noted_makes_the_same_engine(engine):
             ["--partition=gpu"],
             "--partition is not an option of --engine=local.* use --engine=slurm",
         ),
-        (["--setup=a.sh"], "give --engine=slurm or --engine=skypilot"),
+        (["--setup=a.sh"], "use --engine=slurm or --engine=skypilot"),
         (["--no-spot"], "--spot is not an option of --engine=local"),
         (["--engine=slurm", "--devices=0"], "--devices is not an option of --engine=slurm"),
         (["--parallel=0"], "--parallel must be at least 1, got 0"),

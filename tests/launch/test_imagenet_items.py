@@ -60,9 +60,9 @@ def test_random_filters_of_torchvision_are_he_s():
 @pytest.mark.parametrize(
     ("files", "name", "message"),
     [
-        ((), "vgg11", "it has nothing"),
-        (("vgg11.pth", "vgg11-8a719046.pth"), "vgg11", "it has vgg11-8a719046.pth, vgg11.pth"),
-        (("vgg11_bn-6002323d.pth", "vgg11.txt"), "vgg11", "it has nothing"),
+        ((), "vgg11", "found nothing"),
+        (("vgg11.pth", "vgg11-8a719046.pth"), "vgg11", "found vgg11-8a719046.pth, vgg11.pth"),
+        (("vgg11_bn-6002323d.pth", "vgg11.txt"), "vgg11", "found nothing"),
     ],
 )
 def test_weights_are_found_by_torchvision_s_names(tmp_path, files, name, message):

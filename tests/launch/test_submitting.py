@@ -229,7 +229,7 @@ def test_an_array_that_slurm_never_got_is_given_again(cluster, words):
 def test_more_jobs_than_an_array_takes_are_several_arrays(cluster, words, tmp_path):
     cluster.config = "MaxArraySize            = 1\nMaxJobCount = 10000\n"
     with pytest.raises(
-        EngineError, match=r"2 jobs are 2 arrays .* expected --parallel of at least 2, or --give=1"
+        EngineError, match=r"2 jobs need 2 arrays .* expected --parallel of at least 2, or --give=1"
     ):
         sweep.main([*words, "--engine=slurm", "--parallel=1"])
     said = printed(sweep, *words, "--engine=slurm", "--parallel=4")

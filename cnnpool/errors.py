@@ -9,6 +9,7 @@ class CnnpoolError(Exception):
 
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: run the same command again to continue
+EXIT_PIPE = 141  # 128 + SIGPIPE
 
 
 class PreemptedError(CnnpoolError):

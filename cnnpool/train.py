@@ -83,7 +83,7 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     except (SyntaxError, ImportError) as error:
         sys.exit(f"error: --config is not a config: {type(error).__name__}: {error}")
     if len(words) < len(argv):
-        print(_help(config))
+        print(_help(config), flush=True)
         sys.exit(0)
     return rest
 
@@ -167,6 +167,7 @@ def main(argv: Sequence[str]) -> None:
     except PreemptedError as error:
         command_line.leave(error)
     except command_line.EXPECTED_ERRORS as error:
+        command_line.leave_if_nobody_reads(error)
         sys.exit(f"error: {error}")
     except Exception as error:
         command_line.report_outside_cause(error)
@@ -216,4 +217,8 @@ def _train(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    try:
+        app.run(main, flags_parser=parse_flags)
+    except BrokenPipeError as error:  # of --help
+        command_line.leave_if_nobody_reads(error)
+        raise

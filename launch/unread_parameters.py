@@ -1,6 +1,6 @@
-"""What a sweep varies and its trainings do not read: refused before anything starts.
+"""Rejects sweeps that vary a config field which their training does not read.
 
-Jobs that differ in them alone would be trained and drawn as if they were different networks.
+Jobs that differ only in such fields would be trained and drawn as if they were different networks.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,9 +16,9 @@ class _Unread(NamedTuple):
     """A job that does not read a field.
 
     Attributes:
-      job: which.
-      value: of the field in its config.
-      why: it does not read it.
+      job: the job.
+      value: the value of the field in its config.
+      why: the reason why it does not read the field.
     """
 
     job: Job
@@ -27,15 +27,15 @@ class _Unread(NamedTuple):
 
 
 def check(jobs: Sequence[Job]) -> None:
-    """Raises SweepError if jobs differ in a field that they do not read, naming field and jobs.
+    """Raises SweepError if jobs differ in a field that they do not read; names field and jobs.
 
-    Jobs on different data come from different configs, and are not compared.
+    Jobs on different data sets have different configs, and are not compared.
     """
     for (_, field), found in _by_data_and_field(jobs).items():
         values = dict.fromkeys(repr(one.value) for one in found)
         if len(values) > 1:
             raise SweepError(
-                f"the sweep varies {field} ({', '.join(values)}), but {found[0].why}: give it one "
+                f"the sweep varies {field} ({', '.join(values)}), but {found[0].why}. Use a single "
                 f"value in {_named(one.job for one in found)}"
             )
 
@@ -51,9 +51,9 @@ def _by_data_and_field(jobs: Sequence[Job]) -> dict[tuple[str, str], list[_Unrea
 
 
 def merged(jobs: Sequence[Job]) -> str | None:
-    """What to tell of jobs that would train the same networks although their configs differ.
+    """A note on jobs that would train the same networks although their configs differ, or None.
 
-    Only the first of them is run, see `launch.jobs.unique`; None where there are none.
+    Only the first of these jobs is run; see `launch.jobs.unique`.
     """
     first: dict[str, Job] = {}
     same: dict[str, Job] = {}
@@ -67,8 +67,8 @@ def merged(jobs: Sequence[Job]) -> str | None:
     if not same:
         return None
     return (
-        f"jobs that differ only in {', '.join(fields)}, which changes no network, are one: "
-        f"{_named(same.values())} with the first value"
+        f"jobs that differ only in {', '.join(fields)}, which has no effect on networks, are "
+        f"merged: {_named(same.values())} with the first value"
     )
 
 

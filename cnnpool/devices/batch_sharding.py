@@ -69,10 +69,11 @@ def backward(
 def of_each_device(
     function: Callable[[Array], tuple[Array, ...]],
 ) -> Callable[[Array], tuple[Array, ...]]:
-    """x -> what the function gives for each device's own images, one row per device.
+    """Maps x -> the function's results for each device's own images, one row per device.
 
     Args:
-      function: gives small arrays of one shape, which all devices get in one exchange.
+      function: returns small arrays of the same shape, which are sent to all devices in a single
+        all-gather.
     """
 
     def gathered(x):

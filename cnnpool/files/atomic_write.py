@@ -14,8 +14,8 @@ def write_atomically(path: Path, write: Callable[[Path], object], *, durable: bo
     A file in a bucket is first written to disk, then uploaded.
 
     Args:
-      path: the destination; its folder is created if absent. An existing file is replaced only
-        once the new one is complete; if it is a symbolic link, the file that it points to.
+      path: the destination; its folder is created if absent. An existing file is
+        replaced only once the new one is complete; a symbolic link is followed.
       write: function called with the path of the temporary file.
       durable: whether to wait until the content is on disk (fsync), so that a power failure leaves
         no empty file; use False for files that are written every few seconds.

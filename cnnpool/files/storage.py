@@ -54,13 +54,13 @@ def path(text: str) -> Path:
 def on_disk(text: str) -> Path:
     """Parses a path on disk, for folders that cannot be in a bucket (many small files).
 
-    `~` is expanded to the home directory, which shells do not do after `--workdir=`, and
-    `$SCRATCH/a` to the value of the variable, which shells do not do in single quotes, unless a
-    file or folder of exactly that name exists.
+    `~` is expanded to the home directory, which shells do not do after `--workdir=`. Variables are
+    expanded too (`$SCRATCH/a`), which no shell does in single quotes or in a list of arguments,
+    unless a file or folder of that literal name exists.
 
     Raises:
-      StorageError: if the text is empty or the URL of a bucket, or names a variable that is not
-        set, or `~` cannot be expanded.
+      StorageError: if the text is empty or the URL of a bucket, if `~` cannot be expanded, or if a
+        variable is not set.
     """
     text = _with_variables(text)
     if "://" in text:
@@ -76,7 +76,7 @@ def on_disk(text: str) -> Path:
 
 
 def _with_variables(text: str) -> str:
-    """A path with the values of the variables in it."""
+    """Expands the variables in a path."""
     if _VARIABLE.search(text) is None or _begins_with_existing(text):
         return text
     for name in (one[0].strip("${}") for one in _VARIABLE.finditer(text)):
@@ -86,7 +86,7 @@ def _with_variables(text: str) -> str:
 
 
 def _begins_with_existing(text: str) -> bool:
-    """Whether what is called with the dollar sign is there, or the folder of it."""
+    """Whether the part of a path up to its last dollar sign exists under its literal name."""
     parts = Path(text).parts
     last = max(i for i, part in enumerate(parts) if "$" in part)
     return Path(*parts[: last + 1]).exists()

@@ -1,8 +1,8 @@
-"""Where a progress bar is shown, how often it is drawn, and what time it says is left.
+"""Progress bars: where they are shown, how often they are updated, and the estimated time left.
 
-In a terminal a bar is drawn at most twice a second. Anywhere else, as in a log file or a notebook,
-a line is written every half minute, so that what is done sooner writes none. Of several joined
-processes the first shows bars.
+In a terminal, a bar is updated at most twice a second. Elsewhere, as in a log file or a notebook, a
+line is written every 30 seconds; tasks that finish sooner write none. Of several joined processes,
+only the first shows bars.
 """
 
 from collections.abc import MutableMapping
@@ -17,18 +17,18 @@ LOG_SECONDS = 30.0
 
 
 class ProgressBar(tqdm):
-    """Estimates the time left from what was computed here, the first, compiling piece left out.
+    """A progress bar that estimates the time left only from steps computed by this process.
 
-    Programs are compiled during the first piece, for a minute, whether the work takes an hour or
-    ten seconds; and pieces that an earlier start left on disk take no time.
+    The estimate excludes the first step if programs are compiled during it, which may take longer
+    than all other steps, and steps that an earlier process left on disk, which take no time.
 
     Args:
-      total: number of pieces; None if it is not known.
+      total: number of steps; None if unknown.
       what: the label.
-      unit: what one piece is.
-      done: number of pieces that an earlier start left.
-      compiles: whether programs are compiled during the first piece.
-      shown: whether to show it; None: in the first process.
+      unit: the unit of one step.
+      done: number of steps that an earlier process has completed.
+      compiles: whether programs are compiled during the first step.
+      shown: whether to show the bar; None: only in the first process.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class ProgressBar(tqdm):
         compiles: bool = False,
         shown: bool | None = None,
     ):
-        # Where the rate is counted from: a time, and how many pieces were done then.
+        # Start of the rate's estimate: a time, and the number of steps done at that time.
         self._since: tuple[float, float] | None = None if compiles else (time.monotonic(), done)
         terminal = sys.stderr.isatty()
         super().__init__(
@@ -56,25 +56,25 @@ class ProgressBar(tqdm):
         )
 
     def update(self, n: int | float | None = 1) -> bool | None:
-        """Counts what was computed."""
+        """Counts computed steps."""
         drawn = super().update(n)
         if self._since is None:
             self._since = time.monotonic(), self.n
         return drawn
 
     def found(self, count: int | float) -> None:
-        """Counts what was there already."""
+        """Counts steps that were already on disk."""
         if self._since is not None:
             self._since = self._since[0], self._since[1] + count
         super().update(count)
 
     @property
     def format_dict(self) -> MutableMapping[str, Any]:
-        """tqdm's, with no rate before there is one."""
+        """The fields of tqdm, with the rate of computed steps; None before there is one."""
         shown = super().format_dict
         began, first = self._since or (0.0, self.n)
         seconds = time.monotonic() - began
-        # With no progress since `initial` tqdm shows a question mark.
+        # With initial = n, tqdm shows a question mark as long as there is no rate.
         rate = (self.n - first) / seconds if self.n > first and seconds > 0 else None
         return {**shown, "rate": rate, "initial": shown["n"]}
 
@@ -86,7 +86,7 @@ def say(text: str) -> None:
 
 def _in_first_process() -> bool:
     from cnnpool.devices import (
-        distributed,  # here: the launcher, which is alone, has no use for jax
+        distributed,  # here, because the launcher does not need jax
     )
 
     return distributed.is_first()

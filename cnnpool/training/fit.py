@@ -84,6 +84,7 @@ def train(
         state = process.call(_first_state, recipe, store)
         _say_what_more_epochs_take(before, recipe, state)
         if state.finished:
+            process.report("training", state.epoch, state.epoch)
             return state
         store.check_named_by_steps()
         if not store.holds(state):

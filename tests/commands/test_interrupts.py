@@ -69,6 +69,19 @@ def test_ctrl_c_that_python_swallows_comes_again():
     assert (found.returncode, found.stderr) == (130, "stopped\n")
 
 
+def test_nothing_is_raised_in_an_import(tmp_path):
+    """C++ code that is importing Python modules, as jaxlib's does, would abort."""
+    (tmp_path / "slow.py").write_text(
+        "import signal\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('raised')\n"
+    )
+    found = python(
+        "-c", "from cnnpool import interrupts; interrupts.hook(); import slow", path=tmp_path
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", "stopped\n")
+
+
 def test_other_errors_are_told_as_ever():
     found = python("-c", OTHER)
     assert found.returncode == 1

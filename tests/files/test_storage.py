@@ -37,7 +37,7 @@ def test_a_variable_that_no_shell_saw_has_its_value(read, text, tmp_path, monkey
     monkeypatch.setenv("SCRATCH", "/scratch/me")
     assert read(text) == Path("/scratch/me/runs/a")
     monkeypatch.setenv("SCRATCH", "gs:/a")
-    with pytest.raises(StorageError, match=r"gs:/a/runs/a: a bucket is written with two slashes"):
+    with pytest.raises(StorageError, match=r"gs:/a/runs/a: expected two slashes"):
         read(text)
     monkeypatch.delenv("SCRATCH")
     with pytest.raises(StorageError, match="the variable SCRATCH is not set; give the path"):

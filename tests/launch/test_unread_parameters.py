@@ -105,7 +105,7 @@ def test_jobs_that_differ_in_what_changes_no_network_are_one_and_it_is_said(tmp_
     file = sweep_file.Path(tmp_path / "sweep.py")
     (job,) = sweep_file.load(file, "logs", seeds_per_job=None, data_dir=None)
     told = capsys.readouterr().err
-    assert "differ only in runtime.log_every, which changes no network" in told
+    assert "differ only in runtime.log_every, which has no effect on networks" in told
     assert job.name in told
     assert job.config.runtime.log_every == 10, "the first value"
     assert unread_parameters.merged([Job(scale1d.get_config())] * 2) is None

@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from cnnpool.runs import run_status
 from cnnpool.runs.run_config import ConfigMismatchError
 from cnnpool.training import fit
 from tests import tiny_images
@@ -34,6 +35,8 @@ def test_without_a_schedule_a_longer_run_is_the_one_of_as_many_epochs(
     tables = [(tmp_path / n / "metrics.csv").read_text().splitlines() for n in ("grown", "whole")]
     rows = [[line.rpartition(",")[0] for line in table] for table in tables]  # but for the speed
     assert rows[0] == rows[1]
+    fit.train(longer, tmp_path / "grown")
+    assert run_status.read(tmp_path / "grown").epoch == 5, "of a run that was finished already"
 
 
 def test_what_a_longer_run_does_to_a_schedule_is_said(tmp_path, monkeypatch, capsys):

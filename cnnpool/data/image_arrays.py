@@ -39,7 +39,8 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     images, labels, digest = _read(config)
     if count > len(images):
         raise DataError(
-            f"{config.data_dir} has {len(images)} images; expected at least --num_images={count}"
+            f"{config.data_dir} has {len(images)} images; expected at least --num_images={count}: "
+            f"add images, or give --num_images={len(images)}"
         )
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(images)))[:count]
     chosen = arrays.check_images(images[order], storage.on_disk(config.data_dir) / IMAGES)

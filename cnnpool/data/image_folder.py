@@ -50,7 +50,8 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     if count > len(files):
         raise DataError(
             f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or its subfolders); "
-            f"expected at least --num_images={count}{_named('. Not counted are', outside)}"
+            f"expected at least --num_images={count}: add pictures, or give "
+            f"--num_images={len(files)}{_named('. Not counted are', outside)}"
         )
     if note:
         say(note)

@@ -2,8 +2,9 @@
 
 Networks of one seed have the same initialization and see the images in the same order, so that
 what they were trained on makes the difference: original images or JPEG copies, for example. The
-differences are taken seed by seed; intervals are Student's t at 95 % over the seeds, which is
-narrower than a comparison of two means where seeds matter. For a single seed there is no interval.
+differences are taken seed by seed, for the seeds that both have; intervals are Student's t at 95 %
+over these, narrower than a comparison of two means if seeds matter. For a single seed there is no
+interval.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,15 +24,16 @@ def markdown(networks: Sequence[MeasuredNetwork]) -> str:
     """One row per quantity at the output: the first file's, the second's, and first minus second.
 
     Args:
-      networks: two, of the same model and seeds.
+      networks: two, of the same model and with seeds in common.
 
     Raises:
-      ValueError: if these are not two networks of the same seeds.
+      ValueError: if these are not two networks of one model, or have no seed in common.
     """
     first, second = _pair(networks)
     lines = [
         f"First: {first.title}, {first.source}, {first.measured.attrs['data_source']}.",
         f"Second: {second.title}, {second.source}, {second.measured.attrs['data_source']}.",
+        f"Seeds: {', '.join(str(seed) for seed in first.measured['seed'].values)}.",
         "",
         "| at the output, trained | networks | first | second | first - second |",
         "|---|---|---|---|---|",
@@ -44,21 +46,27 @@ def markdown(networks: Sequence[MeasuredNetwork]) -> str:
 
 
 def _pair(networks: Sequence[MeasuredNetwork]) -> tuple[MeasuredNetwork, MeasuredNetwork]:
+    """Both networks, of the seeds that both have."""
     if len(networks) != 2:
         raise ValueError(f"{ITEM} compares two files, --results A B; got {len(networks)} networks")
+    seeds = [[int(seed) for seed in one.measured["seed"].values] for one in networks]
+    common = [seed for seed in seeds[0] if seed in seeds[1]]
     first, second = networks
-    kinds = [
-        (one.model, one.variant, [int(seed) for seed in one.measured["seed"].values])
-        for one in networks
-    ]
-    if kinds[0] != kinds[1]:
+    if (first.model, first.variant) != (second.model, second.variant) or not common:
         raise ValueError(
-            f"{ITEM} compares networks of the same model and seeds; got "
+            f"{ITEM} compares networks of the same model, with seeds in common; got "
             + " and ".join(
-                f"{one.source}: {kind}" for one, kind in zip(networks, kinds, strict=True)
+                f"{one.source}: {(one.model, one.variant, its)}"
+                for one, its in zip(networks, seeds, strict=True)
             )
         )
-    return first, second
+    return _of_seeds(first, common), _of_seeds(second, common)
+
+
+def _of_seeds(network: MeasuredNetwork, seeds: list[int]) -> MeasuredNetwork:
+    if network.measured["seed"].values.tolist() == seeds:
+        return network
+    return MeasuredNetwork(network.measured.sel(seed=seeds), network.source)
 
 
 def _quantities(first: MeasuredNetwork, second: MeasuredNetwork) -> Iterator[tuple[str, Values]]:

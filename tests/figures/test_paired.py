@@ -57,6 +57,16 @@ def test_what_cannot_be_paired_is_refused():
     one, _ = networks()
     with pytest.raises(ValueError, match="compares two files, --results A B; got 1"):
         paired.markdown([one])
-    fewer = MeasuredNetwork(classifier_results.network("vgg11", seeds=2), "c.nc")
-    with pytest.raises(ValueError, match=r"same model and seeds; got a.nc.*\[0, 1, 2\].*c.nc"):
-        paired.markdown([one, fewer])
+    others = classifier_results.network("vgg11", seeds=2).assign_coords(seed=[7, 8])
+    with pytest.raises(ValueError, match=r"in common; got a.nc.*\[0, 1, 2\].*c.nc.*\[7, 8\]"):
+        paired.markdown([one, MeasuredNetwork(others, "c.nc")])
+
+
+def test_seeds_that_only_one_file_has_are_left_out():
+    one, other = networks()
+    other.dataset["R"].loc[{"seed": 1}] *= 100  # of no effect: it is not among the common ones
+    other = MeasuredNetwork(other.measured.isel(seed=[2, 0]), "c.nc")
+    text = paired.markdown([one, other])
+    assert "Seeds: 0, 2." in text
+    assert cells(text, "log10 R_K")[0] == "2"
+    assert cells(text, "log10 R_K")[-1] == "+0.00 [+0.00, +0.00]"

@@ -6,7 +6,6 @@ prints it and continues. Hooks of the interpreter handle both cases. Commands th
 on Ctrl-C have their own handler; see `cnnpool.runs.running`.
 """
 
-import _thread
 import os
 import signal
 import sys
@@ -69,6 +68,11 @@ def _uncaught(
 def _swallowed(unraisable: Any) -> None:
     if issubclass(unraisable.exc_type, KeyboardInterrupt):
         # An interrupt raised here would also be swallowed.
-        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main).start()
+        threading.Timer(_AGAIN_SECONDS, _interrupt_again).start()
     else:
         sys.__unraisablehook__(unraisable)
+
+
+def _interrupt_again() -> None:
+    # To the main thread itself, so that a system call in which it waits is interrupted.
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

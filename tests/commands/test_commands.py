@@ -313,7 +313,7 @@ def test_an_error_of_a_bucket_s_library_becomes_one_line(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["command"])
     message = (
         "error: the bucket cannot be used: NoCredentialsError: Unable to locate credentials; does "
-        "it exist, and has this machine credentials for it?"
+        "it exist, and does this machine have credentials for it?"
     )
     with pytest.raises(SystemExit, match=f"^{re.escape(message)}$"):
         command_line.run(main)

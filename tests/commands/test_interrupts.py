@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -65,8 +66,10 @@ def test_ctrl_c_while_a_command_is_imported_is_one_line(command, tmp_path):
 
 
 def test_ctrl_c_that_python_swallows_comes_again():
+    began = time.monotonic()
     found = python("-c", SWALLOWED)
     assert (found.returncode, found.stderr) == (130, "stopped\n")
+    assert time.monotonic() - began < 25  # the program sleeps for 30
 
 
 def test_nothing_is_raised_in_an_import(tmp_path):

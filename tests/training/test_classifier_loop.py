@@ -338,5 +338,7 @@ def test_fewer_devices_can_be_asked_for():
 def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
     run_config.claim_data(tmp_path, "arrays (sha256 1)")
     run_config.claim_data(tmp_path, "arrays (sha256 1)")
-    with pytest.raises(run_config.ConfigMismatchError, match="started on other data: arrays"):
+    with pytest.raises(
+        run_config.ConfigMismatchError, match="started on other data: expected arrays"
+    ):
         run_config.claim_data(tmp_path, "arrays (sha256 2)")

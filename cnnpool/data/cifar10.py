@@ -24,7 +24,7 @@ from PIL import Image
 from cnnpool.data import tfds_files
 from cnnpool.data.images import Split, StandardizedImages, as_stored, crop_and_flip
 from cnnpool.data.tfds_records import Records
-from cnnpool.runs.progress_bar import ProgressBar
+from cnnpool.devices.progress_bar import ProgressBar
 
 NAME = "cifar10"
 MEAN = (0.4914, 0.4822, 0.4465)

@@ -22,8 +22,8 @@ import numpy as np
 from cnnpool.data import preparation
 from cnnpool.data.images import DataError, MeasuredImages, Split
 from cnnpool.data.preparation import Sizes
+from cnnpool.devices.progress_bar import say
 from cnnpool.files import storage
-from cnnpool.runs.progress_bar import say
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _OTHERS = (".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".jfif", ".avif", ".heic")

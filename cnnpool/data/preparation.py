@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cnnpool.runs.progress_bar import ProgressBar
+from cnnpool.devices.progress_bar import ProgressBar
 
 RESIZE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

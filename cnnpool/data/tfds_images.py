@@ -23,8 +23,8 @@ from cnnpool.data.arrays import Arrays
 from cnnpool.data.cifar10 import subset
 from cnnpool.data.images import DataError, Split, StandardizedImages, as_stored, crop_and_flip
 from cnnpool.data.tfds_records import Records
+from cnnpool.devices.progress_bar import ProgressBar
 from cnnpool.errors import check_known
-from cnnpool.runs.progress_bar import ProgressBar
 
 _CHUNK = 500  # records read at once
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}

@@ -20,11 +20,11 @@ from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
+from cnnpool.devices.progress_bar import ProgressBar
 from cnnpool.instruments.activations import Features, computed
 from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import ImageMoments, image_moments
 from cnnpool.instruments.perturbation import perturb
-from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.shapes import Float, Key
 
 # A layer counts as dead if its spread is no larger than the rounding error of a constant.

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.devices import numerics, runtime
+from cnnpool.devices.progress_bar import ProgressBar
 from cnnpool.files import results, schema
 from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.noise import check_kind
@@ -26,7 +27,6 @@ from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
 from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
-from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.training.variables import Variables
 
 VERSION = 1  # of what is measured: raised where the same arguments give other numbers

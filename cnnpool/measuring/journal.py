@@ -14,10 +14,10 @@ import zlib
 import numpy as np
 
 from cnnpool.devices import distributed
+from cnnpool.devices.progress_bar import say
 from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically, write_text
 from cnnpool.instruments.moments import ImageMoments, Moments
-from cnnpool.runs.progress_bar import say
 
 _RECORD = "record.json"
 

@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from cnnpool.devices import runtime
+from cnnpool.devices.progress_bar import ProgressBar
 from cnnpool.instruments.activations import Features, Rescaled
 from cnnpool.instruments.moments import Moments, image_moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import batch_statistics, transforms
 from cnnpool.models import layers
-from cnnpool.runs.progress_bar import ProgressBar
 from cnnpool.shapes import Float, Shaped
 from cnnpool.training.variables import Variables
 

@@ -13,10 +13,10 @@ from cnnpool.data import image_arrays
 from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
+from cnnpool.devices.progress_bar import say
 from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import network, runs
 from cnnpool.measuring.run import NetworkAtStage, Run
-from cnnpool.runs.progress_bar import say
 from cnnpool.shapes import Float
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.devices import distributed
+from cnnpool.devices.progress_bar import ProgressBar, say
 from cnnpool.files import results
 from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
@@ -16,7 +17,6 @@ from cnnpool.measuring import grid, transforms
 from cnnpool.measuring.inputs import kinds
 from cnnpool.measuring.journal import Journal
 from cnnpool.measuring.run import NetworkAtStage, Run
-from cnnpool.runs.progress_bar import ProgressBar, say
 
 ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
 

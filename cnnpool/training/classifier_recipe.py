@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool.devices import distributed, global_arrays, runtime
-from cnnpool.runs.progress_bar import say
+from cnnpool.devices.progress_bar import say
 from cnnpool.training import optimizer
 from cnnpool.training.checkpoints import Networks, RunState
 from cnnpool.training.classifier_progress import ClassifierProgress

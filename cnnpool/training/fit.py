@@ -12,9 +12,9 @@ from ml_collections import ConfigDict
 
 from cnnpool import data as data_sets
 from cnnpool.devices import distributed, global_arrays, numerics
+from cnnpool.devices.progress_bar import ProgressBar, say
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.runs import provenance, run_config
-from cnnpool.runs.progress_bar import ProgressBar, say
 from cnnpool.runs.running import Running, running
 from cnnpool.training import packed
 from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory

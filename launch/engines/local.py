@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 
+from cnnpool.devices.progress_bar import ProgressBar, say
 from cnnpool.errors import EXIT_PREEMPTED
 from cnnpool.launch.engines.engine import (
     EngineError,
@@ -26,7 +27,6 @@ from cnnpool.launch.engines.engine import (
 )
 from cnnpool.launch.job_states import WAITING, JobState, Queued, write_submission
 from cnnpool.runs import lease, run_status
-from cnnpool.runs.progress_bar import ProgressBar, say
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.1

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
-from cnnpool.runs import progress_bar, run_config
+from cnnpool.devices import progress_bar
+from cnnpool.runs import run_config
 from cnnpool.runs.lease import WorkdirBusyError, hold
 from cnnpool.runs.running import Running
 from cnnpool.training import classifier_setup, fit, optimizer

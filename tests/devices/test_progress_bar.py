@@ -4,9 +4,8 @@ import sys
 
 import pytest
 
-from cnnpool.devices import distributed
-from cnnpool.runs import progress_bar
-from cnnpool.runs.progress_bar import ProgressBar
+from cnnpool.devices import distributed, progress_bar
+from cnnpool.devices.progress_bar import ProgressBar
 
 
 class Clock:

@@ -85,8 +85,7 @@ def say(text: str) -> None:
 
 
 def _in_first_process() -> bool:
-    from cnnpool.devices import (
-        distributed,  # here, because the launcher does not need jax
-    )
+    # Here, because the launcher does not need jax.
+    from cnnpool.devices import distributed
 
     return distributed.is_first()

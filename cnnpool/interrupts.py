@@ -29,7 +29,7 @@ def _module_run() -> str:
     spec = sys.modules["__main__"].__spec__
     if spec is not None:
         return spec.name
-    looked_up = sys.argv[0] == "-m"  # as long as the module's packages are being imported
+    looked_up = sys.argv[:1] == ["-m"]  # as long as the module's packages are being imported
     return sys.orig_argv[sys.orig_argv.index("-m") + 1] if looked_up else ""
 
 

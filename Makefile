@@ -70,7 +70,7 @@ torch: install
 
 # For the tests that compile for TPUs, which skip without; 137 MB, and needs no TPU.
 tpu_compile: install
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu_compile]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,tpu-compile]'
 
 lint: install
 	$(BIN)/ruff format --check .

@@ -1,6 +1,6 @@
 r"""What training steps take on TPUs, compiled by the TPU's own compiler; none is run.
 
-    pip install 'cnnpool[tpu_compile]'
+    pip install 'cnnpool[tpu-compile]'
     python -m benchmarks.tpu_compile --out=benchmarks/tpu_compile.md
 
 Needs no TPU. The table is written after every program, smallest first; given again, the command

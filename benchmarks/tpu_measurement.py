@@ -1,6 +1,6 @@
 r"""What the measurement of D, G, R takes on TPUs, compiled by the TPU's own compiler; none is run.
 
-    pip install 'cnnpool[tpu_compile]'
+    pip install 'cnnpool[tpu-compile]'
     python -m benchmarks.tpu_measurement --out=benchmarks/tpu_measurement.md
 
 Networks of torchvision on images of 224 x 224 pixels, and two of ours on CIFAR-10's. Needs no TPU,

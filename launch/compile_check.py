@@ -31,7 +31,7 @@ _DEEP = {
 }
 _NO_COMPILER = (
     "not compiled for TPU before submission: libtpu, which contains the compiler, is not installed "
-    "(pip install 'cnnpool[tpu_compile]')"
+    "(pip install 'cnnpool[tpu-compile]')"
 )
 Compile = Callable[[ConfigDict, str], object]
 

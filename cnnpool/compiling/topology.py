@@ -83,7 +83,7 @@ def target(name: str) -> Target:
     if not has_tpu_compiler():
         raise TopologyError(
             f"--compile_for={name} needs the TPU compiler in libtpu, but no TPU: pip install "
-            "'cnnpool[tpu_compile]'"
+            "'cnnpool[tpu-compile]'"
         )
     return Target(name, _tpu_devices(kind, shape, slices), CHIPS[kind])
 

@@ -1,4 +1,4 @@
-"""Tables of compiled programs: each compiled in a process of its own, its row kept as JSON."""
+"""Pages about compiled programs: each is compiled in its own process, its row kept as JSON."""
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +19,19 @@ from cnnpool.files.atomic_write import write_text
 from cnnpool.runs import provenance
 
 CHIP = CHIPS["v5e"]
+COLUMNS = (
+    "wall, s",
+    "CPU, s",
+    "arguments, MiB",
+    "temporaries, MiB",
+    "of memory",
+    "collectives",
+    "their MB",
+    "GFLOP",
+    "MB moved",
+    "bound, ms",
+    "by",
+)
 Row = dict[str, Any]
 
 
@@ -27,15 +40,15 @@ class Case(Protocol):
 
     @property
     def topology(self) -> str:
-        """The devices, as `--compile_for` names them."""
+        """The name of the devices for `--compile_for`."""
 
     @property
     def key(self) -> str:
-        """Of its row."""
+        """The key of its row."""
 
 
 def row_of(program: Program) -> Row:
-    """What one chip does in a program; where it does not fit, the compiler's reason."""
+    """One chip's memory, work and traffic in a program, or the reason why it does not fit."""
     wall, cpu = time.monotonic(), time.process_time()
     try:
         found = compile_one(program)
@@ -61,12 +74,12 @@ def row_of(program: Program) -> Row:
 
 
 def compiled_apart(case: Case, measure: Callable[[Any], Row], limit: float) -> Row:
-    """The row of a case, compiled in a process of its own; where that fails, with the reason.
+    """Compiles a case in its own process; returns its row, or one with the reason of a failure.
 
     Args:
-      case: to compile.
-      measure: gives its row; a function of a module.
-      limit: seconds after which the process is ended.
+      case: the case to compile.
+      measure: returns the row of a case; a function at the top of a module.
+      limit: time limit in seconds, after which the process is killed.
     """
     spawning = multiprocessing.get_context("spawn")
     receiving, sending = spawning.Pipe(duplex=False)
@@ -89,7 +102,7 @@ def _send_row(case: Case, measure: Callable[[Any], Row], to: Connection) -> None
     try:
         topology.prepare(case.topology)
         to.send(measure(case))
-    except Exception as error:  # whatever the compiler says is the row
+    except Exception as error:  # any error of the compiler becomes the row
         to.send(_failed(f"{type(error).__name__}: {error}"))
 
 
@@ -97,32 +110,71 @@ def _failed(reason: str) -> Row:
     return {"error": reason, "commit": provenance.commit()}
 
 
-def made_by(command: str) -> str:
-    """How a page was made: its command, the compiler, the machine."""
-    return (
+def page(
+    title: str,
+    command: str,
+    prose: str,
+    columns: tuple[Sequence[str], Sequence[str]],
+    rows: Sequence[tuple[Sequence[str], Row, Sequence[str]]],
+    uncompiled: str,
+) -> str:
+    """The whole page, in Markdown.
+
+    Args:
+      title: the title.
+      command: the command that made the page.
+      prose: what the table shows.
+      columns: names of the columns before and after the common ones, `COLUMNS`.
+      rows: for each line, the cells before, the row, and the cells after; of a row with an error,
+        the last are left out.
+      uncompiled: a sentence on what is missing.
+    """
+    first, last = columns
+    header = (*first, *COLUMNS, *last, "commit")
+    lines = [header, ["---"] * len(header), *(_cells(*one, len(header)) for one in rows)]
+    table_lines = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    made = (
         f"Made by `{command}` with libtpu {metadata.version('libtpu')}; {machine.describe()}. The "
-        "cores were busy with other work: CPU seconds tell more of the compiler than wall seconds."
+        "cores were shared with other work, so CPU seconds are more meaningful than wall seconds."
     )
+    bound_note = (
+        "Wall and CPU seconds include lowering and compiling. The bound is the shortest possible "
+        f"time at {CHIP.peak / 1e12:g} TFLOP/s for bfloat16 products, {CHIP.bandwidth / 1e9:g} "
+        f"GB/s of memory bandwidth and two links of {CHIP.link / 1e9:g} GB/s, as published "
+        f"({CHIP.source}); it is not a prediction. The last column is the commit of the compiled "
+        "program."
+    )
+    parts = [f"# {title}", made, f"{prose} {bound_note}", table_lines, uncompiled]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def peaks() -> str:
-    """What a bound is calculated from."""
+def _cells(start: Sequence[str], row: Row, end: Sequence[str], width: int) -> Sequence[str]:
+    if "error" in row:
+        reason = row["error"].splitlines()[0]
+        return (*start, reason, *["-"] * (width - len(start) - 2), row["commit"])
+    number = table.number
     return (
-        f"{CHIP.peak / 1e12:g} TFLOP/s of bfloat16 products, {CHIP.bandwidth / 1e9:g} GB/s of "
-        f"memory and two links of {CHIP.link / 1e9:g} GB/s, as published ({CHIP.source}); it is no "
-        "prediction. commit: of the program that was compiled."
+        *start,
+        number(row["wall"]),
+        number(row["cpu"]),
+        number(row["arguments"] / 2**20),
+        number(row["temporaries"] / 2**20),
+        f"{row['share']:.1%}",
+        row["collectives"],
+        number(row["summed"] / 1e6),
+        number(row["flops"] / 1e9),
+        number(row["moved"] / 1e6),
+        number(1e3 * row["bound"]),
+        row["binds"],
+        *end,
+        row["commit"],
     )
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table."""
-    return [f"| {' | '.join(line)} |" for line in (columns, ["---"] * len(columns), *rows)]
-
-
-def missing(cases: Sequence[Case], rows: Mapping[str, Row]) -> list[str]:
-    """A sentence on the cases without a row, if there are any."""
+def missing(cases: Sequence[Case], rows: Mapping[str, Row]) -> str:
+    """A sentence on the cases without a row; empty if there are none."""
     keys = [case.key for case in cases if case.key not in rows]
-    return [f"Not compiled yet, {len(keys)} of {len(cases)}: {'; '.join(keys)}."] if keys else []
+    return f"Not compiled yet, {len(keys)} of {len(cases)}: {'; '.join(keys)}." if keys else ""
 
 
 def run(
@@ -132,24 +184,30 @@ def run(
     measure: Callable[[Any], Row],
     page: Callable[[Mapping[str, Row], str], str],
 ) -> None:
-    """A command that compiles the cases that have no row yet, and writes page and rows after each.
+    """Runs a command that compiles the cases without a row and writes page and rows after each.
 
     Args:
-      doc: its help.
-      name: of the module, benchmarks.NAME.
-      cases: in this order.
-      measure: gives the row of one; a function of a module.
-      page: from rows by key and the command's text.
+      doc: the command's help.
+      name: the module's name, benchmarks.NAME.
+      cases: all cases, in the order in which they are compiled.
+      measure: returns the row of a case; a function at the top of a module.
+      page: maps rows by key, and the command, to the page's text.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="Markdown file")
     parser.add_argument(
-        "--kept", type=Path, default=Path(f"benchmarks/{name}.json"), help="rows (%(default)s)"
+        "--kept",
+        type=Path,
+        default=Path(f"benchmarks/{name}.json"),
+        help="JSON file of the rows (%(default)s)",
     )
     parser.add_argument(
-        "--limit", type=float, default=7200, help="seconds for one program (%(default)s)"
+        "--limit", type=float, default=7200, help="time limit per program, seconds (%(default)s)"
+    )
+    parser.add_argument(
+        "--only", default="", help="compile only cases whose name contains this, 'cifar10 1x8'"
     )
     arguments = parser.parse_args()
     kept = arguments.kept
@@ -157,7 +215,7 @@ def run(
     command = " ".join([f"python -m benchmarks.{name}", *sys.argv[1:]])
     write_text(arguments.out, page(rows, command))
     for case in cases:
-        if case.key in rows:
+        if case.key in rows or arguments.only not in case.key:
             continue
         print(f"compiling {case.key}", file=sys.stderr, flush=True)
         rows[case.key] = compiled_apart(case, measure, arguments.limit)

@@ -1,4 +1,4 @@
-"""What the compiled steps of benchmarks/tpu_compile.json say of one, five and ten networks."""
+"""Costs of training 1, 5 and 10 networks, from benchmarks/tpu_compile.json."""
 
 from collections.abc import Iterable, Mapping, Sequence
 import json
@@ -15,12 +15,12 @@ NETWORKS = (1, 5, 10)
 
 
 class Step(NamedTuple):
-    """A step of some networks on eight chips, in rounds of as many as the mesh takes.
+    """A step of several networks on eight chips, in rounds if the mesh holds fewer of them.
 
     Attributes:
-      case: that was compiled.
-      row: what a chip does in it.
-      networks: that are trained.
+      case: the compiled case.
+      row: its row, with the costs of one chip.
+      networks: number of networks to train.
     """
 
     case: Case
@@ -29,28 +29,28 @@ class Step(NamedTuple):
 
     @property
     def rounds(self) -> int:
-        """Groups of networks, one after the other."""
+        """Number of groups of networks, trained one after the other."""
         return math.ceil(self.networks / self.case.seed)
 
     @property
     def bound(self) -> float:
-        """Seconds that a step of all networks takes at least."""
+        """Lower bound on the time of a step of all networks, in seconds."""
         return self.rounds * self.row["bound"]
 
     @property
     def collectives(self) -> int:
-        """Of a step of all networks, one after the other."""
+        """Number of collectives in a step of all networks."""
         return self.rounds * sum(map(int, re.findall(r"\d+", self.row["collectives"])))
 
 
 def kept() -> dict[str, dict[str, Any]]:
-    """The rows by key, of programs that were compiled."""
+    """The rows of the programs that could be compiled, by key."""
     rows = json.loads(ROWS.read_text("utf-8"))
     return {key: row for key, row in rows.items() if "error" not in row}
 
 
 def steps(name: str, data: str, networks: int) -> list[Step]:
-    """Of a network of the paper on every mesh that was compiled for it."""
+    """The steps of one of the paper's networks, on every mesh for which it was compiled."""
     rows = kept()
     return [
         Step(case, rows[case.key], networks)
@@ -61,12 +61,12 @@ def steps(name: str, data: str, networks: int) -> list[Step]:
 
 
 def best(found: Sequence[Step], latency: float) -> Step:
-    """The mesh with the smallest bound, so many seconds added for every collective."""
+    """The step with the smallest bound, with `latency` seconds added per collective."""
     return min(found, key=lambda one: one.bound + latency * one.collectives)
 
 
 def columns() -> tuple[str, ...]:
-    """Of `lines`."""
+    """Names of the columns of `lines`."""
     return (
         "run",
         "networks",
@@ -83,7 +83,7 @@ def columns() -> tuple[str, ...]:
 
 
 def lines(name: str, data: str, latency: float) -> Iterable[tuple[str, ...]]:
-    """The best mesh of a network for 1, 5 and 10 of it; none where nothing was compiled."""
+    """The best mesh for 1, 5 and 10 networks; nothing if no mesh was compiled."""
     for networks in NETWORKS:
         found = steps(name, data, networks)
         if not found:
@@ -110,10 +110,10 @@ def _mesh(case: Case) -> str:
 
 
 def chip_seconds(name: str, data: str) -> tuple[float, float] | None:
-    """Of a step of one network: the bound, and products alone at the peak; None if unknown.
+    """Chip seconds for a step of one network: the bound, and products alone at peak speed.
 
-    The bound is that of a network on one chip, where that was compiled; of others products alone,
-    as what a shared batch adds is of its mesh.
+    The bound is that of one network per chip. If that was not compiled, it is products alone,
+    because the cost of sharing a batch depends on the mesh. None if nothing was compiled.
     """
     found = steps(name, data, 1)
     if not found:

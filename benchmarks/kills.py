@@ -238,10 +238,10 @@ def row(run: str, number: signal.Signals, outcome: Outcome, items: int) -> str:
 
 
 NOTE = (
-    f"Exit status {EXIT_PREEMPTED}: saved, as the message says. A negative one: ended by the "
-    "signal itself: by SIGKILL, and by SIGTERM while Python starts and there is nothing to save. "
-    "130: by Ctrl-C then; 1 or -2, with a traceback: by Ctrl-C before Python has begun to run our "
-    "code, while it sets up the virtual environment. Checkpoints every second."
+    f"Exit status {EXIT_PREEMPTED}: the run saved and stopped. Negative: ended by the signal "
+    "itself, by SIGKILL, or by SIGTERM while Python starts and there is nothing to save. 130: "
+    "Ctrl-C at such a time; 1 or -2, with a traceback: Ctrl-C before Python runs any of our code, "
+    "while it sets up the virtual environment. Checkpoints are written every second."
 )
 
 

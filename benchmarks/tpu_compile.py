@@ -1,41 +1,23 @@
-r"""What training steps take on TPUs, compiled by the TPU's own compiler; none is run.
+r"""Cost of training steps on TPUs, compiled by the TPU compiler without running them.
 
     pip install 'cnnpool[tpu-compile]'
     python -m benchmarks.tpu_compile --out=benchmarks/tpu_compile.md
 
-Needs no TPU. The table is written after every program, smallest first; given again, the command
-goes on with those that --kept does not have. Every program is compiled in a process of its own: one
-that fails, or takes longer than --limit, is a row that says so. Delete --kept after a change of the
-programs.
+Needs no TPU. The page is written after every program, the smallest network first; run again, the
+command continues with the programs that are not in --kept. Every program is compiled in its own
+process; if one fails, or takes longer than --limit, its row says so. Delete --kept if the programs
+have changed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 
 from ml_collections import ConfigDict
 
 from benchmarks import compiled_rows
 from benchmarks.compiled_rows import Row
-from cnnpool.compiling import table, topology, training_programs
+from cnnpool.compiling import topology, training_programs
 from cnnpool.configs import cifar10, scale1d, scale2d
-
-_COLUMNS = (
-    "network",
-    "data",
-    "seeds x data",
-    "wall, s",
-    "CPU, s",
-    "arguments, MiB",
-    "temporaries, MiB",
-    "of memory",
-    "collectives",
-    "their MB",
-    "GFLOP",
-    "MB moved",
-    "bound, ms",
-    "by",
-    "commit",
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +25,11 @@ class Case:
     """A training step on some chips.
 
     Attributes:
-      network: by name.
+      network: the network's name in a config.
       data: cifar10, scale2d or scale1d.
-      seed: networks side by side, one a device or more devices.
-      shared: devices that share a batch.
-      width: of channels, a factor; of the simple CNN a number.
+      seed: number of networks trained in parallel.
+      shared: number of devices that share each batch.
+      width: factor for the number of channels; for the simple CNN, the number itself.
     """
 
     network: str
@@ -58,23 +40,23 @@ class Case:
 
     @property
     def topology(self) -> str:
-        """With as many chips as the mesh has devices."""
+        """A slice with as many chips as the mesh has devices."""
         return {4: "v5e:2x2", 8: "v5e:2x4"}[self.seed * self.shared]
 
     @property
     def name(self) -> str:
-        """Of the network with its width."""
+        """The network's name, with its width."""
         if self.data == "scale1d":
             return f"{self.network}, H = {self.width:g}"
         return self.network if self.width == 1 else f"{self.network}, width {self.width:g}"
 
     @property
     def key(self) -> str:
-        """Of its row."""
+        """The key of its row."""
         return f"{self.name} {self.data} {self.seed}x{self.shared}"
 
     def config(self) -> ConfigDict:
-        """Of the protocol."""
+        """The config: the protocol's, on this mesh."""
         if self.data == "scale1d":
             config = scale1d.get_config("paper").unlock()
             config.model.width = int(self.width)
@@ -126,47 +108,18 @@ def measured(case: Case) -> Row:
 
 def text(rows: Mapping[str, Row], command: str) -> str:
     """The page."""
-    lines = [
-        "# Training steps, compiled for TPU by its compiler, never run on one",
-        "",
-        compiled_rows.made_by(command),
-        "",
-        "The protocol's step, batch 128, float32, on eight v5e chips (the simple CNN: an epoch, on "
-        "four chips); bytes and operations are one chip's. Lowering and compiling together. "
-        f"Bound: no step is faster at {compiled_rows.peaks()}",
-        "",
-        *table_of(rows),
-        "",
-        *compiled_rows.missing(CASES, rows),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def table_of(rows: Mapping[str, Row]) -> list[str]:
-    """The lines of the table."""
-    cells = [_cells(case, rows[case.key]) for case in CASES if case.key in rows]
-    return compiled_rows.markdown(_COLUMNS, cells)
-
-
-def _cells(case: Case, row: Row) -> Sequence[str]:
-    number, start = table.number, (case.name, case.data, f"{case.seed} x {case.shared}")
-    if "error" in row:
-        reason = row["error"].splitlines()[0]
-        return (*start, reason, *["-"] * (len(_COLUMNS) - 5), row["commit"])
-    return (
-        *start,
-        number(row["wall"]),
-        number(row["cpu"]),
-        number(row["arguments"] / 2**20),
-        number(row["temporaries"] / 2**20),
-        f"{row['share']:.1%}",
-        row["collectives"],
-        number(row["summed"] / 1e6),
-        number(row["flops"] / 1e9),
-        number(row["moved"] / 1e6),
-        number(1e3 * row["bound"]),
-        row["binds"],
-        row["commit"],
+    return compiled_rows.page(
+        "Training steps, compiled by the TPU compiler, not run on a TPU",
+        command,
+        "The protocol's training step, batch 128, float32, on eight v5e chips (the simple CNN: an "
+        "epoch, on four chips). Memory, operations and bytes are those of one chip.",
+        (("network", "data", "seeds x data"), ()),
+        [
+            ((one.name, one.data, f"{one.seed} x {one.shared}"), rows[one.key], ())
+            for one in CASES
+            if one.key in rows
+        ],
+        compiled_rows.missing(CASES, rows),
     )
 
 

@@ -1,14 +1,14 @@
-r"""What the measurement of D, G, R takes on TPUs, compiled by the TPU's own compiler; none is run.
+r"""Cost of measuring D, G, R on TPUs, compiled by the TPU compiler without running it.
 
     pip install 'cnnpool[tpu-compile]'
     python -m benchmarks.tpu_measurement --out=benchmarks/tpu_measurement.md
 
-Networks of torchvision on images of 224 x 224 pixels, and two of ours on CIFAR-10's. Needs no TPU,
-images or weights: shapes are enough. Every program is compiled in a process of its own; given
-again, the command goes on with those that --kept does not have.
+torchvision's networks on images of 224 x 224 pixels, and two networks for CIFAR-10. Needs no TPU,
+images or weights, only shapes. Every program is compiled in its own process; run again, the command
+continues with the programs that are not in --kept.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import dataclasses
 import json
 from pathlib import Path
@@ -23,24 +23,6 @@ from cnnpool.launch.jobs import with_fields
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 
-_COLUMNS = (
-    "network",
-    "pixels",
-    "wall, s",
-    "CPU, s",
-    "batches",
-    "images in one",
-    "arguments, MiB",
-    "temporaries, MiB",
-    "of memory",
-    "collectives",
-    "GFLOP",
-    "MB moved",
-    "bound of a batch, ms",
-    "by",
-    "of all batches, s",
-    "commit",
-)
 _CHIPS = 8
 _SETTINGS = Settings()
 _COPIES = 1 + 2 * _SETTINGS.draws
@@ -49,12 +31,12 @@ _IMAGENET = 224
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A network that is measured.
+    """A network to be measured.
 
     Attributes:
-      network: by the name in a config.
-      pixels: a side of its images; 224 of torchvision's networks, else 32.
-      width: of channels, a factor.
+      network: the network's name in a config.
+      pixels: side of its images; 224 for torchvision's networks, otherwise 32.
+      width: factor for the number of channels.
     """
 
     network: str
@@ -63,21 +45,21 @@ class Case:
 
     @property
     def topology(self) -> str:
-        """Eight chips, over which the images are spread."""
+        """Eight chips, over which the images are sharded."""
         return "v5e:2x4"
 
     @property
     def name(self) -> str:
-        """Of the network with its width."""
+        """The network's name, with its width."""
         return self.network if self.width == 1 else f"{self.network}, width {self.width:g}"
 
     @property
     def key(self) -> str:
-        """Of its row."""
+        """The key of its row."""
         return f"{self.name} {self.pixels}"
 
     def config(self) -> str:
-        """What config.json of its folder says."""
+        """The content of its folder's config.json."""
         if self.pixels == _IMAGENET:
             model = {"name": self.network, "outputs": 1000, "features_only": False}
             return json.dumps({"model": model, "data": {"name": "image_folder"}, "seeds": [0]})
@@ -114,55 +96,31 @@ def measured(case: Case) -> Row:
 
 def text(rows: Mapping[str, Row], command: str) -> str:
     """The page."""
-    lines = [
-        "# Measurements, compiled for TPU by its compiler, never run on one",
-        "",
-        compiled_rows.made_by(command),
-        "",
-        f"D, G, R of all units of one network on eight v5e chips: {_SETTINGS.images} images, of "
-        f"which every chip has its own {-(-_SETTINGS.images // _CHIPS)}, each once as it is, once "
-        "deformed and once with noise; float32, products in the highest precision, which takes six "
-        "of bfloat16. A batch is as many images as have activations of a gigabyte, their "
-        f"{_COPIES} copies counted; memory, bytes and operations are one chip's, of a batch. "
-        "Lowering and compiling together. The program's loop over batches sums the mean "
-        "activation of the first one over all chips; another program sums the rest at the end. "
-        f"Bound: at {compiled_rows.peaks()}",
-        "",
-        *table_of(rows),
-        "",
-        *compiled_rows.missing(CASES, rows),
-    ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def table_of(rows: Mapping[str, Row]) -> list[str]:
-    """The lines of the table."""
-    cells = [_cells(case, rows[case.key]) for case in CASES if case.key in rows]
-    return compiled_rows.markdown(_COLUMNS, cells)
-
-
-def _cells(case: Case, row: Row) -> Sequence[str]:
-    number, start = table.number, (case.name, str(case.pixels))
-    if "error" in row:
-        reason = row["error"].splitlines()[0]
-        return (*start, reason, *["-"] * (len(_COLUMNS) - 4), row["commit"])
-    return (
-        *start,
-        number(row["wall"]),
-        number(row["cpu"]),
-        str(row["batches"]),
-        str(row["size"]),
-        number(row["arguments"] / 2**20),
-        number(row["temporaries"] / 2**20),
-        f"{row['share']:.1%}",
-        row["collectives"],
-        number(row["flops"] / 1e9),
-        number(row["moved"] / 1e6),
-        number(1e3 * row["bound"]),
-        row["binds"],
-        number(row["batches"] * row["bound"]),
-        row["commit"],
+    return compiled_rows.page(
+        "Measurements, compiled by the TPU compiler, not run on a TPU",
+        command,
+        f"D, G, R of all units of one network on eight v5e chips: {_SETTINGS.images} images, "
+        f"{-(-_SETTINGS.images // _CHIPS)} on each chip, each clean, deformed and with noise; "
+        "float32, products in the highest precision (six bfloat16 products). A batch has as many "
+        f"images as fit into a gigabyte of activations, their {_COPIES} copies included; memory, "
+        "operations, bytes and bound are those of one chip for one batch. The loop over batches "
+        "sums the mean activation of the first batch over all chips; another program sums the rest "
+        "at the end.",
+        (("network", "pixels"), ("batches", "images in a batch", "bound of all batches, s")),
+        [
+            ((one.name, str(one.pixels)), rows[one.key], _batches(rows[one.key]))
+            for one in CASES
+            if one.key in rows
+        ],
+        compiled_rows.missing(CASES, rows),
     )
+
+
+def _batches(row: Row) -> tuple[str, ...]:
+    if "error" in row:
+        return ()
+    seconds = table.number(row["batches"] * row["bound"])
+    return str(row["batches"]), str(row["size"]), seconds
 
 
 if __name__ == "__main__":

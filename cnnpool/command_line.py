@@ -63,7 +63,7 @@ def prepare() -> None:
 
         logging.set_verbosity(logging.ERROR)
         logging.get_absl_logger().addFilter(_in_one_line)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # unprintable characters are no errors
+    if isinstance(sys.stdout, io.TextIOWrapper):  # unprintable characters are not errors
         sys.stdout.reconfigure(errors="replace")
     if "jax" in sys.modules:  # commands themselves import it later, see above
         from cnnpool.devices import numerics
@@ -72,7 +72,7 @@ def prepare() -> None:
 
 
 def _in_one_line(record: LogRecord) -> bool:
-    """Takes the traceback from an error that Orbax logs: it is raised, too, and told at the end."""
+    """Drops tracebacks from the errors that Orbax logs, as it also raises them."""
     if f"{os.sep}orbax{os.sep}" in record.pathname:
         record.exc_info = record.exc_text = None
     return True

@@ -34,8 +34,8 @@ with contextlib.suppress(ModuleNotFoundError):  # functions can be measured with
         "flax_fix_rng_separator": False,
         "flax_return_frozendict": False,
     }
-# Switches for finding errors, which end right programs too: JAX_TRANSFER_GUARD=disallow one that
-# moves numbers between host and devices, JAX_DEBUG_NANS one whose network diverges.
+# Debugging options of JAX that make correct programs fail: JAX_TRANSFER_GUARD=disallow, any that
+# moves arrays between host and devices; JAX_DEBUG_NANS, any whose network diverges.
 _SWITCHES: dict[str, Any] = {
     "jax_transfer_guard": "allow",
     "jax_transfer_guard_host_to_device": "allow",
@@ -46,7 +46,7 @@ _SWITCHES: dict[str, Any] = {
     "jax_no_tracing": False,
     "jax_array_garbage_collection_guard": "allow",
 }
-_HARMLESS = (None, False, "allow", "log", "log_explicit")  # values of switches
+_HARMLESS = (None, False, "allow", "log", "log_explicit")  # values of these options
 # Read by XLA itself, and not only for numerical settings: these are recorded and compared.
 _RECORDED = ("XLA_FLAGS", "LIBTPU_INIT_ARGS", "NVIDIA_TF32_OVERRIDE", "JAX_DISABLE_JIT")
 _OF_NO_NUMBER = ("--xla_force_host_platform_device_count", "--xla_dump", "--xla_gpu_cuda_data_dir")

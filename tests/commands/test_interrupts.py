@@ -1,6 +1,7 @@
 """Ctrl-C while a command is imported, and where Python swallows it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -38,6 +39,11 @@ raise ValueError("not caught")
 """
 
 
+def obey_ctrl_c():
+    """Programs that a shell starts in the background ignore SIGINT, and so do their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def python(*arguments, path=""):
     return subprocess.run(
         [sys.executable, *arguments],
@@ -46,6 +52,7 @@ def python(*arguments, path=""):
         capture_output=True,
         text=True,
         timeout=60,
+        preexec_fn=obey_ctrl_c,
     )
 
 

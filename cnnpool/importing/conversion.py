@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 import functools
+import json
 from typing import Any, NamedTuple
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -98,19 +99,24 @@ def _is_nan(array: np.ndarray) -> bool:
     return array.dtype.kind in "fV" and bool(np.isnan(array.astype(np.float32)).all())
 
 
-def shapes(config: ConfigDict) -> tuple[Variables, list[str]]:
+def shapes(config: ConfigDict) -> tuple[Variables, tuple[str, ...]]:
     """The shapes of a torchvision network's variables, and its units in forward order."""
-    model: Any = models.build(config)
+    return _shapes(config.to_json())
+
+
+@functools.cache  # tracing a deep network takes seconds
+def _shapes(config: str) -> tuple[Variables, tuple[str, ...]]:
+    model: Any = models.build(ConfigDict(json.loads(config)))
     images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
-    initialize = functools.partial(model.init, train=False)
-    variables = jax.eval_shape(initialize, jax.random.key(0), images)
     units: list[str] = []
 
-    def note_units(variables, images):
-        units.extend(model.apply(variables, images, train=False)[1])
+    def initialize(key, images):
+        (_, activations), variables = model.init_with_output(key, images, train=False)
+        units.extend(activations)
+        return variables
 
-    jax.eval_shape(note_units, variables, images)
-    return Variables(variables["params"], variables.get("batch_stats", {})), units
+    variables = jax.eval_shape(initialize, jax.random.key(0), images)
+    return Variables(variables["params"], variables.get("batch_stats", {})), tuple(units)
 
 
 def _converted(

@@ -39,9 +39,16 @@ raise ValueError("not caught")
 """
 
 
-def obey_ctrl_c():
-    """Programs that a shell starts in the background ignore SIGINT, and so do their children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+@pytest.fixture(autouse=True)
+def children_obey_ctrl_c():
+    """Programs that a shell starts in the background ignore SIGINT, and so do their children.
+
+    Children start with the default in the place of a handler. A function of the child process
+    would need a fork, of which JAX warns.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def python(*arguments, path=""):
@@ -52,7 +59,6 @@ def python(*arguments, path=""):
         capture_output=True,
         text=True,
         timeout=60,
-        preexec_fn=obey_ctrl_c,
     )
 
 

@@ -67,13 +67,15 @@ def test_without_image_noise_errors_too_are_of_clean_images(measured, vgg, tmp_p
     config = run_config.load(vgg[0], data_dir=classifier_runs.moved_data(vgg[0]))
     training = classifier_run.open_training(config)
     test, mean, std = training.data.test, training.data.mean, training.data.std
-    expected = []
-    for row in range(2):
-        network = jax.tree.map(lambda leaf, row=row: leaf[row], vgg[1].networks.current)
-        logits, _ = training.recipe.model.apply(
-            network._asdict(), standardize(test.images, mean, std), train=False
-        )
-        expected.append(float((logits.argmax(-1) != test.labels).mean()))
+    images = standardize(test.images, mean, std)
+
+    @jax.jit
+    def error(network):
+        logits, _ = training.recipe.model.apply(network._asdict(), images, train=False)
+        return (logits.argmax(-1) != test.labels).mean()
+
+    networks = vgg[1].networks.current
+    expected = [error(jax.tree.map(lambda leaf, n=row: leaf[n], networks)) for row in range(2)]
     np.testing.assert_allclose(clean["test_error"].sel(stage="last"), expected)
     noisy = measured[1]["test_loss"].sel(stage="last")
     assert (abs(clean["test_loss"].sel(stage="last") / noisy - 1) > 1e-3).all()

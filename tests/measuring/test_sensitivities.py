@@ -1,6 +1,7 @@
 """Measurements of classifiers: their images, frozen statistics, and D, G, R by the oracle."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -91,12 +92,15 @@ def test_norms_and_what_does_nothing_are_told_not_computed(name, rescaled):
     config.model.name, config.model.width_factor = name, 0.25
     model = models.build(config.model)
     images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
-    init = jax.jit(model.init, static_argnames="train")
+    initialize = functools.partial(model.init, train=False)
+    random = np.random.default_rng(0)
 
-    def moved(a):  # biases and running means from 0, scales and variances from 1
-        return a + jax.random.uniform(jax.random.key(2), a.shape) if a.ndim == 1 else a
+    def drawn(a):  # no vector is 0 or 1, as biases, scales and statistics are at first
+        scale = np.sqrt(2 / np.prod(a.shape[:-1]))
+        drawn = scale * random.normal(size=a.shape) if a.ndim > 1 else 0.5 + random.random(a.shape)
+        return jnp.asarray(drawn, jnp.float32)
 
-    changed = jax.tree.map(moved, init(jax.random.key(1), images, train=False))
+    changed = jax.tree.map(drawn, jax.eval_shape(initialize, jax.random.key(1), images))
     net = Variables(changed["params"], changed.get("batch_stats", {}))
     plain = run(measuring.features(model, net), images)
     found = run(measuring.features(model, net, rescaled=True), images)
@@ -193,7 +197,7 @@ def test_fewer_images_are_the_first_of_more():
 def test_frozen_statistics_are_those_of_the_clean_images(vgg):
     model, clean = vgg[1].recipe.model, clean_images(vgg[1].data, Settings(images=40))
     frozen = batch_statistics.with_frozen_statistics(model, network(vgg, "init"), clean)
-    units = measuring.features(model, frozen)(clean)
+    units = run(measuring.features(model, frozen), clean)
     for k in range(1, 9):
         values = np.asarray(units[f"bn{k:02d}"], np.float64)
         values = values.reshape(-1, values.shape[-1])
@@ -201,7 +205,7 @@ def test_frozen_statistics_are_those_of_the_clean_images(vgg):
         # ones: a factor of sqrt(1 - 1/160) a layer where maps are smallest.
         np.testing.assert_allclose(values.mean(0), 0, atol=0.01)
         np.testing.assert_allclose(values.std(0), 1, rtol=0.015)
-    running = measuring.features(model, network(vgg, "init"))(clean)
+    running = run(measuring.features(model, network(vgg, "init")), clean)
     assert abs(float(running["bn01"].mean())) > 1e-2, "the running statistics would do: void"
 
 
@@ -319,8 +323,7 @@ def test_kinds_of_noise_share_their_diffeomorphisms(vgg):
         settings.check_unused()
 
 
-@pytest.mark.parametrize("unit", ["bn01", "relu04"])
-def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, unit):
+def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg):
     """As the authors' program does in training mode, at initialization for example."""
     model, start = vgg[1].recipe.model, network(vgg, "init")
     settings = Settings(images=20, draws=2, deltas=(3.0,))
@@ -328,11 +331,11 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
 
     def alone(images):
         net = batch_statistics.with_frozen_statistics(model, start, images)
-        return np.asarray(measuring.features(model, net)(images)[unit], np.float64)
+        return run(measuring.features(model, net), images)
 
-    clean, deformed, noisy = (
-        alone(inputs.clean),
-        *(np.stack([alone(copy) for copy in copies]) for copies in (inputs.deformed, inputs.noisy)),
+    clean = alone(inputs.clean)
+    deformed, noisy = (
+        [alone(copy) for copy in copies] for copies in (inputs.deformed, inputs.noisy)
     )
 
     def measured(transform, *, untrained):
@@ -341,13 +344,20 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
             untrained=untrained,
             batch_size=25,
         )
-        assert list(found) == list(measuring.features(model, start)(inputs.clean[:1]))
-        return sensitivities(found)[unit][:3]
+        assert sorted(found) == sorted(clean)
+        return {unit: sensitivities(found)[unit][:3] for unit in ("bn01", "relu04")}
 
     own = measured("own_statistics", untrained=True)
-    np.testing.assert_allclose(own, oracle.all_pairs_sensitivity(clean, deformed, noisy), rtol=1e-4)
     frozen = measured("none", untrained=True)
-    assert min(abs(np.array(own) / frozen - 1)[:2]) > 1e-3
+    for unit, values in own.items():
+        of_images = np.asarray(clean[unit], np.float64)
+        of_copies = (
+            np.stack([np.asarray(copy[unit], np.float64) for copy in copies])
+            for copies in (deformed, noisy)
+        )
+        expected = oracle.all_pairs_sensitivity(of_images, *of_copies)
+        np.testing.assert_allclose(values, expected, rtol=1e-4)
+        assert min(abs(np.array(values) / frozen[unit] - 1)[:2]) > 1e-3
     assert measured("own_statistics", untrained=False) == own, "whatever the running averages are"
 
 
@@ -355,14 +365,17 @@ def test_own_statistics_normalize_clean_deformed_and_noisy_images_apart(vgg, uni
 def test_sensitivities_are_those_of_all_pairs(vgg, measured, unit):
     dataset, settings = measured
     model, variables = vgg[1].recipe.model, network(vgg, "trained", row=1)
-    features = jax.jit(measuring.features(model, variables))
+    features = measuring.features(model, variables)
     (delta, cutoff, _), inputs = list(perturbations(vgg[1].data, settings))[2]
 
-    def run(images):
-        return np.asarray(features(images)[unit], np.float64)
+    def activations(images):
+        return np.asarray(run(features, images)[unit], np.float64)
 
-    clean = run(inputs.clean)
-    deformed, noisy = (np.stack([run(d) for d in a]) for a in (inputs.deformed, inputs.noisy))
+    clean = activations(inputs.clean)
+    deformed, noisy = (
+        np.stack([activations(copy) for copy in copies])
+        for copies in (inputs.deformed, inputs.noisy)
+    )
     expected = oracle.all_pairs_sensitivity(clean, deformed, noisy)
     cell = dataset.sel(seed=3, stage="trained", transform="none", shuffle=0, noise="white")
     cell = cell.sel(layer=unit, delta=delta, cutoff=cutoff)

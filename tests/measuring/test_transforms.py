@@ -123,8 +123,9 @@ def test_relabelling_channels_with_biases_and_statistics_leaves_the_function_alo
     model = models.build(config.model)
     images = jax.random.normal(jax.random.key(0), (2, 32, 32, 3))
 
+    @jax.jit
     def output(net):
-        return np.asarray(model.apply(net._asdict(), images, train=False)[0])
+        return model.apply(net._asdict(), images, train=False)[0]
 
     whole, moved, left = (
         output(net)

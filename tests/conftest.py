@@ -32,7 +32,19 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 from cnnpool.configs import scale1d as scale1d_config
 from cnnpool.training import fit
 
+MAPPINGS = Path("/proc/self/maps")
 DATA_VARIABLE = "CNNPOOL_DATA_DIR"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_mappings():
+    """Forgets compiled programs before their memory mappings reach Linux's limit of 65,530.
+
+    A process beyond it dies without a message: one worker that runs all tests gets near it.
+    """
+    yield
+    if MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ HBM_OOM = (
 )
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_writes_nothing(tmp_path):
     command = [sys.executable, "-m", "cnnpool.train", "--config=scale1d:quick", "--compile_for=2"]
     environment = {

@@ -133,6 +133,7 @@ def test_what_does_not_fit_is_refused():
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("torch"), reason="PyTorch is not installed")
+@pytest.mark.slow
 def test_pytorch_runs_it_too(tmp_path):
     environment = {**os.environ, "KERAS_BACKEND": "torch", "PYTHONPATH": str(ROOT)}
     program = [sys.executable, "-m", "tests.library.keras_networks"]

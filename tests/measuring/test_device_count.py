@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType
 from ml_collections import ConfigDict
 import numpy as np
+import pytest
 
 from cnnpool import models
 from cnnpool.devices import runtime
@@ -38,6 +39,7 @@ def measured(monkeypatch, mesh):
     )
 
 
+@pytest.mark.slow
 def test_one_device_and_eight_measure_the_same(monkeypatch):
     eight = jax.make_mesh((8,), ("data",), (AxisType.Auto,))
     one, several = (sensitivities(measured(monkeypatch, mesh)) for mesh in (None, eight))

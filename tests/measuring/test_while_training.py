@@ -34,6 +34,7 @@ def run(tmp_path, monkeypatch):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_the_file_holds_what_eval_measures_of_kept_checkpoints(run):
     watched = results.read(run / while_training.FILE)
     assert list(watched["stage"].values) == ["2", "4", "5"]

@@ -72,6 +72,7 @@ def test_a_run_begins_with_the_best_networks_of_another(tmp_path, monkeypatch, c
     assert np.isinf(begun.best_error).all()
 
 
+@pytest.mark.slow
 def test_one_network_for_all_seeds_and_no_other_number(tmp_path, monkeypatch):
     tiny_images.install(monkeypatch)
     one = tiny_images.config()

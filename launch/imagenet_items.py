@@ -16,12 +16,13 @@ from pathlib import Path
 
 from cnnpool.data.images import DataError
 from cnnpool.figures import items
+from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
-from cnnpool.importing import folder as imported
 from cnnpool.importing.weights import import_weights
 from cnnpool.launch.items import IMPORTED
 from cnnpool.launch.measurement import ALL_SHUFFLES
 from cnnpool.measuring.evaluation import evaluate
+from cnnpool.training import network_folder
 
 STAGES = ("init", "trained")
 TRANSFORMS = ALL_SHUFFLES
@@ -90,8 +91,7 @@ def measured(name: str, places: Places, *, count: int, shuffles: int, overwrite:
       FileExistsError: if the file has another measurement and `overwrite` is False.
     """
     path, workdir = weights_file(places.weights, name), places.runs / f"imagenet-{name}"
-    checksum = imported.file_checksum(path)[:12]
-    if not imported.is_imported(workdir) or checksum not in imported.summary(workdir)["source"]:
+    if storage.checksum(path)[:12] not in _source(workdir):
         import_weights(name, path, workdir, overwrite=True)
     file = places.measurements / f"imagenet-{name}.nc"
     print(f"measuring {workdir} into {file}")
@@ -106,6 +106,14 @@ def measured(name: str, places: Places, *, count: int, shuffles: int, overwrite:
         overwrite=overwrite,
     )
     return file
+
+
+def _source(workdir: Path) -> str:
+    """What was imported into a folder; empty if nothing that can be read."""
+    try:
+        return network_folder.read_summary(workdir, lambda found: found["source"])
+    except network_folder.NetworkFolderError:
+        return ""
 
 
 def reproduce(

@@ -29,7 +29,7 @@ from cnnpool.measuring.evaluation import evaluate
 from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
-from cnnpool.training import packed
+from cnnpool.training import network_folder
 
 OLD_RUNS = Path("runs")  # where earlier versions of launch.reproduce trained
 
@@ -95,7 +95,7 @@ def source_of(
         if job.is_finished(places.jobs / job.name):
             return partial(_collect, job, file, places)
         folder = places.checkpoints / name
-        if packed.is_packed(folder) and {INIT, TRAINED}.issuperset(measurement.stages):
+        if network_folder.holds_networks(folder) and {INIT, TRAINED}.issuperset(measurement.stages):
             there = run_config.load(folder).to_dict()
             _check_config(folder, there, config, exact=exact)
             return partial(_measure, folder, file, run, measurement, places)

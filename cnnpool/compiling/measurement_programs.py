@@ -14,17 +14,15 @@ from cnnpool.compiling.programs import Program
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.devices.batch_sharding import DATA_AXIS
 from cnnpool.importing import conversion
-from cnnpool.importing.folder import is_imported
 from cnnpool.instruments import batch_plan, moment_programs
 from cnnpool.measuring import classifier_run, network
 from cnnpool.measuring import transforms as named
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
 from cnnpool.training import classifier_setup
-from cnnpool.training.variables import Variables
+from cnnpool.training.variables import Variables, variable_shapes
 
 _SHRINK = "a smaller --batch_size, or more devices"
-_IMAGE: tuple[int, ...] = (conversion.SIZE, conversion.SIZE, 3)
 
 
 def programs(
@@ -56,9 +54,10 @@ def programs(
             "a ring are measured by small programs. Omit --compile_for"
         )
     mesh = runtime.mesh_over(tuple(devices), {DATA_AXIS: len(devices)})
-    if is_imported(workdir):
-        variables, _ = conversion.shapes(config.model)
-        model, image = models.build(config.model), _IMAGE
+    image: tuple[int, ...] = conversion.IMAGE_SHAPE
+    if run_config.is_imported(config):
+        model = models.build(config.model)
+        variables = variable_shapes(model, image)
         errors: list[Program] = []
     else:
         here = classifier_run.on_devices(config, _shared(devices))

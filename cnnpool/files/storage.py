@@ -7,6 +7,7 @@ be neither appended to nor locked.
 
 from collections.abc import Iterator
 import contextlib
+import hashlib
 import importlib.util
 import os
 from pathlib import Path
@@ -143,6 +144,12 @@ def read_bytes(place: Path) -> bytes:
         raise StorageError(
             f"cannot read {place}: {type(error).__name__}: {_first_line(error)}"
         ) from error
+
+
+def checksum(place: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextlib.contextmanager

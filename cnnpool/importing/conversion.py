@@ -5,7 +5,6 @@ import functools
 import json
 from typing import Any, NamedTuple
 
-from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -19,6 +18,7 @@ from cnnpool.importing.unpickling import StateDictError
 from cnnpool.training.variables import Variables
 
 SIZE = 224  # pixels per side
+IMAGE_SHAPE = (SIZE, SIZE, 3)
 _COUNTER = ".num_batches_tracked"
 _SHOWN = 3  # how many tensors of each kind of mismatch a message lists
 # amdegroot's VGG16 without a classifier, torchvision's IMAGENET1K_FEATURES.
@@ -107,7 +107,7 @@ def shapes(config: ConfigDict) -> tuple[Variables, tuple[str, ...]]:
 @functools.cache  # tracing a deep network takes seconds
 def _shapes(config: str) -> tuple[Variables, tuple[str, ...]]:
     model: Any = models.build(ConfigDict(json.loads(config)))
-    images = jax.ShapeDtypeStruct((1, SIZE, SIZE, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((1, *IMAGE_SHAPE), jnp.float32)
     units: list[str] = []
 
     def initialize(key, images):
@@ -116,7 +116,7 @@ def _shapes(config: str) -> tuple[Variables, tuple[str, ...]]:
         return variables
 
     variables = jax.eval_shape(initialize, jax.random.key(0), images)
-    return Variables(variables["params"], variables.get("batch_stats", {})), tuple(units)
+    return Variables.of(variables), tuple(units)
 
 
 def _converted(
@@ -124,8 +124,7 @@ def _converted(
 ) -> Variables:
     wanted = {
         torchvision_names.tensor_name(layers, path): _their_shape(path, leaf.shape)
-        for tree in expected
-        for path, leaf in flatten_dict(tree, sep="/").items()
+        for path, leaf in expected.by_path().items()
     }
     _check_fit(wanted, {key: array.shape for key, array in state.items()})
     _check_values(state, dtype)
@@ -133,8 +132,7 @@ def _converted(
     def convert(path: str) -> np.ndarray:
         return _our_layout(path, state[torchvision_names.tensor_name(layers, path)].astype(dtype))
 
-    flat = ({path: convert(path) for path in flatten_dict(tree, sep="/")} for tree in expected)
-    return Variables(*(unflatten_dict(tree, sep="/") for tree in flat))
+    return expected.filled(convert)
 
 
 def _their_shape(path: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -14,9 +14,9 @@ import numpy as np
 import safetensors.numpy
 
 from cnnpool import command_line
+from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.importing import conversion, numpy_pickle, torchvision_names
-from cnnpool.importing.folder import file_checksum
 from cnnpool.importing.state_dict import StateDict
 from cnnpool.importing.unpickling import StateDictError
 
@@ -62,7 +62,7 @@ def check(archive: Path) -> None:
     """Raises StateDictError unless a file is the expected archive, by its SHA-256."""
     if not archive.is_file():
         raise StateDictError(f"{archive} does not exist; expected {_ROOT}.tar.gz")
-    checksum = file_checksum(archive)
+    checksum = storage.checksum(archive)
     if checksum != SHA256:
         raise StateDictError(
             f"{archive} is damaged or not {_ROOT}.tar.gz: its sha256 is {checksum}, expected "

@@ -4,14 +4,17 @@ from collections.abc import Sequence
 import json
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from cnnpool.data import image_folder, preparation
 from cnnpool.errors import check_known
-from cnnpool.importing import conversion, folder, state_dict
+from cnnpool.files import storage
+from cnnpool.importing import conversion, state_dict
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.models import torchvision
 from cnnpool.runs import provenance
+from cnnpool.training import network_folder
 
 
 def import_weights(
@@ -32,7 +35,7 @@ def import_weights(
       workdir: the folder to write.
       mean: mean of each channel of the images, for pixels from 0 to 1; None: torchvision's.
       std: standard deviation of each channel; None: torchvision's.
-      overwrite: whether to replace an imported network in `workdir`.
+      overwrite: whether to replace other networks in `workdir`.
       key: the state_dict's location in the file, such as "model_ema"; None searches.
 
     Returns:
@@ -41,11 +44,11 @@ def import_weights(
     Raises:
       ValueError: if the network is unknown, or mean or std is out of range.
       StateDictError: if the file is absent, damaged, or does not fit the network.
-      FileExistsError: if `workdir` holds a run, or an imported network and `overwrite` is False.
+      FileExistsError: if `workdir` holds a run, or other networks and `overwrite` is False.
     """
     check_known(model, torchvision.NAMES, "--model")
     image_folder.default_config(mean or preparation.MEAN, std or preparation.STD)  # checks them
-    folder.check_is_imported_or_empty(workdir, overwrite=overwrite)
+    network_folder.check_holds_no_run(workdir)
     found = state_dict.find(path, key)
     try:
         imported = conversion.to_network(model, found.state)
@@ -56,12 +59,15 @@ def import_weights(
         note = f"used the state_dict {found.key!r}; for others, set --key to one of: {others}"
         imported = imported._replace(notes=(*imported.notes, note))
     data = image_folder.default_config(mean or imported.mean, std or imported.std)
-    folder.write(
+    network_folder.write(
         workdir,
         ConfigDict({"seeds": (0,), "model": imported.model, "data": data}),
-        imported.variables,
+        jax.tree.map(lambda a: a[None], imported.variables),
+        image_shape=conversion.IMAGE_SHAPE,
+        seeds=[{"seed": 0}],
         made_by=json.dumps([provenance.record()], indent=2) + "\n",
-        source=f"{path.name}{f', {key}' if key else ''} (sha256 {folder.file_checksum(path)[:12]})",
+        overwrite=overwrite,
+        source=f"{path.name}{f', {key}' if key else ''} (sha256 {storage.checksum(path)[:12]})",
         notes=imported.notes,
     )
     return imported

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from functools import cached_property
-import json
 import sys
 from typing import Any
 
@@ -20,8 +19,7 @@ from cnnpool.library.measurable import Measurable
 from cnnpool.library.opening import RunNetwork
 from cnnpool.library.recognition import measurable
 from cnnpool.library.user_file import FunctionError, Reference
-from cnnpool.measuring import inputs, pictures, transforms
-from cnnpool.measuring.measured_data import source
+from cnnpool.measuring import inputs, measured_data, pictures, transforms
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.run import Method, NetworkAtStage, Run
 from cnnpool.measuring.settings import Settings
@@ -153,7 +151,6 @@ class FunctionRun(Run):
 
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:
         """The file and what it holds, the weights where they are known, and what the images are."""
-        data = {key: value for key, value in self.config.data.items() if key != "data_dir"}
         file = {
             "file": self.reference.path.as_posix(),
             "name": str(self.reference).rpartition(":")[2],
@@ -163,7 +160,7 @@ class FunctionRun(Run):
             | {"sha256": user_file.checksum(self.reference)}
             | self.network.record(),
             "stages": list(self.stages(stages)),
-            "data": data | {"images": source(self.config.data.name).fingerprint(self.config.data)},
+            "data": measured_data.identity(self.config.data),
         }
 
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
@@ -172,11 +169,8 @@ class FunctionRun(Run):
 
     def origin(self) -> dict[str, str]:
         """Where network and images come from."""
-        return {
-            "trained_by": f"own network, {self.reference}",
-            "data_source": self.data.source,
-            "unreadable_files": json.dumps(self.data.unreadable),
-        }
+        trained_by = {"trained_by": f"own network, {self.reference}"}
+        return trained_by | measured_data.origin(self.data)
 
 
 def _check_measurable(found: Any, reference: Reference) -> None:

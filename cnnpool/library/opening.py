@@ -65,7 +65,7 @@ class Run:
             or imported folder one of the first two.
 
         Raises:
-          CheckpointError, PackedError, ImportedError: if they are absent or damaged.
+          CheckpointError, NetworkFolderError: if they are absent or damaged.
           ValueError: if there is no such stage.
           DataError: if the data is absent, by which checkpoints are read.
         """

@@ -42,7 +42,7 @@ class ClassifierRun(TrainedRun):
         """The data set whose test images the networks are measured on.
 
         Raises:
-          ConfigMismatchError, PackedError: if the networks were trained on other data.
+          ConfigMismatchError, NetworkFolderError: if the networks were trained on other data.
         """
         data = self.training.data
         self.stored.check_same_data(data.source)

@@ -46,7 +46,7 @@ def evaluate(
         would change the numbers.
       FileExistsError: if `out` holds something else.
       CheckpointError: if a checkpoint is missing, damaged or not trained to the end.
-      PackedError, ImportedError: if such a folder is damaged.
+      NetworkFolderError: if such a folder is damaged.
       DataError: if the images are missing or damaged.
     """
     numerics.check_settings()  # opening may draw images already

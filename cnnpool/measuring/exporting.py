@@ -3,13 +3,11 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flax.traverse_util import flatten_dict
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from cnnpool.devices import numerics
-from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import runs
 
 
@@ -59,13 +57,12 @@ def parameter_arrays(
       ValueError: if there is no such stage, or JAX settings would change the numbers.
     """
     numerics.check_settings()
-    check_data_dir(workdir, data_dir)
+    runs.check_no_images(workdir, data_dir)
     networks = runs.open(workdir, data_dir=data_dir).networks(stage)
     return {
         f"seed{one.seed}/{path}": np.asarray(leaf)
         for one in networks
-        for tree in one.variables
-        for path, leaf in flatten_dict(tree, sep="/").items()
+        for path, leaf in one.variables.by_path().items()
     }
 
 

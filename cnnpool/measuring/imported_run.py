@@ -6,7 +6,6 @@ config. The initialization that the network was trained from is unknown.
 
 from collections.abc import Sequence
 from functools import cached_property
-import json
 from typing import Any
 
 import jax
@@ -18,13 +17,12 @@ import xarray as xr
 from cnnpool.data import image_arrays
 from cnnpool.data.images import MeasuredImages, Split, standardize
 from cnnpool.importing import conversion
-from cnnpool.importing import folder as imported
-from cnnpool.measuring import network, pictures
+from cnnpool.measuring import measured_data, network, pictures
 from cnnpool.measuring import stages as stage_names
-from cnnpool.measuring.measured_data import source
 from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.models.torchvision import initialization
+from cnnpool.training import network_folder
 from cnnpool.training.losses import LOSSES
 from cnnpool.training.variables import Variables
 
@@ -45,8 +43,8 @@ class ImportedRun(Run):
     @cached_property
     def data(self) -> MeasuredImages:
         """As many images as the settings say; raises DataError if they are missing or damaged."""
-        count, seed = self.settings.images, self.settings.seed
-        return source(self.config.data.name).build(self.config.data, count=count, seed=seed)
+        source = measured_data.source(self.config.data.name)
+        return source.build(self.config.data, count=self.settings.images, seed=self.settings.seed)
 
     @property
     def own_images(self) -> Split:
@@ -62,66 +60,59 @@ class ImportedRun(Run):
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The names of stages; "all" is "init" and "trained"."""
-        named = stage_names.expanded(asked, (INIT, TRAINED))
-        if not set(named) <= {INIT, TRAINED}:
-            raise ValueError(
-                f"an imported network has the stages {INIT!r}, drawn anew, and {TRAINED!r}; got "
-                f"{', '.join(named)}"
-            )
-        return named
+        return stage_names.of_finished(asked, self.folder)
 
     def networks(self, stage: str) -> list[NetworkAtStage]:
-        """The network at a stage; raises ImportedError if the folder is damaged."""
+        """The network at a stage; raises NetworkFolderError if the folder is damaged."""
         (stage,) = self.stages([stage])
         variables = self._trained if stage == TRAINED else self._initial()
         return [NetworkAtStage(self.config.seeds[0], stage, stage == INIT, variables)]
 
     @cached_property
     def _trained(self) -> Variables:
-        return imported.load(self.folder, self.config)
+        return jax.tree.map(
+            lambda a: jnp.asarray(a[0]), network_folder.load(self.folder, self.config)
+        )
 
     def _initial(self) -> Variables:
         """The network before training, from the seed in its config."""
         key = jax.random.key(self.config.seeds[0])
         name = self.config.model.name
-        found = initialization.initialize(self.model, name, key, size=conversion.SIZE)
-        return Variables(found["params"], found.get("batch_stats", {}))
+        return Variables.of(initialization.initialize(self.model, name, key, size=conversion.SIZE))
 
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:
-        """The checksum of the weights, and what the images are."""
-        data = {key: value for key, value in self.config.data.items() if key != "data_dir"}
+        """The checksum of the network, and what the images are."""
         return {
-            "weights": imported.summary(self.folder)["weights_sha256"],
+            "weights": network_folder.networks_checksum(self.folder),
             "stages": list(self.stages(stages)),
             "seeds": list(self.config.seeds),
-            "data": data | {"images": source(self.config.data.name).fingerprint(self.config.data)},
+            "data": measured_data.identity(self.config.data),
         }
 
     def origin(self) -> dict[str, str]:
         """Who trained the network, and where the images come from."""
-        return {
-            "trained_by": f"imported from {imported.summary(self.folder)['source']}",
-            "data_source": self.data.source,
-            "unreadable_files": json.dumps(self.data.unreadable),
-        }
+        source = network_folder.read_summary(self.folder, lambda found: found["source"])
+        return {"trained_by": f"imported from {source}"} | measured_data.origin(self.data)
 
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
         """Test error and loss of the trained network; NaN at initialization, and where unknown."""
-        parts = [self._facts_of(stage) for stage in stages]
-        return xr.concat(parts, "stage", join="exact").transpose("seed", "stage")
-
-    def _facts_of(self, stage: str) -> xr.Dataset:
-        error, loss = self._error_and_loss() if stage == TRAINED else (np.nan, np.nan)
-        by_seed = {
-            "test_error": error,
-            "test_loss": loss,
-            "best_epoch": np.nan,
-            "dead_epoch": np.nan,
+        nothing = [np.nan] * len(stages)
+        known = [
+            self._error_and_loss() if stage == TRAINED else (np.nan, np.nan) for stage in stages
+        ]
+        errors, losses = zip(*known, strict=True)
+        by_stage = {
+            "test_error": errors,
+            "test_loss": losses,
+            "best_epoch": nothing,
+            "dead_epoch": nothing,
         }
-        variables = {name: ("seed", np.array([value])) for name, value in by_seed.items()}
-        epoch = 0.0 if stage == INIT else np.nan
-        coordinates = {"seed": list(self.config.seeds), "stage": stage}
-        return xr.Dataset(variables | {"epoch": epoch}, coordinates)
+        epochs = [0.0 if stage == INIT else np.nan for stage in stages]
+        return xr.Dataset(
+            {name: (("seed", "stage"), [list(values)]) for name, values in by_stage.items()}
+            | {"epoch": ("stage", epochs)},
+            {"seed": list(self.config.seeds), "stage": list(stages)},
+        )
 
     def _error_and_loss(self) -> tuple[float, float]:
         """Error and loss on the images if their classes are the network's; else NaN."""

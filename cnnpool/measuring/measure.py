@@ -25,7 +25,7 @@ def record(run: Run, stages: Sequence[str], names: Sequence[str]) -> str:
 
     Raises:
       CheckpointError, ValueError: if a stage does not exist.
-      PackedError, ImportedError: if such a folder is damaged.
+      NetworkFolderError: if such a folder is damaged.
       DataError: if images are missing.
     """
     fields = run.identity(stages) | {
@@ -53,7 +53,7 @@ def measure(
     Raises:
       ValueError: if a transform or stage is unknown, or images or a diffeomorphism are impossible.
       CheckpointError: if a checkpoint is missing, damaged or not trained to the end.
-      PackedError, ImportedError: if such a folder is damaged.
+      NetworkFolderError: if such a folder is damaged.
       DataError: if the images are missing, damaged or too few.
     """
     made_by = provenance.record()  # before the checkout may change under a long measurement

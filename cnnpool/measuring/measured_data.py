@@ -1,7 +1,8 @@
-"""The images on which imported networks are measured, by the name of their source."""
+"""The images on which imported networks, and users' own ones, are measured, by source."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -40,3 +41,17 @@ def source(name: str) -> Source:
     """
     check_known(name, SOURCES, "--data")
     return SOURCES[name]
+
+
+def identity(section: ConfigDict) -> dict[str, Any]:
+    """What identifies the images of a `data` section, wherever their folder is."""
+    fields = {key: value for key, value in section.items() if key != "data_dir"}
+    return fields | {"images": source(section.name).fingerprint(section)}
+
+
+def origin(images: MeasuredImages) -> dict[str, str]:
+    """Where images come from: attributes of a result file."""
+    return {
+        "data_source": images.source,
+        "unreadable_files": json.dumps(images.unreadable),
+    }

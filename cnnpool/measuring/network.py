@@ -187,13 +187,9 @@ def moments(
 
 def _unchanged(before: Variables, after: Variables, units: list[str]) -> list[str]:
     """Units in forward order up to the first one whose variables a transform replaced."""
+    own = before.by_path()
     changed = {
-        path.rsplit("/", 1)[0]
-        for tree, other in zip(before, after, strict=True)
-        for (path, leaf), new in zip(
-            flatten_dict(tree, sep="/").items(), flatten_dict(other, sep="/").values(), strict=True
-        )
-        if new is not leaf
+        path.rsplit("/", 1)[0] for path, leaf in after.by_path().items() if leaf is not own[path]
     }
     return list(itertools.takewhile(lambda unit: unit not in changed, units))
 

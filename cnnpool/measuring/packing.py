@@ -1,6 +1,6 @@
 """Packs the best networks of a run into a small folder."""
 
-import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -10,7 +10,10 @@ from cnnpool.devices import numerics
 from cnnpool.measuring import runs
 from cnnpool.measuring.classifier_run import ClassifierRun, network_epochs
 from cnnpool.measuring.names import TRAINED
-from cnnpool.training import packed
+from cnnpool.measuring.stored import summary_row
+from cnnpool.training import network_folder
+from cnnpool.training.network_folder import NetworkFolderError
+from cnnpool.training.variables import Variables
 
 
 def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bool = False) -> dict:
@@ -20,10 +23,10 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
       ValueError, CheckpointError: if the run is not of classifiers, not trained to the end, or
         damaged, or JAX settings would change the numbers.
       FileExistsError: if `out` holds something else.
-      PackedError: if a value does not fit into float16.
+      NetworkFolderError: if a value does not fit into float16.
     """
     numerics.check_settings()
-    packed.check_is_no_run(out)
+    network_folder.check_holds_no_run(out)
     run = runs.open(workdir, data_dir=data_dir)
     if not isinstance(run, ClassifierRun):
         raise ValueError(
@@ -31,15 +34,40 @@ def pack(workdir: Path, out: Path, *, data_dir: str | None = None, overwrite: bo
             "cnnpool.train trained"
         )
     state = run.state(TRAINED)
-    half = packed.rounded(jax.device_get(state.networks), run.config.seeds)
+    half = rounded(jax.device_get(state.networks), run.config.seeds)
     again = jax.tree.map(lambda a: a.astype(np.float32), half)
     found = run.evaluate(again, network_epochs(state, TRAINED))
-    return packed.write(
+    rows = [
+        summary_row(progress, float(one.error))
+        for progress, one in zip(state.progress, found, strict=True)
+    ]
+    return network_folder.write(
         out,
         run.config,
-        state=dataclasses.replace(state, networks=half),
-        rounded_errors=[float(one.error) for one in found],
-        data=run.data,
-        trained_by=(workdir / "provenance.json").read_text("utf-8"),
+        half,
+        image_shape=run.data.test.images.shape[1:],
+        seeds=rows,
+        made_by=(workdir / network_folder.PROVENANCE).read_text("utf-8"),
         overwrite=overwrite,
+        epoch=state.epoch,
+        training_seconds=state.seconds,
+        data_source=run.data.source,
     )
+
+
+def rounded(networks: Variables, seeds: Sequence[int]) -> Variables:
+    """The networks in float16, the seed axis first.
+
+    Raises:
+      NetworkFolderError: if a value does not fit; the message names its array.
+    """
+    limit = float(np.finfo(np.float16).max)
+    for name, array in network_folder.named_arrays(networks, seeds).items():
+        largest = np.abs(array).max(initial=0)
+        if not largest <= limit:
+            raise NetworkFolderError(
+                f"{name} has a value of size {largest:.4g}; expected at most {limit:.0f}, the "
+                "largest of float16. These networks cannot be packed; cnnpool.export writes "
+                "float32"
+            )
+    return jax.tree.map(lambda a: np.asarray(a).astype(np.float16), networks)

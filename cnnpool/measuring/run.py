@@ -87,7 +87,7 @@ class Run(abc.ABC):
 
         Raises:
           DataError: if they are absent or damaged.
-          ConfigMismatchError, PackedError: if the networks were trained on other data.
+          ConfigMismatchError, NetworkFolderError: if the networks were trained on other data.
         """
 
     @abc.abstractmethod
@@ -103,7 +103,7 @@ class Run(abc.ABC):
         """The networks at a stage, one per seed.
 
         Raises:
-          CheckpointError, PackedError, ImportedError: if they are missing or damaged, or not
+          CheckpointError, NetworkFolderError: if they are missing or damaged, or not
             trained to the end although the stage requires it.
         """
 

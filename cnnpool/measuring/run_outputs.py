@@ -14,7 +14,6 @@ from cnnpool.data.arrays import parts
 from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
 from cnnpool.devices.progress_bar import say
-from cnnpool.importing.folder import check_data_dir
 from cnnpool.measuring import network, runs
 from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.shapes import Float
@@ -39,12 +38,12 @@ def predict(
 
     Raises:
       ValueError: if the network has no such stage, or JAX settings would change the numbers.
-      CheckpointError, PackedError, ImportedError: if the networks are missing or damaged.
+      CheckpointError, NetworkFolderError: if the networks are missing or damaged.
       DataError: if the images, or the data that normalizes them, are missing or damaged, or the
         images do not fit the network.
     """
     numerics.check_settings()
-    check_data_dir(workdir, data_dir)
+    runs.check_no_images(workdir, data_dir)
     run = runs.open_pictures(workdir, data_dir=data_dir)
     networks = run.networks(stage)
     given = image_arrays.open_stored(images, run.channels)

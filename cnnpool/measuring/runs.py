@@ -13,14 +13,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from cnnpool.importing import folder as imported
 from cnnpool.measuring import ring
 from cnnpool.measuring.classifier_run import ClassifierRun, PackedRun
 from cnnpool.measuring.imported_run import ImportedRun
 from cnnpool.measuring.run import Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config
-from cnnpool.training import packed
+from cnnpool.training import network_folder
 
 
 def open(
@@ -45,7 +44,7 @@ def open(
     """
     config = run_config.load(workdir, data_dir=data_dir)
     given = dict(settings or {})
-    if imported.is_imported(workdir):
+    if run_config.is_imported(config):
         return ImportedRun(workdir, _with_data(config, data), Settings(**given))
     if data is not None:
         raise ValueError(
@@ -54,7 +53,7 @@ def open(
         )
     if run_config.is_on_ring(config):
         return ring.open(workdir, config, given)
-    kind = PackedRun if packed.is_packed(workdir) else ClassifierRun
+    kind = PackedRun if network_folder.holds_networks(workdir) else ClassifierRun
     return kind(workdir, config, Settings(**given))
 
 
@@ -65,6 +64,15 @@ def _with_data(config: ConfigDict, data: str | None) -> ConfigDict:
     copy = config.copy_and_resolve_references()
     copy.data.name = data
     return copy
+
+
+def check_no_images(workdir: Path, data_dir: str | None) -> None:
+    """Raises ValueError if `data_dir` is given for an imported network, where no data is read."""
+    if data_dir is not None and run_config.is_imported(run_config.load(workdir)):
+        raise ValueError(
+            f"expected no --data_dir for {workdir}, an imported network that needs no data here; "
+            f"got {data_dir}. Omit --data_dir"
+        )
 
 
 def open_pictures(workdir: Path, *, data_dir: str | None = None) -> Run:

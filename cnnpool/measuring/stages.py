@@ -1,6 +1,7 @@
-"""The checkpoint that a stage's name stands for."""
+"""The stages that names stand for, and their checkpoints."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from cnnpool.measuring.names import ALL, INIT, LAST, TRAINED
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore, Progress
@@ -10,6 +11,22 @@ def expanded(asked: Sequence[str], there: Sequence[str]) -> tuple[str, ...]:
     """The names of stages without duplicates, with "all" expanded to the existing ones."""
     named = [name for stage in asked for name in (there if stage == ALL else [stage])]
     return tuple(dict.fromkeys(named))
+
+
+def of_finished(asked: Sequence[str], folder: Path) -> tuple[str, ...]:
+    """The names of stages of packed or imported networks; "all" is "init" and "trained".
+
+    Raises:
+      ValueError: if another stage is asked for.
+    """
+    named = expanded(asked, (INIT, TRAINED))
+    if others := [stage for stage in named if stage not in (INIT, TRAINED)]:
+        raise ValueError(
+            f"{folder} holds finished networks alone: expected --stage={TRAINED}, or {INIT}, which "
+            f"is drawn anew from the seeds; got {', '.join(others)}. Other stages are in the "
+            "checkpoints of a run"
+        )
+    return named
 
 
 def epochs_of(stages: Sequence[str], store: CheckpointStore) -> dict[str, int]:

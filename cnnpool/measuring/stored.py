@@ -1,6 +1,6 @@
 """Where the networks of a training are stored: in checkpoints, or in a packed folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from ml_collections import ConfigDict
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.names import INIT, LAST, TRAINED
 from cnnpool.runs import run_config
-from cnnpool.training import packed
+from cnnpool.training import network_folder
 from cnnpool.training.checkpoints import (
-    CheckpointError,
     CheckpointStore,
     Networks,
     RunState,
     checkpoint_directory,
 )
+from cnnpool.training.classifier_progress import ClassifierProgress
+from cnnpool.training.network_folder import NetworkFolderError
 from cnnpool.training.variables import Variables
 
 
@@ -90,31 +91,68 @@ class Packed:
 
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
         """The names of stages; "all" is "init" and "trained"."""
-        named = stage_names.expanded(asked, (INIT, TRAINED))
-        if others := [stage for stage in named if stage not in (INIT, TRAINED)]:
-            raise CheckpointError(
-                f"{self.folder} holds the best networks of a run alone: expected "
-                f"--stage={TRAINED}, or {INIT}, which is made anew from the seeds; got "
-                f"{', '.join(others)}. Other stages are in the checkpoints of a run"
-            )
-        return named
+        return stage_names.of_finished(asked, self.folder)
 
     def state(self, stage: str) -> RunState:
         """The networks at a stage.
 
         Raises:
-          PackedError: if the folder is damaged.
+          NetworkFolderError: if the folder is damaged.
         """
         (stage,) = self.stages([stage])
-        return packed.load(self.folder, self.config) if stage == TRAINED else self.initial()
+        if stage == INIT:
+            return self.initial()
+        networks = network_folder.load(self.folder, self.config)
+
+        def state_of(found: Mapping[str, Any]) -> RunState:
+            progress = tuple(map(_progress, found["seeds"]))
+            return RunState(found["epoch"], networks, progress, found["training_seconds"])
+
+        return network_folder.read_summary(self.folder, state_of)
 
     def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
         """The checksum of the folder's networks; it identifies the initial ones, too."""
-        return dict.fromkeys(self.stages(stages), packed.networks_checksum(self.folder))
+        return dict.fromkeys(self.stages(stages), network_folder.networks_checksum(self.folder))
 
     def check_same_data(self, source: str) -> None:
-        """Raises PackedError if the networks were trained on other data."""
-        packed.check_same_data(self.folder, source)
+        """Raises NetworkFolderError if the networks were trained on other data than `source`."""
+        known = network_folder.read_summary(self.folder, lambda found: found["data_source"])
+        if known != source:
+            raise NetworkFolderError(
+                f"the networks in {self.folder} were trained on other data: {known}; got {source}. "
+                "Give --data_dir the folder of those data"
+            )
 
 
 Stored = Checkpoints | Packed
+
+
+def summary_row(progress: ClassifierProgress, packed_error: float) -> dict[str, Any]:
+    """What summary.json of a packed folder says about a network.
+
+    Args:
+      progress: its training.
+      packed_error: its test error after rounding.
+    """
+    return {
+        "seed": progress.seed,
+        "best_epoch": progress.best_epoch,
+        "best_test_error": progress.best_error,
+        "packed_test_error": packed_error,
+        "last_test_error": progress.test_error,
+        "last_test_loss": progress.test_loss,
+        "stopped_epoch": progress.stopped_epoch,
+        "dead_epoch": progress.dead_epoch,
+    }
+
+
+def _progress(row: Mapping[str, Any]) -> ClassifierProgress:
+    return ClassifierProgress(
+        seed=row["seed"],
+        stopped_epoch=row["stopped_epoch"],
+        best_epoch=row["best_epoch"],
+        best_error=row["best_test_error"],
+        test_error=row["last_test_error"],
+        test_loss=row["last_test_loss"],
+        dead_epoch=row["dead_epoch"],
+    )

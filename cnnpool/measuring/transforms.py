@@ -145,7 +145,7 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
     if name == MEAN_FILTERS:
         both = {"params": variables.params, "batch_stats": variables.batch_stats}
         both = mean_channel_filters(both, pattern=_AVERAGED, image_layer=_IMAGE_LAYER)
-        return Variables(both["params"], both.get("batch_stats", {}))
+        return Variables.of(both)
     return variables
 
 

@@ -44,6 +44,11 @@ def is_on_ring(config: ConfigDict) -> bool:
     return config.data.name == "scale1d"
 
 
+def is_imported(config: ConfigDict) -> bool:
+    """Whether the networks were imported, so that their training is not known."""
+    return "training" not in config
+
+
 def devices_per_network(config: ConfigDict) -> int:
     """The number of devices that share each batch of a network."""
     return config.runtime.mesh.data if "mesh" in config.runtime else 1
@@ -150,7 +155,7 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
     """
     if config_path(workdir).exists():
         there = load(workdir)
-        if "training" not in there:
+        if is_imported(there):
             raise ConfigMismatchError(
                 f"{workdir} holds an imported network, which cannot be trained; choose another "
                 "--workdir"

@@ -127,7 +127,7 @@ class Recipe:
         """A network before its first step; only the shape of `images` matters."""
         view = self.normalize(key, images[:1])
         variables = self.model.init(key, view, train=False)
-        current = Variables(variables["params"], variables.get("batch_stats", {}))
+        current = Variables.of(variables)
         optimizer = self.optimizer.init(current.params)
         # A weakly typed infinity would make every program compile again after the first epoch.
         worst = jnp.full((), jnp.inf, jnp.result_type(float))

@@ -16,7 +16,7 @@ from cnnpool.devices.progress_bar import ProgressBar, say
 from cnnpool.errors import CnnpoolError, PreemptedError
 from cnnpool.runs import provenance, run_config
 from cnnpool.runs.running import Running, running
-from cnnpool.training import packed
+from cnnpool.training import network_folder
 from cnnpool.training.checkpoints import CheckpointStore, RunState, checkpoint_directory
 from cnnpool.training.classifier_recipe import ClassifierRecipe, Monitor
 from cnnpool.training.metrics_log import MetricsLog, open_log
@@ -62,7 +62,7 @@ def train(
       PreemptedError: if a signal asked to stop; everything is saved.
     """
     numerics.check_settings()
-    packed.check_not_packed(workdir)
+    network_folder.check_holds_no_networks(workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_missing_fields_named(config))
         config = data_sets.completed(config)

@@ -1,6 +1,7 @@
 """Importing a network of torchvision, measuring it on pictures, and predicting with it."""
 
 import json
+import shutil
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -14,14 +15,15 @@ import safetensors.numpy
 from cnnpool.configs import cifar10
 from cnnpool.data.images import DataError
 from cnnpool.files import results
-from cnnpool.importing import conversion, folder, state_dict, weights
-from cnnpool.importing.folder import ImportedError
+from cnnpool.importing import conversion, state_dict, weights
 from cnnpool.importing.unpickling import StateDictError
 from cnnpool.instruments.filter_spectrum import spectrum
 from cnnpool.measuring import evaluation, exporting, network, packing, run_outputs, runs
 from cnnpool.models.torchvision import initialization
 from cnnpool.runs import run_config
 from cnnpool.runs.run_config import ConfigMismatchError
+from cnnpool.training import fit
+from cnnpool.training.network_folder import NETWORKS, SUMMARY, NetworkFolderError
 from tests.oracles import torchvision_inputs
 from tests.paths import GOLDENS
 
@@ -237,7 +239,7 @@ def test_other_classes_than_the_network_s_give_no_error(imported, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"stages": ("last",)}, "has the stages 'init', drawn anew, and 'trained'; got last"),
+        ({"stages": ("last",)}, "holds finished networks alone: .* drawn anew .* got last"),
         ({"data": "image_foldr"}, "did you mean 'image_folder'"),
         (
             {"transforms": ("channel_shuffle:conv99",)},
@@ -429,18 +431,18 @@ def test_parameters_are_exported_and_nothing_trains_or_packs_there(imported, who
     expected = whole["layer2.0.downsample.0.weight"].transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(arrays["seed0/block03/shortcut_conv/kernel"], expected)
     np.testing.assert_array_equal(arrays["seed0/bn01/mean"], whole["bn1.running_mean"])
-    with pytest.raises(ValueError, match="has the stages 'init', drawn anew, and 'trained'; got 1"):
+    with pytest.raises(ValueError, match=r"holds finished networks alone: .* got 1"):
         exporting.parameter_arrays(imported, "1")
     with pytest.raises(ValueError, match="expected classifiers of pictures"):
         packing.pack(imported, tmp_path / "packed")
     with pytest.raises(ConfigMismatchError, match="which cannot be trained"):
         run_config.claim(imported, cifar10.get_config(), has_checkpoints=False)
+    with pytest.raises(FileExistsError, match="holds packed or imported networks"):
+        fit.train(cifar10.get_config(), imported)
 
 
-def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_path):
+def test_what_cannot_be_imported_leaves_no_folder(whole, tmp_path):
     safetensors.numpy.save_file(whole, tmp_path / "a.safetensors")
-    with pytest.raises(FileExistsError, match="holds an imported network"):
-        weights.import_weights("resnet18", tmp_path / "a.safetensors", imported)
     with pytest.raises(ValueError, match="did you mean 'resnet18'"):
         weights.import_weights("resnet81", tmp_path / "a.safetensors", tmp_path / "b")
     with pytest.raises(ValueError, match="three means"):
@@ -452,21 +454,58 @@ def test_folders_are_not_overwritten_and_damage_is_found(imported, whole, tmp_pa
             "resnet18", tmp_path / "a.safetensors", tmp_path / "b", mean=(123.7, 116.3, 103.5)
         )
     assert not (tmp_path / "b").exists()
-    run = tmp_path / "run"
-    weights.import_weights("resnet18", tmp_path / "a.safetensors", run)
+
+
+def test_importing_again_changes_nothing_and_others_are_not_replaced(whole, tiny_run, tmp_path):
+    safetensors.numpy.save_file(whole, tmp_path / "a.safetensors")
+    given = "resnet18", tmp_path / "a.safetensors", tmp_path / "run"
+    weights.import_weights(*given)
+    files = [*(tmp_path / "run").iterdir()]
+    assert len(files) == 4
+    stamps = {path.name: path.stat().st_mtime_ns for path in files}
+    weights.import_weights(*given)
+    assert {path.name: path.stat().st_mtime_ns for path in files} == stamps
+    with pytest.raises(FileExistsError, match="holds something else; give --overwrite"):
+        weights.import_weights(*given, mean=(0.5, 0.5, 0.5))
+    weights.import_weights(*given, mean=(0.5, 0.5, 0.5), overwrite=True)
+    assert run_config.load(tmp_path / "run").data.mean == (0.5, 0.5, 0.5)
+    with pytest.raises(FileExistsError, match="holds a run"):
+        weights.import_weights("resnet18", tmp_path / "a.safetensors", tiny_run, overwrite=True)
+
+
+def test_damage_to_an_imported_network_is_found(imported, tmp_path):
+    run = shutil.copytree(imported, tmp_path / "run")
     np.save(tmp_path / "x.npy", np.zeros((2, 40, 40, 3), np.float32))
-    with (run / folder.WEIGHTS).open("r+b") as file:
-        file.seek(-4, 2)
-        file.write(b"\1\2\3\4")
-    with pytest.raises(ImportedError, match=r"not the file that summary\.json describes"):
-        run_outputs.predict(run, tmp_path / "x.npy")
-    (run / folder.SUMMARY).write_text("{}")
-    with pytest.raises(ImportedError, match="import the network again"):
-        run_outputs.predict(run, tmp_path / "x.npy")
-    (run / folder.WEIGHTS).unlink()
-    with pytest.raises(ImportedError, match=r"weights\.safetensors does not exist"):
-        run_outputs.predict(run, tmp_path / "x.npy")
+
+    def message():
+        with pytest.raises(NetworkFolderError) as found:
+            run_outputs.predict(run, tmp_path / "x.npy")
+        return str(found.value)
+
+    with np.load(run / NETWORKS) as file:
+        arrays = dict(file)
+    np.savez(run / NETWORKS, **arrays | {"seed0/linear/bias": arrays["seed0/linear/bias"] + 1})
+    assert "networks.npz is not the file that summary.json describes" in message()
+    (run / SUMMARY).write_text("{}")
+    assert "pack or import its networks again" in message()
+    shutil.copy(imported / SUMMARY, run)
+    (run / NETWORKS).unlink()
+    assert "networks.npz does not exist" in message()
     for text in ("{", "{}"):
         (run / "config.json").write_text(text)
         with pytest.raises(run_config.ConfigFileError, match=r"config\.json is damaged"):
             run_outputs.predict(run, tmp_path / "x.npy")
+
+
+def test_a_folder_of_an_earlier_version_is_imported_again(imported, whole, tmp_path):
+    safetensors.numpy.save_file(whole, tmp_path / "a.safetensors")
+    run = shutil.copytree(imported, tmp_path / "run")
+    (run / NETWORKS).rename(run / "weights.safetensors")
+    (run / SUMMARY).write_text('{"source": "a.safetensors", "weights_sha256": "0"}')
+    with pytest.raises(NetworkFolderError, match=r"holds weights\.safetensors.*--overwrite$"):
+        runs.open(run).networks("trained")
+    with pytest.raises(FileExistsError, match="give --overwrite"):
+        weights.import_weights("resnet18", tmp_path / "a.safetensors", run)
+    weights.import_weights("resnet18", tmp_path / "a.safetensors", run, overwrite=True)
+    assert not (run / "weights.safetensors").exists()
+    assert runs.open(run).networks("trained")[0].variables.params

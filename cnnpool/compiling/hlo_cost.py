@@ -122,16 +122,6 @@ class Cost:
         return self.read + self.written
 
 
-def cost_of(text: str) -> Cost:
-    """The cost of a compiled program on one of its devices.
-
-    Args:
-      text: its optimized HLO, `jax.jit(f).lower(...).compile().as_text()`.
-    """
-    module = parse(text)
-    return _Counter(module).of(module.entry)
-
-
 def split(text: str) -> tuple[Cost, Cost]:
     """Splits the cost of a program into one iteration of its open loops and the rest of a call.
 

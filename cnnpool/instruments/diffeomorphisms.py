@@ -48,20 +48,12 @@ def temperature(delta: int | float, *, size: int, cutoff: int) -> float:
     return 4 * delta**2 / (math.pi * size**2 * math.log(cutoff))
 
 
-def natural_range(*, size: int, cutoff: int) -> tuple[float, float]:
-    """(T_min, T_max), the temperatures of diffeomorphisms that look natural.
+def natural_deltas(*, size: int, cutoff: int) -> tuple[float, float]:
+    """Nominal displacements in pixels that look natural: from 1/2 to n / (pi c).
 
     At T_min = 1 / (pi n^2 ln c) the displacement is half a pixel; above
     T_max = 4 / (pi^3 c^2 ln c) the field has overhangs. The range is empty if n < pi c / 2.
     """
-    _check(size, cutoff)
-    t_min = 1 / (math.pi * size**2 * math.log(cutoff))
-    t_max = 4 / (math.pi**3 * cutoff**2 * math.log(cutoff))
-    return t_min, t_max
-
-
-def natural_deltas(*, size: int, cutoff: int) -> tuple[float, float]:
-    """`natural_range` as nominal displacements in pixels: from 1/2 to n / (pi c)."""
     _check(size, cutoff)
     return 1 / 2, size / (math.pi * cutoff)
 

@@ -86,7 +86,7 @@ class FunctionRun(Run):
         return pictures.METHOD._replace(
             depths=self.network.depths,
             beside=lambda run, one, found: pictures.pooling_budget(found, self.network.depths),
-            completed=_with_natural,
+            completed=pictures.with_natural,
             spread=False,
         )
 
@@ -186,9 +186,3 @@ def _check_measurable(found: Any, reference: Reference) -> None:
             f"{reference} is a linen module, which has no parameters; name "
             "cnnpool.flax.features(module, variables) in the file, and give that name"
         )
-
-
-def _with_natural(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
-    del networks
-    size = run.data.test.images.shape[1]
-    return whole.assign(natural=pictures.natural(size, run.settings))

@@ -5,7 +5,6 @@ import hashlib
 import json
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -23,7 +22,7 @@ from cnnpool.library.measurable import Measurable
 from cnnpool.library.recognition import measurable
 from cnnpool.measuring import grid, pictures, sensitivities
 from cnnpool.measuring import transforms as known_transforms
-from cnnpool.measuring.inputs import max_entropy_perturbations, measurement_keys
+from cnnpool.measuring.inputs import max_entropy_perturbations
 from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
@@ -140,7 +139,7 @@ def measure(
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> ProgressBar:
     """A progress bar over images."""
-    runs = sum(settings.shuffles if known_transforms.is_random(t) else 1 for t in transforms)
+    runs = sum(known_transforms.repetitions(name, settings.shuffles) for name in transforms)
     total = settings.images * runs * len(settings.fields) * len(settings.noise)
     return ProgressBar(total, "measuring", "image", compiles=True)
 
@@ -153,16 +152,16 @@ def _under_transforms(
     bar: ProgressBar,
 ) -> dict[str, list[Moments]]:
     """The moments under every transform, a list over shuffles, by the keys of cnnpool.eval."""
-    key = jax.random.fold_in(measurement_keys(settings.seed).transform, network.seed)
 
     def measured(transform: str, number: int) -> Moments:
-        changed = network.transformed(transform, jax.random.fold_in(key, number))
+        key = pictures.transform_key(settings, network.seed, number)
+        changed = network.transformed(transform, key)
         return changed.moments(inputs, batch_size=settings.batch_size, on_batch=bar.update)
 
     return {
         transform: [
             measured(transform, number)
-            for number in range(settings.shuffles if known_transforms.is_random(transform) else 1)
+            for number in range(known_transforms.repetitions(transform, settings.shuffles))
         ]
         for transform in transforms
     }

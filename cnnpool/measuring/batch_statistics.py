@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import functools
 from typing import Any, NamedTuple
 
-from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 import jax
 from jax import Array
@@ -143,12 +142,6 @@ def _moments(variables: Variables, images: Array, *, model: Any) -> dict[Path, t
 def _norm_inputs(variables: Variables, images: Array, model: Any) -> list[tuple[Path, Array]]:
     """(path, input) of every batch normalization of a network in inference mode."""
     found: list[tuple[Path, Array]] = []
-
-    def watch(call, args, kwargs, context):
-        if isinstance(context.module, layers.BatchNorm) and context.method_name == "__call__":
-            found.append((context.module.path, args[0]))
-        return call(*args, **kwargs)
-
-    with nn.intercept_methods(watch):
+    with layers.batch_norms_noted(lambda norm, x, y: found.append((norm.path, x))):
         model.apply(variables._asdict(), images, train=False)
     return found

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 import json
+from typing import Any
 
 import xarray as xr
 
@@ -56,8 +57,8 @@ def measure(
       NetworkFolderError: if such a folder is damaged.
       DataError: if the images are missing, damaged or too few.
     """
-    made_by = provenance.record()  # before the checkout may change under a long measurement
-    measurement, origin = record(run, stages, names), run.origin()
+    # Before the measurement, during which the checkout may change.
+    attributes = file_attributes(run, record(run, stages, names))
     inputs.check(run.data, run.settings)
     asked = run.stages(stages)
     by_stage = [run.networks(stage) for stage in asked]
@@ -65,9 +66,19 @@ def measure(
     parsed = run.parsed(names, networks)
     facts = run.facts(asked)
     arrays = sensitivities.measure(run, networks, parsed, journal)
-    attributes = {
+    return facts.merge(arrays, join="exact").assign_attrs(attributes)
+
+
+def file_attributes(run: Run, measurement: str) -> dict[str, Any]:
+    """The attributes of a result file: what was measured, where it comes from, by what program.
+
+    Args:
+      run: the run that is measured.
+      measurement: what identifies the measurement, as JSON.
+    """
+    about = {
         "schema_version": results.SCHEMA_VERSION,
         "config": run_config.to_json(run_config.with_data_dir(run.config, None)),
         "measurement": measurement,
     }
-    return facts.merge(arrays, join="exact").assign_attrs(attributes | origin | made_by)
+    return about | run.origin() | provenance.record()

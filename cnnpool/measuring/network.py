@@ -6,7 +6,6 @@ import itertools
 import re
 from typing import Any, NamedTuple
 
-from flax import linen as nn
 from flax.traverse_util import flatten_dict
 import jax
 from jax import Array
@@ -38,17 +37,12 @@ def _apply(model: Any, left_out: frozenset[str] = frozenset(), rescaled: bool = 
     def apply(variables: Variables, images: Array) -> dict[str, Any]:
         norms: dict[str, _Norm] = {}
 
-        def watch(call, args, kwargs, context):
-            y = call(*args, **kwargs)
-            if isinstance(context.module, layers.BatchNorm) and context.method_name == "__call__":
-                gain, offset = context.module.inference()
-                if (
-                    gain.dtype == y.dtype
-                ):  # otherwise it is rounded after it is computed, as in bfloat16
-                    norms["/".join(context.module.path)] = _Norm(args[0], gain, offset)
-            return y
+        def note(norm: layers.BatchNorm, x: Array, y: Array) -> None:
+            gain, offset = norm.inference()
+            if gain.dtype == y.dtype:  # otherwise it is rounded afterwards, as in bfloat16
+                norms["/".join(norm.path)] = _Norm(x, gain, offset)
 
-        with nn.intercept_methods(watch):
+        with layers.batch_norms_noted(note):
             found = model.apply(variables._asdict(), images, train=False)[1]
         kept = {name: f for name, f in found.items() if name not in left_out}
         return _with_rescaled(kept, norms) if rescaled else kept

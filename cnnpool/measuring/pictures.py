@@ -18,7 +18,14 @@ from cnnpool.measuring.settings import Settings
 _UNDEFINED = Share(float("nan"), float("nan"))
 
 
-def _transform_key(settings: Settings, seed: int, number: int) -> jax.Array:
+def transform_key(settings: Settings, seed: int, number: int) -> jax.Array:
+    """The randomness of one shuffle of a network.
+
+    Args:
+      settings: settings of the measurement.
+      seed: seed of the network.
+      number: number of the shuffle.
+    """
     own = jax.random.fold_in(inputs.measurement_keys(settings.seed).transform, seed)
     return jax.random.fold_in(own, number)
 
@@ -85,19 +92,25 @@ def _beside(run: Run, network: NetworkAtStage, found: Mapping[str, list[Moments]
     return pooling_budget(found)
 
 
+def with_natural(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
+    """The arrays of a run's networks, and `natural`."""
+    del networks
+    return whole.assign(natural=natural(run.data.test.images.shape[1], run.settings))
+
+
 def _with_spectra(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
     from cnnpool.measuring import spectra  # imported here: it needs Flax
 
     power = spectra.random_power_of(run.config.model.name)
     if "delta" in whole.dims:
-        whole = whole.assign(natural=natural(run.data.test.images.shape[1], run.settings))
+        whole = with_natural(run, networks, whole)
     found = spectra.spectra(networks, list(whole["layer"].values), random_power=power)
     return whole.assign(found.variables)
 
 
 METHOD = Method(
     perturbations=inputs.perturbations,
-    transform_key=_transform_key,
+    transform_key=transform_key,
     depths=units.depths,
     beside=_beside,
     completed=_with_spectra,

@@ -40,7 +40,7 @@ def measure(
     """
     _say_what_is_equivalent(networks[0], names)
     settings, method = run.settings, run.method
-    repeats = sum(settings.shuffles if transforms.is_random(name) else 1 for name in names)
+    repeats = sum(transforms.repetitions(name, settings.shuffles) for name in names)
     cells = []
     total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
     shown = False if quiet else None
@@ -106,7 +106,7 @@ def _under_transforms(
 
     for name in names:
         same = transforms.equivalent(name, network.variables, untrained=network.untrained)
-        count = settings.shuffles if transforms.is_random(name) else 1
+        count = transforms.repetitions(name, settings.shuffles)
         done = found.get(same, [])
         for number in range(len(done), count):
             before = bar.n

@@ -94,6 +94,11 @@ def is_random(name: str) -> bool:
     return name.startswith(SHUFFLE)
 
 
+def repetitions(name: str, shuffles: int) -> int:
+    """How often a transform is measured: a random one for every shuffle, any other once."""
+    return shuffles if is_random(name) else 1
+
+
 def recalibrates(name: str) -> bool:
     """Whether batch statistics are computed from the clean images after the transform."""
     return name.partition(":")[0] == RECALIBRATED

@@ -9,7 +9,6 @@ import dataclasses
 from functools import cached_property
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -23,7 +22,7 @@ from cnnpool.measuring.classifier_run import ClassifierRun
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.transforms import NONE
-from cnnpool.runs import provenance, run_config
+from cnnpool.runs import run_config
 from cnnpool.runs.running import Running
 from cnnpool.training import fit
 from cnnpool.training.checkpoints import RunState
@@ -137,7 +136,10 @@ class Monitor:
         inputs.check(run.data, run.settings)
         stage = str(state.epoch)
         arrays = sensitivities.measure(run, run.networks(stage), (NONE,), quiet=True)
-        self._add(run.facts([stage]).merge(arrays, join="exact").assign_attrs(self._record(run)))
+        settings = {"settings": self.settings.record(), "every_epochs": self.every}
+        record = json.dumps(settings | {"version": measure.VERSION}, sort_keys=True)
+        whole = run.facts([stage]).merge(arrays, join="exact")
+        self._add(whole.assign_attrs(measure.file_attributes(run, record)))
         only = arrays.isel(stage=0, transform=0, shuffle=0, missing_dims="ignore").squeeze()
         return [
             {
@@ -147,16 +149,6 @@ class Monitor:
             }
             for seed in self.config.seeds
         ]
-
-    def _record(self, run: ClassifierRun) -> dict[str, Any]:
-        """The attributes of the file."""
-        settings = {"settings": self.settings.record(), "every_epochs": self.every}
-        attributes = {
-            "schema_version": results.SCHEMA_VERSION,
-            "config": run_config.to_json(run_config.with_data_dir(self.config, None)),
-            "measurement": json.dumps(settings | {"version": measure.VERSION}, sort_keys=True),
-        }
-        return attributes | run.origin() | provenance.record()
 
     def _add(self, measured: xr.Dataset) -> None:
         """Adds an epoch to the file; deletes later ones, left by a start that was lost."""

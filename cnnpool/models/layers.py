@@ -4,7 +4,8 @@ Images and maps are (batch, height, width, channels). Everything is computed in 
 of the input, which the parameters must share. See docs/protocol.md, "Networks".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+import contextlib
 import functools
 import math
 from typing import Any
@@ -178,6 +179,20 @@ class BatchNorm(nn.Module):
         if self.is_mutable_collection("batch_stats") and not self.is_initializing():
             old = running.value
             running.value = ((1 - MOMENTUM) * old + MOMENTUM * batch).astype(old.dtype)
+
+
+@contextlib.contextmanager
+def batch_norms_noted(note: Callable[[BatchNorm, Map, Map], Any]) -> Iterator[None]:
+    """Calls `note` with every batch normalization that is applied, its input and its output."""
+
+    def watch(call: Callable, args: tuple, kwargs: dict, context: Any) -> Any:
+        y = call(*args, **kwargs)
+        if isinstance(context.module, BatchNorm) and context.method_name == "__call__":
+            note(context.module, args[0], y)
+        return y
+
+    with nn.intercept_methods(watch):
+        yield
 
 
 def _by_channel(vector: Float[Array, " channels"]) -> Float[Array, "1 1 1 channels"]:

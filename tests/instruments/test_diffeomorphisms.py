@@ -72,16 +72,17 @@ def test_natural_diffeomorphisms_at_cutoff_10_have_delta_up_to_1_02():
 
 
 @pytest.mark.parametrize(("size", "cutoff"), [(32, 3), (32, 10), (28, 2), (224, 3)])
-def test_both_ranges_are_the_same(size, cutoff):
+def test_natural_deltas_are_the_paper_s_temperatures(size, cutoff):
     bounds = diffeomorphisms.natural_deltas(size=size, cutoff=cutoff)
     found = [diffeomorphisms.temperature(delta, size=size, cutoff=cutoff) for delta in bounds]
-    expected = diffeomorphisms.natural_range(size=size, cutoff=cutoff)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    t_min = 1 / (math.pi * size**2 * math.log(cutoff))
+    t_max = 4 / (math.pi**3 * cutoff**2 * math.log(cutoff))
+    np.testing.assert_allclose(found, [t_min, t_max], rtol=1e-12)
 
 
 def test_no_diffeomorphism_of_a_small_image_is_natural():
-    t_min, t_max = diffeomorphisms.natural_range(size=4, cutoff=3)
-    assert t_min > t_max
+    least, most = diffeomorphisms.natural_deltas(size=4, cutoff=3)
+    assert least > most
     assert not diffeomorphisms.is_natural(0.5, size=4, cutoff=3)
 
 
@@ -312,7 +313,7 @@ def test_impossible_sizes_and_cutoffs_are_refused(size, cutoff):
     kind = {"size": size, "cutoff": cutoff}
     for call in (
         lambda: diffeomorphisms.temperature(1.0, **kind),
-        lambda: diffeomorphisms.natural_range(**kind),
+        lambda: diffeomorphisms.natural_deltas(**kind),
         lambda: diffeomorphisms.is_natural(1.0, **kind),
         lambda: diffeomorphisms.displacement_variance(1.0, **kind),
         lambda: sample_displacements(jax.random.key(0), temperature=1.0, **kind),

@@ -1,7 +1,6 @@
-"""Picture classifiers trained by cnnpool.train: their data, stages and errors."""
+"""Picture classifiers trained by cnnpool.train: their data and errors."""
 
 from collections.abc import Callable, Sequence
-import dataclasses
 from functools import cached_property
 import math
 from typing import Any
@@ -15,8 +14,8 @@ from cnnpool.data.images import DataError, ImageData
 from cnnpool.devices import distributed, global_arrays
 from cnnpool.measuring import pictures
 from cnnpool.measuring.names import TRAINED
-from cnnpool.measuring.stored import Checkpoints, Packed, Stored
 from cnnpool.measuring.trained_run import TrainedRun
+from cnnpool.runs import run_config
 from cnnpool.training import classifier_setup
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.classifier_progress import ClassifierProgress
@@ -31,6 +30,7 @@ class ClassifierRun(TrainedRun):
     """Picture classifiers from checkpoints written by cnnpool.train."""
 
     method = pictures.METHOD
+    progress_type = ClassifierProgress
 
     @cached_property
     def training(self) -> ClassifierTraining:
@@ -45,19 +45,20 @@ class ClassifierRun(TrainedRun):
           ConfigMismatchError, NetworkFolderError: if the networks were trained on other data.
         """
         data = self.training.data
-        self.stored.check_same_data(data.source)
+        self.check_same_data(data.source)
         return data
 
-    @cached_property
-    def stored(self) -> Stored:
-        """The checkpoints, read with the shapes that follow from the data."""
-        return Checkpoints(
-            self.folder,
-            self.config,
-            ClassifierProgress,
-            shapes=lambda: self.training.state_shapes(),
-            variables=_at_stage,
-        )
+    def check_same_data(self, source: str) -> None:
+        """Raises ConfigMismatchError if the run was started on other data than `source`."""
+        run_config.check_same_data(self.folder, source)
+
+    def shapes(self) -> TrainState:
+        """Shapes, types and shardings of a checkpoint, which follow from the data."""
+        return self.training.state_shapes()
+
+    def variables(self, networks: TrainState, stage: str) -> Variables:
+        """The best network of each seed if training is finished, else the current networks."""
+        return networks.best if stage == TRAINED else networks.current
 
     @cached_property
     def evaluate(self) -> Evaluator:
@@ -77,15 +78,6 @@ class ClassifierRun(TrainedRun):
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
         """Known quantities besides D, G, R, over (seed, stage)."""
         return super().facts(stages).transpose("seed", "stage")
-
-
-class PackedRun(ClassifierRun):
-    """The best networks of such a run, from a folder made by cnnpool.pack, without the data."""
-
-    @cached_property
-    def stored(self) -> Stored:
-        """The folder."""
-        return Packed(self.folder, self.config, initial=lambda: _first_state(self.training))
 
 
 def open_training(config: ConfigDict, *, image_noise: bool = True) -> ClassifierTraining:
@@ -127,17 +119,6 @@ def on_devices(config: ConfigDict, shared: int | None) -> ConfigDict:
         here.runtime.mesh.data = shared // here.runtime.mesh.seed
         here.training.batch_size = here.runtime.mesh.data  # no step is made; the mesh checks it
     return here
-
-
-def _first_state(training: ClassifierTraining) -> RunState:
-    """The networks before their first step, as determined by their seeds."""
-    state = training.initial_state()
-    return dataclasses.replace(state, networks=state.networks.current)
-
-
-def _at_stage(networks: TrainState, stage: str) -> Variables:
-    """The best network of each seed if training is finished, else the current networks."""
-    return networks.best if stage == TRAINED else networks.current
 
 
 def network_epochs(state: RunState, stage: str) -> list[int]:

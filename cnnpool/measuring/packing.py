@@ -10,7 +10,7 @@ from cnnpool.devices import numerics
 from cnnpool.measuring import runs
 from cnnpool.measuring.classifier_run import ClassifierRun, network_epochs
 from cnnpool.measuring.names import TRAINED
-from cnnpool.measuring.stored import summary_row
+from cnnpool.measuring.packed_run import summary_row
 from cnnpool.training import network_folder
 from cnnpool.training.network_folder import NetworkFolderError
 from cnnpool.training.variables import Variables

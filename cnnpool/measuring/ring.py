@@ -30,7 +30,6 @@ from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
 from cnnpool.measuring.run import Method, NetworkAtStage
 from cnnpool.measuring.settings import Settings
-from cnnpool.measuring.stored import Checkpoints
 from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.shapes import Bool, Float, Key
 from cnnpool.training import ring_setup
@@ -174,6 +173,7 @@ class RingRun(TrainedRun):
     net: ring_setup.RingNetwork
 
     method = METHOD
+    progress_type = RingProgress
 
     @property
     def data(self) -> Scale1D:
@@ -185,21 +185,16 @@ class RingRun(TrainedRun):
         """Which images each network was trained on."""
         return ring_setup.is_training_image(self.config, self.data)
 
-    @cached_property
-    def stored(self) -> Checkpoints:
-        """The checkpoints."""
-        return Checkpoints(
-            self.folder,
-            self.config,
-            RingProgress,
-            shapes=self._shapes,
-            variables=lambda params, _: Variables(params, {}),
-        )
-
-    def _shapes(self) -> dict:
+    def shapes(self) -> dict:
+        """Shapes, types and shardings of the parameters of all networks."""
         # Each of several processes has and measures all of them: a matter of seconds.
         mesh = runtime.seed_mesh(len(self.config.seeds), jax.local_devices())
         return self.net.stacked_shapes(len(self.config.seeds), mesh)
+
+    def variables(self, networks: dict, stage: str) -> Variables:
+        """The networks, which have parameters alone; "trained" and "last" are the same."""
+        del stage
+        return Variables(networks, {})
 
     def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
         """Epochs of interpolation and stop, as far as the stage's checkpoint knows them."""

@@ -14,8 +14,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from cnnpool.measuring import ring
-from cnnpool.measuring.classifier_run import ClassifierRun, PackedRun
+from cnnpool.measuring.classifier_run import ClassifierRun
 from cnnpool.measuring.imported_run import ImportedRun
+from cnnpool.measuring.packed_run import PackedRun
 from cnnpool.measuring.run import Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import run_config

@@ -1,9 +1,10 @@
-"""Networks trained by cnnpool.train, from checkpoints or from a packed folder."""
+"""Networks trained by cnnpool.train, from the checkpoints of their run."""
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+import dataclasses
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +12,36 @@ import numpy as np
 import xarray as xr
 
 from cnnpool.devices import global_arrays
+from cnnpool.measuring import stages as stage_names
+from cnnpool.measuring.names import LAST, TRAINED
 from cnnpool.measuring.run import NetworkAtStage, Run
-from cnnpool.measuring.stored import Stored
 from cnnpool.runs import run_config
-from cnnpool.training.checkpoints import RunState
+from cnnpool.training.checkpoints import (
+    CheckpointStore,
+    Networks,
+    Progress,
+    RunState,
+    checkpoint_directory,
+)
+from cnnpool.training.variables import Variables
 
 
 class TrainedRun(Run):
-    """The networks of a training and their test images."""
+    """The networks of a training and their test images.
 
-    @property
+    Attributes:
+      progress_type: the dataclass of a network's progress.
+    """
+
+    progress_type: ClassVar[Callable[..., Progress]]
+
     @abc.abstractmethod
-    def stored(self) -> Stored:
-        """Where the networks are stored."""
+    def shapes(self) -> Networks:
+        """Shapes, types and shardings of the contents of a checkpoint."""
+
+    @abc.abstractmethod
+    def variables(self, networks: Networks, stage: str) -> Variables:
+        """The networks at a stage, from the contents of its checkpoint."""
 
     @abc.abstractmethod
     def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
@@ -34,14 +52,43 @@ class TrainedRun(Run):
         return {}
 
     def state(self, stage: str) -> RunState:
-        """The contents of a stage, read once for both networks and facts."""
+        """The networks at a stage and their progress, read once for both networks and facts.
+
+        Raises:
+          CheckpointError: if the checkpoint is missing or damaged, or training is not finished and
+            the stage is "trained" or "last".
+        """
         if stage not in self._states:
-            self._states[stage] = self.stored.state(stage)
+            self._states[stage] = self._read(stage)
         return self._states[stage]
 
+    def _read(self, stage: str) -> RunState:
+        with self._store() as store:
+            epoch = stage_names.epoch_of(stage, store)
+            state = store.restore(epoch, self.shapes(), seeds=self.config.seeds)
+        if stage in (TRAINED, LAST):
+            stage_names.check_finished(state.progress, state.epoch)
+        return dataclasses.replace(state, networks=self.variables(state.networks, stage))
+
     def stages(self, asked: Sequence[str]) -> tuple[str, ...]:
-        """The names of stages, with "all" expanded; raises CheckpointError for unknown ones."""
-        return self.stored.stages(asked)
+        """The names of stages; "all" is every stored epoch, and "trained".
+
+        Raises:
+          CheckpointError: if there is no such checkpoint.
+        """
+        with self._store() as store:
+            return tuple(stage_names.epochs_of(asked, store))
+
+    def checksums(self, stages: Sequence[str]) -> dict[str, Any]:
+        """Epoch and checksum of every stage."""
+        with self._store() as store:
+            epochs = stage_names.epochs_of(stages, store)
+            return {stage: [epoch, store.checksum(epoch)] for stage, epoch in epochs.items()}
+
+    def _store(self) -> CheckpointStore:
+        return CheckpointStore(
+            checkpoint_directory(self.folder), read_only=True, progress_type=self.progress_type
+        )
 
     def networks(self, stage: str) -> list[NetworkAtStage]:
         """The networks at a stage, one per seed."""
@@ -61,7 +108,7 @@ class TrainedRun(Run):
         """The fields of the config that define the networks, and their checksums."""
         return {
             "run": run_config.defining_fields(self.config),
-            "networks": self.stored.checksums(stages),
+            "networks": self.checksums(stages),
         }
 
     def origin(self) -> dict[str, str]:

@@ -45,7 +45,7 @@ def rewrite(folder, **changed):
 
 
 def load(folder):
-    return runs.open(folder).stored.state("trained")
+    return runs.open(folder).state("trained")
 
 
 def test_a_folder_holds_the_best_networks_rounded(packed_once, vgg):

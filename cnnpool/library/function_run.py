@@ -19,9 +19,9 @@ from cnnpool.library.measurable import Measurable
 from cnnpool.library.opening import RunNetwork
 from cnnpool.library.recognition import measurable
 from cnnpool.library.user_file import FunctionError, Reference
-from cnnpool.measuring import inputs, measured_data, pictures, transforms
+from cnnpool.measuring import inputs, measured_data, transforms
 from cnnpool.measuring.names import TRAINED
-from cnnpool.measuring.run import Method, NetworkAtStage, Run
+from cnnpool.measuring.run import NetworkAtStage, Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables
@@ -80,16 +80,6 @@ class FunctionRun(Run):
     found: Any
     told: str
 
-    @property
-    def method(self) -> Method:  # type: ignore[override]
-        """As pictures are measured on, with the network's own layers; its filters are not known."""
-        return pictures.METHOD._replace(
-            depths=self.network.depths,
-            beside=lambda run, one, found: pictures.pooling_budget(found, self.network.depths),
-            completed=pictures.with_natural,
-            spread=False,
-        )
-
     @cached_property
     def data(self) -> MeasuredImages:
         """As many images as the settings say; raises DataError if they are absent or damaged."""
@@ -129,6 +119,10 @@ class FunctionRun(Run):
         """The one network; its parameters are its own affair."""
         return [NetworkAtStage(self.network.seed, stage, False, Variables({}, {}))]
 
+    def depths(self, layers: Sequence[str]) -> list[int | None]:
+        """k of each layer, as the network has it."""
+        return self.network.depths(layers)
+
     def parsed(self, names: Sequence[str], networks: Sequence[NetworkAtStage]) -> tuple[str, ...]:
         """Names of transforms; raises ValueError for one that the network does not have."""
         for name in names:
@@ -140,14 +134,14 @@ class FunctionRun(Run):
         one: NetworkAtStage,
         transform: str,
         key: Key[Array, ""],
-        inputs: Inputs,
+        perturbed: Inputs,
         *,
         on_batch: Callable[[int], Any] = lambda images: None,
         **options: Any,
     ) -> Moments:
         """What D, G and R of the network's layers are made of, as `cnnpool.measure` has them."""
         changed = self.network.transformed(transform, key)
-        return changed.moments(inputs, batch_size=self.settings.batch_size, on_batch=on_batch)
+        return changed.moments(perturbed, batch_size=self.settings.batch_size, on_batch=on_batch)
 
     def identity(self, stages: Sequence[str]) -> dict[str, Any]:
         """The file and what it holds, the weights where they are known, and what the images are."""

@@ -22,7 +22,7 @@ from cnnpool.library.measurable import Measurable
 from cnnpool.library.recognition import measurable
 from cnnpool.measuring import grid, pictures, sensitivities
 from cnnpool.measuring import transforms as known_transforms
-from cnnpool.measuring.inputs import max_entropy_perturbations
+from cnnpool.measuring.inputs import max_entropy_perturbations, transform_key
 from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
@@ -154,7 +154,7 @@ def _under_transforms(
     """The moments under every transform, a list over shuffles, by the keys of cnnpool.eval."""
 
     def measured(transform: str, number: int) -> Moments:
-        key = pictures.transform_key(settings, network.seed, number)
+        key = transform_key(settings, network.seed, number)
         changed = network.transformed(transform, key)
         return changed.moments(inputs, batch_size=settings.batch_size, on_batch=bar.update)
 

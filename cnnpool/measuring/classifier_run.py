@@ -12,7 +12,6 @@ import xarray as xr
 
 from cnnpool.data.images import DataError, ImageData
 from cnnpool.devices import distributed, global_arrays
-from cnnpool.measuring import pictures
 from cnnpool.measuring.names import TRAINED
 from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.runs import run_config
@@ -29,7 +28,6 @@ Evaluator = Callable[[Variables, Sequence[int]], list[Evaluation]]
 class ClassifierRun(TrainedRun):
     """Picture classifiers from checkpoints written by cnnpool.train."""
 
-    method = pictures.METHOD
     progress_type = ClassifierProgress
 
     @cached_property

@@ -17,7 +17,7 @@ import xarray as xr
 from cnnpool.data import image_arrays
 from cnnpool.data.images import MeasuredImages, Split, standardize
 from cnnpool.importing import conversion
-from cnnpool.measuring import measured_data, network, pictures
+from cnnpool.measuring import measured_data, network
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.names import INIT, TRAINED
 from cnnpool.measuring.run import NetworkAtStage, Run
@@ -32,7 +32,6 @@ _PREDICTED = 10  # images at once
 class ImportedRun(Run):
     """An imported network and as many images as the settings say, which `config.data` names."""
 
-    method = pictures.METHOD
     channels = (1, image_arrays.RGB)
 
     @property

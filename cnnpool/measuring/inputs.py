@@ -13,7 +13,7 @@ from cnnpool.instruments.diffeomorphisms import temperature
 from cnnpool.instruments.noise import WHITE, check_kind
 from cnnpool.instruments.perturbation import Inputs, check_images_differ, perturb
 from cnnpool.measuring.settings import Settings
-from cnnpool.shapes import Float, Int
+from cnnpool.shapes import Float, Int, Key
 
 # Training splits the plain key of a seed; folding in any constant avoids those keys.
 _KEY_CONSTANT = 20210604
@@ -34,6 +34,18 @@ def measurement_keys(seed: int) -> MeasurementKeys:
     """Keys of a measurement, distinct from every training key."""
     key = jax.random.fold_in(jax.random.key(seed), _KEY_CONSTANT)
     return MeasurementKeys(*jax.random.split(key, len(MeasurementKeys._fields)))
+
+
+def transform_key(settings: Settings, seed: int, number: int) -> Key[Array, ""]:
+    """The randomness of one shuffle of a network.
+
+    Args:
+      settings: settings of the measurement.
+      seed: seed of the network.
+      number: number of the shuffle.
+    """
+    own = jax.random.fold_in(measurement_keys(settings.seed).transform, seed)
+    return jax.random.fold_in(own, number)
 
 
 def check(data: MeasurementData, settings: Settings) -> None:

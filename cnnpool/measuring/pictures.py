@@ -1,9 +1,8 @@
-"""How networks are measured on pictures: D, G and R, pooling budget and filter spectra."""
+"""What is known of networks on pictures besides D, G and R: their pooling budget."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import itertools
 
-import jax
 import numpy as np
 import xarray as xr
 
@@ -11,23 +10,10 @@ from cnnpool.files import results
 from cnnpool.instruments.diffeomorphisms import natural_flags
 from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.pooling_budget import Share, spatial_share
-from cnnpool.measuring import inputs, transforms, units
-from cnnpool.measuring.run import Method, NetworkAtStage, Run
+from cnnpool.measuring import transforms, units
 from cnnpool.measuring.settings import Settings
 
 _UNDEFINED = Share(float("nan"), float("nan"))
-
-
-def transform_key(settings: Settings, seed: int, number: int) -> jax.Array:
-    """The randomness of one shuffle of a network.
-
-    Args:
-      settings: settings of the measurement.
-      seed: seed of the network.
-      number: number of the shuffle.
-    """
-    own = jax.random.fold_in(inputs.measurement_keys(settings.seed).transform, seed)
-    return jax.random.fold_in(own, number)
 
 
 def pooling_budget(
@@ -85,34 +71,3 @@ def natural(size: int, settings: Settings) -> xr.DataArray:
     rows = [[by_field[delta, cutoff] for cutoff in settings.cutoffs] for delta in settings.deltas]
     coordinates = {"delta": list(settings.deltas), "cutoff": list(settings.cutoffs)}
     return xr.DataArray(rows, coordinates, coordinates)
-
-
-def _beside(run: Run, network: NetworkAtStage, found: Mapping[str, list[Moments]]) -> xr.Dataset:
-    del run, network
-    return pooling_budget(found)
-
-
-def with_natural(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
-    """The arrays of a run's networks, and `natural`."""
-    del networks
-    return whole.assign(natural=natural(run.data.test.images.shape[1], run.settings))
-
-
-def _with_spectra(run: Run, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
-    from cnnpool.measuring import spectra  # imported here: it needs Flax
-
-    power = spectra.random_power_of(run.config.model.name)
-    if "delta" in whole.dims:
-        whole = with_natural(run, networks, whole)
-    found = spectra.spectra(networks, list(whole["layer"].values), random_power=power)
-    return whole.assign(found.variables)
-
-
-METHOD = Method(
-    perturbations=inputs.perturbations,
-    transform_key=transform_key,
-    depths=units.depths,
-    beside=_beside,
-    completed=_with_spectra,
-    spread=True,
-)

@@ -28,7 +28,7 @@ from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
-from cnnpool.measuring.run import Method, NetworkAtStage
+from cnnpool.measuring.run import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.shapes import Bool, Float, Key
@@ -48,57 +48,10 @@ def measurement_keys(seed: int) -> tuple[Key[Array, ""], Key[Array, ""]]:
     return perturbation, transform
 
 
-def _transform_key(settings: Settings, seed: int, number: int) -> Key[Array, ""]:
-    del number  # there is only one shuffle
-    return jax.random.fold_in(measurement_keys(settings.seed)[1], seed)
-
-
-def perturbations(data: Scale1D, settings: Settings) -> Iterator[tuple[Perturbation, Inputs]]:
-    """All images of the task under the data's own moves and noise."""
-    key, _ = measurement_keys(settings.seed)
-    yield OWN_KIND, Inputs(data.images, *data.perturb(key, settings.draws))
-
-
 def depth_of(layer: str) -> int | None:
     """k of a convolution or its ReLU, counted from 1; None for pooling and readout."""
     match = re.fullmatch(r"(?:conv|relu)(\d+)", layer)
     return int(match.group(1)) if match else None
-
-
-def _depths(layers: Sequence[str]) -> list[int | None]:
-    return [depth_of(layer) for layer in layers]
-
-
-def _beside(run: "RingRun", one: NetworkAtStage, found: Mapping[str, list[Moments]]):
-    """Receptive fields, mean filters and test error of a network under every transform."""
-    parts = [_under_transform(run, one, name, list(moments[0])) for name, moments in found.items()]
-    return xr.concat(parts, "transform", join="exact").assign_coords(transform=list(found))
-
-
-def _under_transform(
-    run: "RingRun", one: NetworkAtStage, name: str, layers: Sequence[str]
-) -> xr.Dataset:
-    key = _transform_key(run.settings, one.seed, 0)
-    variables = transforms.transform_variables(name, one.variables, key)
-    plain = network.features(run.model, variables)
-    sizes = receptive_field_sizes(run.config, transforms.transform_features(name, plain))
-    filters = jax.device_get(mean_filters(variables.params, pattern=transforms.KERNELS))
-    outputs = _evaluate(plain, run.data.images)["linear"]
-    wrong = ~(run.data.labels * np.asarray(outputs)[:, 0] > 0)
-    is_test = ~run.is_training[list(run.config.seeds).index(one.seed)]
-    taps = run.config.model.filter_size
-    no_filter = np.full(taps, np.nan)
-    return xr.Dataset(
-        {
-            "A": ("layer", np.array([sizes[layer] for layer in layers], np.float64)),
-            "mean_filter": (
-                ("layer", "tap"),
-                np.array([filters.get(layer, no_filter) for layer in layers], np.float64),
-            ),
-            "test_error": float(wrong[is_test].mean()),
-        },
-        {"layer": list(layers), "tap": np.arange(taps)},
-    )
 
 
 def receptive_field_sizes(config: ConfigDict, features: Features) -> dict[str, float]:
@@ -126,42 +79,6 @@ def _evaluate(features: Features, images: Float[Array, "images length 1"]) -> di
     return features(images)
 
 
-def _with_theory(
-    run: "RingRun", networks: Sequence[NetworkAtStage], whole: xr.Dataset
-) -> xr.Dataset:
-    """Adds A_k, and D_k and G_k of constant positive filters, for the layers that have a depth."""
-    del networks
-    model, data = run.config.model, run.data
-    matrices = diffusion.layer_matrices(
-        data.length, depth=model.depth, filter_size=model.filter_size, stride=model.stride
-    )
-    prediction = diffusion.predicted_sensitivities(
-        matrices, np.asarray(data.images[..., 0]), np.asarray(data.every_move()[..., 0])
-    )
-    sizes = [
-        diffusion.receptive_field_size(k + 1, model.filter_size, model.stride)
-        for k in range(model.depth)
-    ]
-    predicted = {"A_theory": np.array(sizes), "D_theory": prediction.D, "G_theory": prediction.G}
-    depths = _depths(list(whole["layer"].values))
-    return whole.isel(shuffle=0, drop=True).assign(
-        {
-            name: ("layer", np.array([values[k - 1] if k else np.nan for k in depths]))
-            for name, values in predicted.items()
-        }
-    )
-
-
-METHOD = Method(
-    perturbations=perturbations,
-    transform_key=_transform_key,
-    depths=_depths,
-    beside=_beside,
-    completed=_with_theory,
-    spread=False,
-)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class RingRun(TrainedRun):
     """The simple CNNs of a run on the ring.
@@ -172,7 +89,7 @@ class RingRun(TrainedRun):
 
     net: ring_setup.RingNetwork
 
-    method = METHOD
+    spread = False
     progress_type = RingProgress
 
     @property
@@ -195,6 +112,77 @@ class RingRun(TrainedRun):
         """The networks, which have parameters alone; "trained" and "last" are the same."""
         del stage
         return Variables(networks, {})
+
+    def perturbations(self) -> Iterator[tuple[Perturbation, Inputs]]:
+        """All images of the task under the data's own moves and noise."""
+        key, _ = measurement_keys(self.settings.seed)
+        yield OWN_KIND, Inputs(self.data.images, *self.data.perturb(key, self.settings.draws))
+
+    def transform_key(self, seed: int, number: int) -> Key[Array, ""]:
+        """The randomness of the only shuffle of a network."""
+        del number
+        return jax.random.fold_in(measurement_keys(self.settings.seed)[1], seed)
+
+    def depths(self, layers: Sequence[str]) -> list[int | None]:
+        """k of convolutions and their ReLUs."""
+        return [depth_of(layer) for layer in layers]
+
+    def beside(self, one: NetworkAtStage, found: Mapping[str, list[Moments]]) -> xr.Dataset:
+        """Receptive fields, mean filters and test error of a network under every transform."""
+        parts = [
+            self._under_transform(one, name, list(moments[0])) for name, moments in found.items()
+        ]
+        return xr.concat(parts, "transform", join="exact").assign_coords(transform=list(found))
+
+    def _under_transform(self, one: NetworkAtStage, name: str, layers: Sequence[str]) -> xr.Dataset:
+        key = self.transform_key(one.seed, 0)
+        variables = transforms.transform_variables(name, one.variables, key)
+        plain = network.features(self.model, variables)
+        sizes = receptive_field_sizes(self.config, transforms.transform_features(name, plain))
+        filters = jax.device_get(mean_filters(variables.params, pattern=transforms.KERNELS))
+        outputs = _evaluate(plain, self.data.images)["linear"]
+        wrong = ~(self.data.labels * np.asarray(outputs)[:, 0] > 0)
+        is_test = ~self.is_training[list(self.config.seeds).index(one.seed)]
+        taps = self.config.model.filter_size
+        no_filter = np.full(taps, np.nan)
+        return xr.Dataset(
+            {
+                "A": ("layer", np.array([sizes[layer] for layer in layers], np.float64)),
+                "mean_filter": (
+                    ("layer", "tap"),
+                    np.array([filters.get(layer, no_filter) for layer in layers], np.float64),
+                ),
+                "test_error": float(wrong[is_test].mean()),
+            },
+            {"layer": list(layers), "tap": np.arange(taps)},
+        )
+
+    def completed(self, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
+        """Adds A_k, and D_k and G_k of constant positive filters, for layers that have a depth."""
+        del networks
+        model, data = self.config.model, self.data
+        matrices = diffusion.layer_matrices(
+            data.length, depth=model.depth, filter_size=model.filter_size, stride=model.stride
+        )
+        prediction = diffusion.predicted_sensitivities(
+            matrices, np.asarray(data.images[..., 0]), np.asarray(data.every_move()[..., 0])
+        )
+        sizes = [
+            diffusion.receptive_field_size(k + 1, model.filter_size, model.stride)
+            for k in range(model.depth)
+        ]
+        predicted = {
+            "A_theory": np.array(sizes),
+            "D_theory": prediction.D,
+            "G_theory": prediction.G,
+        }
+        depths = self.depths(list(whole["layer"].values))
+        return whole.isel(shuffle=0, drop=True).assign(
+            {
+                name: ("layer", np.array([values[k - 1] if k else np.nan for k in depths]))
+                for name, values in predicted.items()
+            }
+        )
 
     def known(self, stage: str, state: RunState) -> dict[str, Sequence]:
         """Epochs of interpolation and stop, as far as the stage's checkpoint knows them."""

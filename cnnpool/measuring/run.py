@@ -1,7 +1,7 @@
-"""The interface of networks to measure, and of how to measure on a kind of images."""
+"""The interface of networks to measure, on pictures unless a subclass says otherwise."""
 
 import abc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,9 @@ import xarray as xr
 from cnnpool.data.images import MeasurementData, Split
 from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
-from cnnpool.measuring import transforms
+from cnnpool.measuring import inputs, pictures, transforms, units
 from cnnpool.measuring.inputs import Perturbation
 from cnnpool.measuring.settings import Settings
-from cnnpool.measuring.units import Depths
 from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables
 
@@ -39,28 +38,6 @@ class NetworkAtStage(NamedTuple):
     variables: Variables
 
 
-class Method(NamedTuple):
-    """How networks are measured on a kind of images: pictures, or those of the ring.
-
-    Attributes:
-      perturbations: (data, settings) -> each of `inputs.kinds` with the images under it.
-      transform_key: (settings, a network's seed, number of a shuffle) -> key.
-      depths: units -> k of each unit; None for units that are not plotted.
-      beside: (run, network, its moments under every transform) -> further variables over
-        transform and layer.
-      completed: (run, all of its networks, their arrays) -> the arrays, completed with variables
-        that need all networks.
-      spread: whether images are sharded over devices.
-    """
-
-    perturbations: Callable[[Any, Settings], Iterator[tuple[Perturbation, Inputs]]]
-    transform_key: Callable[[Settings, int, int], Key[Array, ""]]
-    depths: Depths
-    beside: Callable[..., xr.Dataset]
-    completed: Callable[..., xr.Dataset]
-    spread: bool
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run(abc.ABC):
     """The networks in a folder, and the images on which they are measured.
@@ -69,16 +46,16 @@ class Run(abc.ABC):
       folder: where the networks are.
       config: the config that they were made with, with possibly another data section.
       settings: settings of the measurement.
-      method: how they are measured on their images.
       pixel_mean: what `normalize` subtracts from the channels; empty if the data defines it.
+      spread: whether images are sharded over devices.
     """
 
     folder: Path
     config: Any
     settings: Settings
 
-    method: ClassVar[Method]
     pixel_mean: ClassVar[Any] = ()
+    spread: ClassVar[bool] = True
 
     @property
     @abc.abstractmethod
@@ -152,12 +129,50 @@ class Run(abc.ABC):
         """Stored images preprocessed for the networks, without noise if `settings` say so."""
         return self.data.normalize(jax.random.key(0), jnp.asarray(images))
 
+    def perturbations(self) -> Iterator[tuple[Perturbation, Inputs]]:
+        """Each of `inputs.kinds`, with the images under it."""
+        return inputs.perturbations(self.data, self.settings)
+
+    def transform_key(self, seed: int, number: int) -> Key[Array, ""]:
+        """The randomness of one shuffle of a network.
+
+        Args:
+          seed: seed of the network.
+          number: number of the shuffle.
+        """
+        return inputs.transform_key(self.settings, seed, number)
+
+    def depths(self, layers: Sequence[str]) -> list[int | None]:
+        """k of each unit; None for units that are not plotted."""
+        return units.depths(layers)
+
+    def beside(self, one: NetworkAtStage, found: Mapping[str, list[Moments]]) -> xr.Dataset:
+        """Further variables of a network over transform and layer: its pooling budget.
+
+        Args:
+          one: the network.
+          found: its moments under every transform, a list over shuffles.
+        """
+        del one
+        return pictures.pooling_budget(found, self.depths)
+
+    def completed(self, networks: Sequence[NetworkAtStage], whole: xr.Dataset) -> xr.Dataset:
+        """The arrays of all networks with `natural`, and the spectra of filters that are known."""
+        from cnnpool.measuring import spectra  # here: it needs Flax
+
+        if "delta" in whole.dims:
+            size = self.data.test.images.shape[1]
+            whole = whole.assign(natural=pictures.natural(size, self.settings))
+        power = spectra.random_power_of(self.config.model.name)
+        found = spectra.spectra(networks, list(whole["layer"].values), random_power=power)
+        return whole.assign(found.variables)
+
     def moments(
         self,
         one: NetworkAtStage,
         transform: str,
         key: Key[Array, ""],
-        inputs: Inputs,
+        perturbed: Inputs,
         **options: Any,
     ) -> Moments:
         """The moments from which D, G and R of a network's units are computed.
@@ -166,7 +181,7 @@ class Run(abc.ABC):
           one: the network.
           transform: a name of `cnnpool.measuring.transforms`.
           key: randomness of the transform.
-          inputs: clean, deformed and noisy images.
+          perturbed: clean, deformed and noisy images.
           **options: `on_batch` and `original` of `cnnpool.measuring.network.moments`.
         """
         from cnnpool.measuring import network  # here: it needs Flax
@@ -176,9 +191,9 @@ class Run(abc.ABC):
             one.variables,
             transform,
             key,
-            inputs,
+            perturbed,
             untrained=one.untrained,
             batch_size=self.settings.batch_size,
-            spread=self.method.spread,
+            spread=self.spread,
             **options,
         )

@@ -29,7 +29,7 @@ def measure(
     *,
     quiet: bool = False,
 ) -> xr.Dataset:
-    """D, G, R of every unit of every network, and what else the run's method measures.
+    """D, G, R of every unit of every network, and what else the run measures.
 
     Args:
       run: the run of the networks.
@@ -39,21 +39,21 @@ def measure(
       quiet: whether to hide the progress bar.
     """
     _say_what_is_equivalent(networks[0], names)
-    settings, method = run.settings, run.method
+    settings = run.settings
     repeats = sum(transforms.repetitions(name, settings.shuffles) for name in names)
     cells = []
     total = settings.images * repeats * len(networks) * len(kinds(run.data, settings))
     shown = False if quiet else None
     with ProgressBar(total, "measuring", "image", compiles=True, shown=shown) as bar:
-        for kind, inputs in method.perturbations(run.data, settings):
+        for kind, inputs in run.perturbations():
             for network in networks:
                 keep = _keeper(journal, f"{kind.label} seed {network.seed} {network.stage}")
                 found = _under_transforms(run, network, names, inputs, keep, bar)
                 cell = of_network(found, label=f"seed {network.seed}, {network.stage}")
-                beside = method.beside(run, network, found)
+                beside = run.beside(network, found)
                 cells.append(grid.at(cell.assign(beside), network, kind.coordinates))
-    whole = grid.with_depths(grid.combined(cells), method.depths)
-    return method.completed(run, networks, whole)
+    whole = grid.with_depths(grid.combined(cells), run.depths)
+    return run.completed(networks, whole)
 
 
 def _say_what_is_equivalent(network: NetworkAtStage, names: Sequence[str]) -> None:
@@ -98,7 +98,7 @@ def _under_transforms(
 
     def measured(name: str, number: int) -> Moments:
         def compute() -> Moments:
-            key = run.method.transform_key(settings, network.seed, number)
+            key = run.transform_key(network.seed, number)
             original = found.get(transforms.NONE, [None])[0]
             return run.moments(network, name, key, inputs, on_batch=after_batch, original=original)
 

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.request
 
+import jax
 import numpy as np
 import pytest
 
@@ -20,6 +21,7 @@ from cnnpool.files import results, storage
 from cnnpool.files.atomic_write import write_atomically
 from cnnpool.files.storage import StorageError
 from cnnpool.launch import reproduce, sweep
+from cnnpool.measuring import runs
 from cnnpool.measuring.packing import pack
 from cnnpool.runs import lease
 from cnnpool.training.checkpoints import CheckpointError, CheckpointStore
@@ -136,14 +138,12 @@ def test_a_run_in_a_bucket_killed_and_asked_to_end_is_that_on_a_disk(
     assert not (job / lease.LEASE).exists()
 
     tiny_images.install(monkeypatch)
-    packed = [
-        pack(run, out)
-        for run, out in (
-            (place, storage.path(f"gs://{BUCKET}/packed")),
-            (job, tmp_path / "packed"),
-        )
-    ]
+    folders = {storage.path(f"gs://{BUCKET}/packed"): place, tmp_path / "packed": job}
+    packed = [pack(run, out) for out, run in folders.items()]
     assert packed[0] == packed[1]
+    theirs, ours = (runs.open(out).networks("trained")[0].variables for out in folders)
+    for one, other in zip(jax.tree.leaves(theirs), jax.tree.leaves(ours), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def saved(place: Path) -> int:

@@ -19,7 +19,7 @@ from cnnpool.devices import distributed
 from cnnpool.errors import PreemptedError
 from cnnpool.files import results
 from cnnpool.launch.measurement import RING
-from cnnpool.measuring import evaluation, measure, network, ring, runs, tables, transforms
+from cnnpool.measuring import evaluation, measure, network, runs, tables, transforms
 from cnnpool.measuring.names import parse_stages
 from cnnpool.runs.running import running
 from cnnpool.training import fit
@@ -75,7 +75,7 @@ def test_test_errors_are_those_of_the_trainer(measured, trained_once):
 def test_sensitivities_agree_with_all_pairs_on_the_run(measured, trained_once):
     workdir, state = trained_once
     opened = runs.open(workdir)
-    [(_, inputs)] = ring.perturbations(opened.data, opened.settings)
+    [(_, inputs)] = opened.perturbations()
     params = jax.tree.map(lambda leaf: leaf[1], state.networks)
 
     def run(x):

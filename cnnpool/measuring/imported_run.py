@@ -95,21 +95,13 @@ class ImportedRun(Run):
 
     def facts(self, stages: Sequence[str]) -> xr.Dataset:
         """Test error and loss of the trained network; NaN at initialization, and where unknown."""
-        nothing = [np.nan] * len(stages)
-        known = [
-            self._error_and_loss() if stage == TRAINED else (np.nan, np.nan) for stage in stages
-        ]
-        errors, losses = zip(*known, strict=True)
-        by_stage = {
-            "test_error": errors,
-            "test_loss": losses,
-            "best_epoch": nothing,
-            "dead_epoch": nothing,
-        }
-        epochs = [0.0 if stage == INIT else np.nan for stage in stages]
+        error, loss = self._error_and_loss() if TRAINED in stages else (np.nan, np.nan)
+        known = {"test_error": error, "test_loss": loss, "best_epoch": np.nan, "dead_epoch": np.nan}
+        trained = np.array([stage == TRAINED for stage in stages])
+        by_stage = {name: np.where(trained, value, np.nan) for name, value in known.items()}
         return xr.Dataset(
-            {name: (("seed", "stage"), [list(values)]) for name, values in by_stage.items()}
-            | {"epoch": ("stage", epochs)},
+            {name: (("seed", "stage"), values[None]) for name, values in by_stage.items()}
+            | {"epoch": ("stage", np.where(trained, np.nan, 0.0))},
             {"seed": list(self.config.seeds), "stage": list(stages)},
         )
 
@@ -123,7 +115,7 @@ class ImportedRun(Run):
             self._trained,
             self.data.test.images,
             batch_size=_PREDICTED,
-            normalize=lambda batch: self.data.normalize(jax.random.key(0), jnp.asarray(batch)),
+            normalize=self.normalize,
         )
         loss, labels = LOSSES["cross_entropy"], jnp.asarray(self.data.test.labels)
         wrong = loss.wrong(jnp.asarray(logits), labels)

@@ -462,6 +462,9 @@ def test_importing_again_changes_nothing_and_others_are_not_replaced(whole, tiny
     weights.import_weights(*given)
     files = [*(tmp_path / "run").iterdir()]
     assert len(files) == 4
+    with np.load(tmp_path / "run" / NETWORKS, allow_pickle=False) as file:
+        assert {file[name].dtype for name in file.files} == {np.dtype(np.float32)}
+        np.testing.assert_array_equal(file["seed0/bn01/mean"], whole["bn1.running_mean"])
     stamps = {path.name: path.stat().st_mtime_ns for path in files}
     weights.import_weights(*given)
     assert {path.name: path.stat().st_mtime_ns for path in files} == stamps

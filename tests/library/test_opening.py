@@ -129,7 +129,7 @@ def test_an_imported_network_has_no_images_and_two_stages(imported):
     run, _ = imported
     with pytest.raises(ValueError, match="no test images: give your own"):
         run.test_images  # noqa: B018
-    with pytest.raises(ValueError, match="an imported network has the stages"):
+    with pytest.raises(ValueError, match="holds finished networks alone"):
         run.networks("last")
     black = run.normalize(np.zeros((1, 2, 2, 3), np.uint8))
     mean, std = run.config.data.mean, run.config.data.std

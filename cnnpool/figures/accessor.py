@@ -29,7 +29,7 @@ class Measured:
         color: str = "",
         style: str = "",
         facet: str = "",
-        select: Mapping[str, str | float | Sequence[str | float]] | None = None,
+        select: Mapping[str, str | int | float | Sequence[str | int | float]] | None = None,
         relative: bool = False,
         all_units: bool = False,
     ) -> "Figure":

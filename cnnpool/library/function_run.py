@@ -21,7 +21,8 @@ from cnnpool.library.recognition import measurable
 from cnnpool.library.user_file import FunctionError, Reference
 from cnnpool.measuring import inputs, measured_data, transforms
 from cnnpool.measuring.names import TRAINED
-from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.measuring.network_at_stage import NetworkAtStage
+from cnnpool.measuring.run import Run
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
 from cnnpool.training.variables import Variables

@@ -23,7 +23,7 @@ from cnnpool.library.recognition import measurable
 from cnnpool.measuring import grid, pictures, sensitivities
 from cnnpool.measuring import transforms as known_transforms
 from cnnpool.measuring.inputs import max_entropy_perturbations, transform_key
-from cnnpool.measuring.run import NetworkAtStage
+from cnnpool.measuring.network_at_stage import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.runs import provenance
 from cnnpool.training.variables import Variables

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cnnpool.measuring.run import NetworkAtStage
+from cnnpool.measuring.network_at_stage import NetworkAtStage
 from cnnpool.measuring.units import Depths
 
 _ORDER = ("seed", "stage", "transform", "shuffle", "layer", "delta", "cutoff", "noise")

@@ -20,7 +20,8 @@ from cnnpool.importing import conversion
 from cnnpool.measuring import measured_data, network
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.names import INIT, TRAINED
-from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.measuring.network_at_stage import NetworkAtStage
+from cnnpool.measuring.run import Run
 from cnnpool.models.torchvision import initialization
 from cnnpool.training import network_folder
 from cnnpool.training.losses import LOSSES

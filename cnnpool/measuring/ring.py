@@ -28,7 +28,7 @@ from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import network, transforms
 from cnnpool.measuring.inputs import OWN_KIND, Perturbation
-from cnnpool.measuring.run import NetworkAtStage
+from cnnpool.measuring.network_at_stage import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.measuring.trained_run import TrainedRun
 from cnnpool.shapes import Bool, Float, Key

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 from jax import Array
@@ -17,25 +17,9 @@ from cnnpool.instruments.moments import Moments
 from cnnpool.instruments.perturbation import Inputs
 from cnnpool.measuring import inputs, pictures, transforms, units
 from cnnpool.measuring.inputs import Perturbation
+from cnnpool.measuring.network_at_stage import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.shapes import Key
-from cnnpool.training.variables import Variables
-
-
-class NetworkAtStage(NamedTuple):
-    """One network of a run at one stage of its training.
-
-    Attributes:
-      seed: the network's seed.
-      stage: name of its stage.
-      untrained: whether no step was made, so that its running statistics are meaningless.
-      variables: the network's variables.
-    """
-
-    seed: int
-    stage: str
-    untrained: bool
-    variables: Variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

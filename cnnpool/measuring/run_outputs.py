@@ -15,7 +15,8 @@ from cnnpool.data.images import DataError
 from cnnpool.devices import numerics
 from cnnpool.devices.progress_bar import say
 from cnnpool.measuring import network, runs
-from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.measuring.network_at_stage import NetworkAtStage
+from cnnpool.measuring.run import Run
 from cnnpool.shapes import Float
 
 

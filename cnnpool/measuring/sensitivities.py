@@ -16,7 +16,8 @@ from cnnpool.instruments.sensitivity import sensitivities
 from cnnpool.measuring import grid, transforms
 from cnnpool.measuring.inputs import kinds
 from cnnpool.measuring.journal import Journal
-from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.measuring.network_at_stage import NetworkAtStage
+from cnnpool.measuring.run import Run
 
 ByTransform = Mapping[str, list[Moments]]  # a list over shuffles
 

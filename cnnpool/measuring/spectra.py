@@ -8,7 +8,7 @@ import xarray as xr
 
 from cnnpool.instruments import filter_spectrum
 from cnnpool.measuring import grid, network
-from cnnpool.measuring.run import NetworkAtStage
+from cnnpool.measuring.network_at_stage import NetworkAtStage
 from cnnpool.models import torchvision
 from cnnpool.training.variables import Variables
 

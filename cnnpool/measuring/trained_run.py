@@ -14,7 +14,8 @@ import xarray as xr
 from cnnpool.devices import global_arrays
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.names import LAST, TRAINED
-from cnnpool.measuring.run import NetworkAtStage, Run
+from cnnpool.measuring.network_at_stage import NetworkAtStage
+from cnnpool.measuring.run import Run
 from cnnpool.runs import run_config
 from cnnpool.training.checkpoints import (
     CheckpointStore,

@@ -23,7 +23,7 @@ from cnnpool.measuring import sensitivities as all_networks
 from cnnpool.measuring.classifier_run import open_training
 from cnnpool.measuring.imported_run import ImportedRun
 from cnnpool.measuring.inputs import check, chosen_images, clean_images, perturbations
-from cnnpool.measuring.run import NetworkAtStage
+from cnnpool.measuring.network_at_stage import NetworkAtStage
 from cnnpool.measuring.settings import Settings
 from cnnpool.training.variables import Variables
 from tests import classifier_runs

@@ -233,14 +233,15 @@ def kill_in_the_middle(out):
     parts = out.with_name(f".{out.name}.parts")
     process = start(out, seconds="0.5")
     deadline = time.monotonic() + 120
-    while not list(parts.glob("*.npz")):
+    whole = "[!.]*.npz"  # a write that is stopped leaves a temporary file, whose name has a dot
+    while not list(parts.glob(whole)):
         assert process.poll() is None, process.stderr.read()[-2000:]
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not out.exists()
-    found = {path: path.read_bytes() for path in parts.glob("*.npz")}
+    found = {path: path.read_bytes() for path in parts.glob(whole)}
     assert 1 <= len(found) < 3
     return found
 

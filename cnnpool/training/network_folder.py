@@ -104,17 +104,17 @@ def write(
       FileExistsError: if the folder holds a run, or other networks and `overwrite` is False.
       OSError: if a file cannot be written.
     """
-    content = _npz(named_arrays(networks, config.seeds))
+    arrays = _npz(named_arrays(networks, config.seeds))
     described = {
         **facts,
         "image_shape": list(image_shape),
-        "networks_bytes": len(content),
-        "networks_sha256": hashlib.sha256(content).hexdigest(),
+        "networks_bytes": len(arrays),
+        "networks_sha256": hashlib.sha256(arrays).hexdigest(),
         "seeds": list(seeds),
     }
     portable = run_config.with_data_dir(config, None)
     files = {
-        NETWORKS: content,
+        NETWORKS: arrays,
         "config.json": f"{run_config.to_json(portable)}\n".encode(),
         PROVENANCE: made_by.encode(),
         SUMMARY: f"{json.dumps(described, indent=2)}\n".encode(),

@@ -324,13 +324,13 @@ def _pool_forward(x):
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     corners = [blocks[:, :, row, :, column] for row in (0, 1) for column in (0, 1)]
-    # In pairs: unlike a reduction, XLA fuses this with the preceding layer.
-    top = jnp.maximum(jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:]))
-    first = jnp.full(top.shape, 3, jnp.int8)
-    for index in (2, 1, 0):
-        first = jnp.where(corners[index] == top, jnp.int8(index), first)
+    # In pairs: unlike a reduction, XLA fuses this with the preceding layer. No corner is compared
+    # with the maximum for equality: XLA may compute a corner twice, and round it differently.
+    upper, lower = jnp.maximum(*corners[:2]), jnp.maximum(*corners[2:])
+    in_upper, in_lower = (jnp.int8(b > a) for a, b in (corners[:2], corners[2:]))
+    first = jnp.where(lower > upper, 2 + in_lower, in_upper)
     # Without the barrier the gradient compares the corners again for each pixel.
-    return top, lax.optimization_barrier(first)
+    return jnp.maximum(upper, lower), lax.optimization_barrier(first)
 
 
 def _pool_backward(first, dy):

@@ -23,11 +23,13 @@ def located(text: str) -> str:
       text: for example "cifar10:cpu", "configs/cifar10.py:cpu" or "~/mine.py".
 
     Raises:
-      ValueError: if no installed config has the name.
+      ValueError: if no installed config has the name, or if FILE.py is a folder or a named pipe.
     """
     place, colon, preset = text.partition(":")
     place = os.path.expanduser(place)
     path = Path(place)
+    if path.suffix and path.exists() and not path.is_file():
+        raise ValueError(f"--config={text}: expected a Python file, got a folder or a named pipe")
     if path.is_file() or (path.suffix and path.parent.name != "configs"):
         return f"{place}{colon}{preset}"
     if path.suffix:

@@ -154,3 +154,8 @@ def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     assert config_files.located("mine.py:a") == "mine.py:a"
     with pytest.raises(ValueError, match=r"--config is 'cifar11'.*tfds.*did you mean 'cifar10'"):
         config_files.located("cifar11:cpu")
+    os.mkfifo(tmp_path / "pipe.py")  # the loader would wait for a writer
+    (tmp_path / "configs/folder.py").mkdir()
+    for place in ("pipe.py:cpu", "configs/folder.py"):
+        with pytest.raises(ValueError, match="expected a Python file"):
+            config_files.located(place)

@@ -287,10 +287,12 @@ highest precision, which takes six bfloat16 products.
 
 With three all-reduces per batch norm (mean, variance, and both sums of the gradient, which the
 compiler combines), a step of VGG11-bn at a quarter of its width had 26 on 1 x 8 chips: 24 for its
-eight norms, one for the last linear layer and one for everything else. The TPU compiler does not
-overlap them with other work. Now every device computes mean and variance of its own images in two
-passes, and all devices exchange both in a single all-gather. This leaves 18 collectives, and 98
-instead of 146 for EfficientNet-B0. Two per norm remain, because the gradient needs its two sums.
+eight norms, one for the last linear layer and one for everything else. Now every device computes
+mean and variance of its own images in two passes, and all devices exchange both in a single
+all-gather. This leaves 18 collectives, and 98 instead of 146 for EfficientNet-B0. Two per norm
+remain, because the gradient needs its two sums. In VGGs, the TPU compiler overlaps none of them
+with other work; in ResNets it overlaps a few all-gathers, such as that of a shortcut's norm, with
+convolutions beside them.
 The lowered programs for one device, and for meshes N x 1, are unchanged.
 
 The table shows errors of the variance in float32 over eight devices, against float64

@@ -39,6 +39,7 @@ _FREE = {
 }
 _CALLS = ("call", "async-start")
 _CALLED = ("to_apply", "calls", "called_computations")
+_CHANNEL = re.compile(r"\bchannel_id=(\d+)")
 _SLICES = {"dynamic-slice", "slice", "gather"}
 
 
@@ -157,8 +158,27 @@ class _Counter:
 
     def _of(self, name: str, *, memory: bool = True) -> Cost:
         computation = self._module.computations[name]
-        costs = (self._instruction(one, computation, memory) for one in computation.values())
-        return sum(costs, Cost())
+        total, counted = Cost(), set[str]()
+        for one in computation.values():
+            cost = self._instruction(one, computation, memory)
+            channels = self._fused_channels(one)
+            if channels & counted:
+                cost = dataclasses.replace(cost, collectives=())
+            counted |= channels
+            total += cost
+        return total
+
+    def _fused_channels(self, one: Instruction) -> set[str]:
+        """The channels of the collectives in a fusion.
+
+        A TPU overlaps a collective with other work in three fusions, in which it starts, goes on
+        and ends; each contains the collective with its channel.
+        """
+        if one.opcode != "fusion":
+            return set()
+        (inside,) = one.called("calls")
+        attributes = (part.attributes for part in self._module.computations[inside].values())
+        return {channel for text in attributes for channel in _CHANNEL.findall(text)}
 
     def _instruction(self, one: Instruction, there: Computation, memory: bool) -> Cost:
         kind = one.opcode

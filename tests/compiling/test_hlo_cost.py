@@ -93,6 +93,31 @@ ENTRY %main (x: f32[5]) -> f32[5] {
     assert link_bytes(one) == pytest.approx(2 * 3 / 4 * 20)
 
 
+def test_a_collective_in_three_fusions_is_one():
+    """Abridged from the text of a ResNet's step, compiled for v5e."""
+    stage = """
+%{name} (x: f32[2,4]) -> f32[16,4] {{
+  %x = f32[2,4]{{1,0}} parameter(0)
+  %g = f32[16,4]{{1,0}} all-gather(%x), channel_id={id}, replica_groups={{{{0,1,2,3}}}}
+  ROOT %y = f32[16,4]{{1,0}} custom-call(%g), custom_call_target="{name}"
+}}
+"""
+    text = "".join(
+        stage.format(name=name, id=id)
+        for name, id in (("start", 81), ("overlapped", 81), ("done", 81), ("other", 82))
+    )
+    text += """
+ENTRY %main (x: f32[2,4]) -> f32[16,4] {
+  %x = f32[2,4]{1,0} parameter(0)
+  %a = f32[16,4]{1,0} fusion(%x), kind=kCustom, calls=%start
+  %b = f32[16,4]{1,0} fusion(%x), kind=kOutput, calls=%overlapped
+  %c = f32[16,4]{1,0} fusion(%x), kind=kCustom, calls=%other
+  ROOT %d = f32[16,4]{1,0} fusion(%x), kind=kCustom, calls=%done
+}
+"""
+    assert whole_cost(text).collectives == (Collective("all-gather", 32, 4),) * 2
+
+
 def test_what_goes_to_another_slice_is_counted_and_takes_no_link():
     text = """
 ENTRY %main (x: f32[5]) -> f32[5] {

@@ -1,7 +1,8 @@
 """Strict settings for all tests: eight fake devices, checked shapes, no rank promotion.
 
-Compiling is most of what the suite does: programs are compiled without optimization, and kept in
-a folder that workers, subprocesses and the next run share.
+Compiling is most of what the suite does: programs are compiled without optimization, with code
+generation that takes half the time, and kept in a folder that workers, subprocesses and the next
+run share.
 """
 
 import gc
@@ -10,10 +11,9 @@ from pathlib import Path
 import shutil
 
 from tests.paths import ROOT
+from tests.xla_flags import fast_compiling
 
-os.environ["XLA_FLAGS"] = (
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-)
+os.environ["XLA_FLAGS"] = fast_compiling(devices=8)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".test_cache"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"

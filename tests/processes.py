@@ -12,6 +12,7 @@ import sys
 import time
 
 from tests.paths import ROOT
+from tests.xla_flags import fast_compiling
 
 FAILS_AT = "TEST_SECOND_PROCESS_FAILS_AT"  # an environment variable: the epoch
 SLOWLY = "TEST_SECONDS_AN_EPOCH"  # the same
@@ -43,11 +44,7 @@ def start(workdir: Path, *arguments: str, devices: int = 1, **fields) -> subproc
 
 def start_module(module: str, *arguments: str, devices: int = 1) -> subprocess.Popen:
     """One process of a command with so many CPU devices."""
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-        "--xla_backend_optimization_level=0",
-        "JAX_PLATFORMS": "cpu",
-    }
+    environment = os.environ | {"XLA_FLAGS": fast_compiling(devices), "JAX_PLATFORMS": "cpu"}
     return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,

@@ -107,8 +107,9 @@ def test_blocks_may_be_cut_anywhere(config):
 def test_seeds_trained_together_are_those_trained_alone(config):
     together, _ = run(config, stop=20)
     alone, _ = run(config, seeds=[2], stop=20)
+    # XLA may round a vectorized program differently; parameters are of order 1.
     for a, b in zip(leaves(together), leaves(alone), strict=True):
-        np.testing.assert_array_equal(a[2], b[0])
+        np.testing.assert_allclose(a[2], b[0], atol=20 * np.finfo(np.float32).eps)
 
 
 @pytest.mark.parametrize("devices", [2, 4])

@@ -17,7 +17,7 @@ import numpy as np
 from cnnpool.library import tags
 from cnnpool.library.activations import Layers
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import JaxModule, check_not_empty
+from cnnpool.library.jax_modules import JaxModule, check_not_empty, is_stacked
 
 _CONVOLUTIONS = (equinox.nn.Conv, equinox.nn.ConvTranspose)
 _WEIGHED = (*_CONVOLUTIONS, equinox.nn.Linear)
@@ -69,7 +69,7 @@ class Equinox:
         return self.compiled.setdefault(every, functools.partial(self._found, every))
 
     def kernels(self, arrays: Any, images: np.ndarray) -> Sequence[Kernel]:
-        """The kernels of convolutions, in the order of their calls."""
+        """The kernels of convolutions, in the order of their calls, then those in scans."""
         module, state = self._whole(arrays)
         convolutions = {name: one for name, one in _modules(module) if _is_convolution(one)}
         found: dict[str, None] = {}
@@ -78,9 +78,11 @@ class Equinox:
             found.update(dict.fromkeys(self._found(True, arrays, images)))
 
         jax.eval_shape(run, arrays, jax.ShapeDtypeStruct(images.shape, images.dtype))
-        ran = dict.fromkeys(name.partition(":")[0] for name in found)
+        ran = [name.partition(":")[0] for name in found]
+        stacked = [name for name, one in convolutions.items() if _is_stacked(one)]
+        names = [name for name in dict.fromkeys([*ran, *stacked]) if name in convolutions]
         prefix = "" if state is None else "0/"
-        return [_kernel(f"{prefix}{n}/weight", convolutions[n]) for n in ran if n in convolutions]
+        return [_kernel(f"{prefix}{name}/weight", convolutions[name]) for name in names]
 
     def _whole(self, arrays: Any) -> tuple[equinox.Module, Any]:
         whole = equinox.combine(arrays, self.static)
@@ -106,8 +108,14 @@ def _is_convolution(module: equinox.Module) -> bool:
     return isinstance(module, _CONVOLUTIONS)
 
 
+def _is_stacked(module: Any) -> bool:
+    return is_stacked(module.weight.shape, module.kernel_size)
+
+
 def _kernel(path: str, module: Any) -> Kernel:
     """Kernels are (outputs, inputs / groups, ...), also for transposed convolutions."""
+    if _is_stacked(module):
+        return Kernel(path, None, None)
     return Kernel(path, 1, 0, depthwise=module.groups > 1 and module.weight.shape[1] == 1)
 
 

@@ -1,6 +1,7 @@
 """Measures Flax modules: `cnnpool.flax.features(module, variables)`."""
 
 from collections.abc import Callable, Mapping
+import dataclasses
 import functools
 import inspect
 from typing import Any, NamedTuple
@@ -11,10 +12,11 @@ from jax import Array
 import numpy as np
 
 from cnnpool.instruments.channels import paths
-from cnnpool.library import nnx_modules
-from cnnpool.library.activations import Layers, flattened
+from cnnpool.library import nnx_modules, tags
+from cnnpool.library.activations import Layers
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import JaxModule, check_not_empty
+from cnnpool.library.jax_modules import JaxModule, check_not_empty, is_stacked
+from cnnpool.library.measurable import SameOnly
 
 _INFERENCE = {
     "train": False,
@@ -62,23 +64,18 @@ def features(
         return JaxModule(architecture, state, layers)
     if variables is None:
         raise TypeError("expected variables= for a linen module, which has no parameters itself")
-    return JaxModule(Linen(module, given), variables, layers)
+    return JaxModule(Linen(type(module).__name__, _call(module, given)), variables, layers)
 
 
 class Linen(NamedTuple):
-    """A linen module and the arguments of its call."""
+    """A linen module in inference mode: its name, and a function of (variables, images)."""
 
-    module: linen.Module
-    arguments: tuple[tuple[str, Any], ...]
-
-    @property
-    def label(self) -> str:
-        """The name of its class."""
-        return type(self.module).__name__
+    label: str
+    call: Callable[[Any, Array], Any]
 
     def outputs(self, *, every: bool) -> Callable[[Any, Array], dict[str, Any]]:
         """A function (variables, images) -> outputs of modules, {path: output}."""
-        return _recorded(self.module, self.arguments, every)
+        return _recorded(self.call, every)
 
     def kernels(self, variables: Any, images: np.ndarray) -> list[Kernel]:
         """The kernels of convolutions, in the order of their calls."""
@@ -86,7 +83,7 @@ class Linen(NamedTuple):
 
         def run(variables: Any, images: Array) -> None:
             with linen.intercept_methods(functools.partial(_note, convolutions)):
-                self.module.apply(variables, images, **dict(self.arguments))
+                self.call(variables, images)
 
         jax.eval_shape(run, variables, jax.ShapeDtypeStruct(images.shape, images.dtype))
         shapes = dict(zip(paths(variables), map(np.shape, jax.tree.leaves(variables)), strict=True))
@@ -96,7 +93,8 @@ class Linen(NamedTuple):
 
 def _kernel(path: str, module: Any, shape: tuple[int, ...]) -> Kernel:
     """The axes of a kernel; unknown for `ConvLocal`, whose input axis includes its window."""
-    if isinstance(module, linen.ConvLocal):
+    window = module.kernel_size
+    if isinstance(module, linen.ConvLocal) or is_stacked(shape, window):
         return Kernel(path, None, None)
     if isinstance(module, linen.ConvTranspose):
         inputs, outputs = (-1, -2) if module.transpose_kernel else (-2, -1)
@@ -114,30 +112,47 @@ def _note(found: list[linen.Module], call: Callable, args: Any, kwargs: Any, con
     return call(*args, **kwargs)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """`module.apply`; equal for equal modules, so that JAX compiles them once."""
+
+    module: linen.Module
+    arguments: tuple[tuple[str, Any], ...]
+
+    def __call__(self, variables: Any, images: Array) -> Any:
+        return self.module.apply(variables, images, **dict(self.arguments))
+
+
+def _call(module: linen.Module, arguments: tuple[tuple[str, Any], ...]) -> Callable:
+    """A hashable function; modules with lists, such as `linen.Sequential`, have no hash."""
+    call = _Call(module, arguments)
+    try:
+        hash(call)
+    except TypeError:
+        return SameOnly(call)
+    return call
+
+
 @functools.lru_cache(maxsize=64)
 def _recorded(
-    module: linen.Module, arguments: tuple[tuple[str, Any], ...], every: bool
+    call: Callable[[Any, Array], Any], every: bool
 ) -> Callable[[Any, Array], dict[str, Any]]:
     """A function (variables, images) -> outputs of modules, cached so that JAX compiles it once."""
 
-    def apply(variables: Any, images: Array) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        calls: dict[str, int] = {}
-
-        def watch(call: Callable, args: Any, kwargs: Any, context: Any) -> Any:
-            output = call(*args, **kwargs)
-            module = context.module
-            wanted = every or isinstance(module, _WEIGHED)
-            if context.method_name == "__call__" and wanted and module.path:
-                name = _path(module)
-                calls[name] = calls.get(name, 0) + 1
-                called = name if calls[name] == 1 else f"{name}:{calls[name]}"
-                found.update(flattened({called: output}))
+    def watch(run: Callable, args: Any, kwargs: Any, context: Any) -> Any:
+        output, module = run(*args, **kwargs), context.module
+        wanted = every or isinstance(module, _WEIGHED)
+        if context.method_name != "__call__" or not wanted or not module.path:
             return output
+        return tags.tagged(_path(module), output)
 
+    def watched(variables: Any, images: Array) -> None:
         with linen.intercept_methods(watch):
-            module.apply(variables, images, **dict(arguments))
+            call(variables, images)
+
+    def outputs(variables: Any, images: Array) -> dict[str, Any]:
+        found = tags.collected(watched)(variables, images)
         check_not_empty(found, "Flax")
         return found
 
-    return apply
+    return outputs

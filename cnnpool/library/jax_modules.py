@@ -82,6 +82,16 @@ class JaxModule(JaxFunction):
         return {"network": self.label, "weights_sha256": weights_checksum(self.variables)}
 
 
+def is_stacked(shape: Sequence[int], window: int | Sequence[int]) -> bool:
+    """Whether a kernel is of several layers, inside `scan` or `vmap`.
+
+    Args:
+      shape: of the kernel.
+      window: rows and columns of one layer's kernel.
+    """
+    return len(shape) > 2 + (1 if isinstance(window, int) else len(window))
+
+
 def check_not_empty(found: dict[str, Any], library: str) -> None:
     """Raises ValueError where no module of the kinds that are looked for ran."""
     if not found:

@@ -176,17 +176,18 @@ def _check_kernel_names(names: Sequence[str]) -> None:
 
 def _closed(features: Features) -> Partial:
     """As JAX takes it into a compiled program: a static function, however it is compared."""
-    return Partial(_Called(features))
+    return Partial(SameOnly(features))
 
 
-class _Called:
+class SameOnly:
     """A function that is equal to itself alone; modules of Equinox have no hash."""
 
     def __init__(self, function: Callable[..., Any]):
         self.function = function
 
-    def __call__(self, images: Array) -> Any:
-        return self.function(images)
+    def __call__(self, *args: Any) -> Any:
+        """What the function returns."""
+        return self.function(*args)
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnpool.library import tags
 from cnnpool.library.channel_shuffles import Kernel
-from cnnpool.library.jax_modules import check_not_empty
+from cnnpool.library.jax_modules import check_not_empty, is_stacked
 
 _WEIGHED = (nnx.Conv, nnx.ConvTranspose, nnx.Linear, nnx.LinearGeneral, nnx.Einsum)
 Arguments = tuple[tuple[str, Any], ...]
@@ -37,23 +37,33 @@ class Nnx(NamedTuple):
         return _outputs(self.graph, self.arguments, every)
 
     def kernels(self, state: Any, images: np.ndarray) -> list[Kernel]:
-        """The kernels of convolutions, in the order in which they run."""
+        """The kernels of convolutions, in the order in which they run, then those in scans."""
         shape = jax.ShapeDtypeStruct(images.shape, images.dtype)
         modules = {_path(path): one for path, one in nnx.iter_modules(nnx.merge(self.graph, state))}
-        kernels: dict[str, Kernel] = {}
+        convolutions = {
+            path: one
+            for path, one in modules.items()
+            if isinstance(one, nnx.Conv | nnx.ConvTranspose)
+        }
+        ran: dict[str, None] = {}
 
         def run(state: Any, images: Array) -> None:
             found = _outputs(self.graph, self.arguments, True)(state, images)
-            for name in found:
-                path = name.partition(":")[0]
-                if isinstance(modules.get(path), nnx.Conv | nnx.ConvTranspose):
-                    kernels[path] = _kernel(f"{path}/kernel/value", modules[path])
+            ran.update(dict.fromkeys(name.partition(":")[0] for name in found))
 
         jax.eval_shape(run, state, shape)
-        return list(kernels.values())
+        stacked = [path for path, one in convolutions.items() if _is_stacked(one)]
+        paths = [path for path in dict.fromkeys([*ran, *stacked]) if path in convolutions]
+        return [_kernel(f"{path}/kernel/value", convolutions[path]) for path in paths]
+
+
+def _is_stacked(module: Any) -> bool:
+    return is_stacked(module.kernel.shape, module.kernel_size)
 
 
 def _kernel(path: str, module: Any) -> Kernel:
+    if _is_stacked(module):
+        return Kernel(path, None, None)
     if isinstance(module, nnx.ConvTranspose):
         inputs, outputs = (-1, -2) if module.transpose_kernel else (-2, -1)
         return Kernel(path, inputs, outputs)

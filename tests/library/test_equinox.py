@@ -140,3 +140,29 @@ def test_a_module_that_names_its_own_activations_is_a_function():
 
     found = cp.measure(Names(jax.numpy.ones(())), images())
     assert found["layer"].values.tolist() == ["relu"]
+
+
+def test_layers_inside_a_scan_are_not_left_unshuffled_in_silence():
+    class Scanned(equinox.Module):
+        first: equinox.nn.Conv2d
+        blocks: equinox.nn.Conv2d
+        last: equinox.nn.Conv2d
+
+        def __init__(self):
+            def conv(inputs, key):
+                return equinox.nn.Conv2d(inputs, 4, 3, padding=1, key=key)
+
+            keys = jax.random.split(jax.random.key(0), 2)
+            self.first, self.last = conv(3, keys[0]), conv(4, keys[1])
+            self.blocks = equinox.filter_vmap(lambda key: conv(4, key))(keys)
+
+        def __call__(self, x):
+            arrays, static = equinox.partition(self.blocks, equinox.is_array)
+
+            def block(x, one):
+                return equinox.combine(one, static)(x), None
+
+            return self.last(jax.lax.scan(block, self.first(x), arrays)[0])
+
+    with pytest.raises(ValueError, match=r"blocks/weight: which axes"):
+        cp.measure(Scanned(), images(), transforms="channel_shuffle")

@@ -132,3 +132,51 @@ def test_kernels_whose_inputs_are_mixed_with_their_window_are_refused():
     assert np.isfinite(cp.measure(Local(), images(), variables=found)["D"]).all()
     with pytest.raises(ValueError, match=r"params/local/kernel: which axes .* is not known"):
         cp.measure(Local(), images(), variables=found, transforms="channel_shuffle")
+
+
+def test_sequential_modules_are_measured():
+    """Their list has no hash; a shuffled network is still the same program."""
+    layers = [linen.Conv(8, (3, 3)), linen.relu, linen.Conv(6, (3, 3)), linen.relu]
+    net = linen.Sequential(layers)
+    features = cp.flax.features(net, net.init(jax.random.key(0), images(2))).prepared(images(2))
+    assert list(features(images(2))) == ["layers_0", "layers_2"]
+    assert features.traced.func is features.only(["layers_2"]).only(None).traced.func
+    shuffled = features.transformed("channel_shuffle", jax.random.key(1))
+    assert jax.tree.structure(shuffled.traced) == jax.tree.structure(features.traced)
+
+
+@pytest.mark.parametrize("lifted", [linen.remat, linen.jit])
+def test_layers_inside_lifted_transforms_are_measured(lifted):
+    class Lifted(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return lifted(linen.Conv)(4, (3, 3), name="second")(
+                linen.Conv(4, (3, 3), name="one")(x)
+            )
+
+    net = cp.flax.features(Lifted(), Lifted().init(jax.random.key(0), images(2)))
+    assert list(net(images(2))) == ["one", "second"]
+    assert [kernel.path for kernel in net.prepared(images(2)).kernels] == [
+        "params/one/kernel",
+        "params/second/kernel",
+    ]
+
+
+def test_layers_inside_a_scan_are_not_shuffled_in_silence():
+    class Block(linen.Module):
+        @linen.compact
+        def __call__(self, x, _):
+            return linen.Conv(4, (3, 3), name="conv")(x), None
+
+    class Scanned(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            x = linen.Conv(4, (3, 3), name="first")(x)
+            axes, rngs = {"params": 0}, {"params": True}
+            scanned = linen.scan(Block, variable_axes=axes, split_rngs=rngs, length=2)
+            return linen.Conv(4, (3, 3), name="last")(scanned(name="blocks")(x, None)[0])
+
+    found = Scanned().init(jax.random.key(0), images(2))
+    assert list(cp.flax.features(Scanned(), found)(images(2))) == ["first", "last"]
+    with pytest.raises(ValueError, match=r"params/blocks/conv/kernel: which axes"):
+        cp.measure(Scanned(), images(), variables=found, transforms="channel_shuffle")

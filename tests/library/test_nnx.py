@@ -107,3 +107,19 @@ def test_what_is_no_layer_is_refused():
     with pytest.raises(ValueError, match="no convolution behind its first one"):
         cp.measure(Transformer(), images(), transforms="channel_shuffle")
     assert np.isfinite(cp.measure(Transformer(), images())["D"]).all()
+
+
+def test_layers_inside_a_scan_are_not_left_unshuffled_in_silence():
+    class Scanned(nnx.Module):
+        def __init__(self, rngs):
+            self.first = nnx.Conv(3, 4, (3, 3), rngs=rngs)
+            self.last = nnx.Conv(4, 4, (3, 3), rngs=rngs)
+            split = nnx.split_rngs(splits=2)
+            self.blocks = split(nnx.vmap(lambda rngs: nnx.Conv(4, 4, (3, 3), rngs=rngs)))(rngs)
+
+        def __call__(self, x):
+            scan = nnx.scan(lambda conv, x: conv(x), in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+            return self.last(scan(self.blocks, self.first(x)))
+
+    with pytest.raises(ValueError, match=r"blocks/kernel/value: which axes"):
+        cp.measure(Scanned(nnx.Rngs(0)), images(), transforms="channel_shuffle")

@@ -40,7 +40,7 @@ def features(module: nn.Module, layers: Layers = None) -> "Features":
     changed. Its return value is ignored.
 
     Args:
-      module: any module that takes one batch of images.
+      module: any module that takes one batch of images; of DataParallel, the module inside.
       layers: names in `module.named_modules()`, or patterns such as "layer1.*", or "*" for all
         modules without children; None: the outputs of all convolutions and linear layers, before
         their activation functions. A module that is called several times has one name per call:
@@ -53,6 +53,8 @@ def features(module: nn.Module, layers: Layers = None) -> "Features":
     """
     if not isinstance(module, nn.Module):
         raise TypeError(f"expected a torch.nn.Module, got {type(module).__name__}")
+    while isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        module = module.module
     _check_has_numbers(module)
     return _features(module, layers)
 
@@ -165,9 +167,7 @@ class Features(Measurable):
         """The network with shuffled channels."""
         if name == NONE:
             return self
-        own = dict(self.module.named_parameters())
-        kernels = [_kernel(layer, self.module.get_submodule(layer)) for layer in self.kernels]
-        weights = {kernel.path: own.get(kernel.path) for kernel in kernels}
+        kernels, weights = self._kernels()
         values = {
             path: w.detach().cpu().float().numpy() for path, w in weights.items() if w is not None
         }
@@ -180,6 +180,15 @@ class Features(Measurable):
             if array is not values[path]
         }
         return dataclasses.replace(self, state=self.state | state)
+
+    def _kernels(self) -> tuple[list[Kernel], dict[str, torch.Tensor | None]]:
+        """The kernels, and parameters by path; a parameter of several layers is the first one's."""
+        own = dict(self.module.named_parameters(remove_duplicate=False))
+        every = [_kernel(layer, self.module.get_submodule(layer)) for layer in self.kernels]
+        weights = {kernel.path: own.get(kernel.path) for kernel in every}
+        first = {id(w): path for path, w in reversed(weights.items()) if w is not None}
+        kernels = [one for one in every if first.get(id(weights[one.path]), one.path) == one.path]
+        return kernels, {kernel.path: weights[kernel.path] for kernel in kernels}
 
     def record(self) -> dict[str, Any]:
         """The name of its class, the version of PyTorch, and a checksum of its weights."""

@@ -63,14 +63,16 @@ def chosen(names: Collection[str], layers: Layers) -> list[str]:
     for layer in layers:
         if not fnmatch.filter(names, layer):
             near = difflib.get_close_matches(layer, names, cutoff=0.3)
-            nearest = f"the nearest are {', '.join(near)}" if near else _listed(names)
+            nearest = (
+                f"the nearest are {', '.join(near)}" if near else f"there are {_listed(names)}"
+            )
             raise ValueError(f"layers: {layer!r} matches no layer; {nearest}")
     return [name for name in names if any(fnmatch.fnmatchcase(name, one) for one in layers)]
 
 
 def _listed(names: Collection[str], most: int = 8) -> str:
     shown = ", ".join(list(names)[:most])
-    return f"there are {shown}{', ...' if len(names) > most else ''}"
+    return f"{shown}{', ...' if len(names) > most else ''}"
 
 
 def check_independent(call: Callable[[np.ndarray], Mapping[str, Any]], images: Any) -> None:
@@ -93,7 +95,7 @@ def check_independent(call: Callable[[np.ndarray], Mapping[str, Any]], images: A
     differing = [name for name in first if _differ(first[name], second[name])]
     if differing:
         raise ValueError(
-            f"the same image gives other activations in another batch: {_listed(differing)}. Is "
+            f"the same image gives other activations in another batch, in {_listed(differing)}. Is "
             "the network in training mode? Expected inference: module.eval() in PyTorch, "
             "use_running_average=True and deterministic=True in Flax, training=False in Keras; and "
             "every row of the activations of its own image alone"

@@ -26,7 +26,7 @@ def checked(images: Any) -> np.ndarray:
     """
     torch = sys.modules.get("torch")
     is_torch = torch is not None and isinstance(images, torch.Tensor)
-    array = images.detach().cpu().numpy() if is_torch else np.asarray(images)
+    array = _numpy(images) if is_torch else np.asarray(images)
     if array.ndim != 4:
         hint = "; give gray images a last axis, images[..., None]" if array.ndim == 3 else ""
         raise ValueError(f"expected {_layout(is_torch)}, got shape {array.shape}{hint}")
@@ -45,6 +45,12 @@ def checked(images: Any) -> np.ndarray:
     if note := few_images(len(array)):
         warnings.warn(note, stacklevel=3)
     return np.ascontiguousarray(array, np.float32)
+
+
+def _numpy(images: Any) -> np.ndarray:
+    """A torch.Tensor as an array; numpy has no bfloat16."""
+    images = images.detach().cpu()
+    return (images.float() if images.is_floating_point() else images).numpy()
 
 
 def _layout(is_torch: bool) -> str:

@@ -1,9 +1,10 @@
 """D, G and R of every layer of any network, as a labelled dataset in the schema of result files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import hashlib
 import json
-from typing import Any
+import operator
+from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
@@ -37,15 +38,15 @@ def measure(
     images: Any,
     *,
     transforms: str | Sequence[str] = ("none",),
-    deltas: Sequence[int | float] = (1.0,),
-    cutoffs: Sequence[int] = (3,),
-    noise: Sequence[str] = ("white",),
+    deltas: int | float | Sequence[int | float] = (1.0,),
+    cutoffs: SupportsIndex | Sequence[SupportsIndex] = (3,),
+    noise: str | Sequence[str] = ("white",),
     interpolation: str = "bilinear",
-    draws: int = 1,
-    shuffles: int = 5,
-    seed: int = 0,
+    draws: SupportsIndex = 1,
+    shuffles: SupportsIndex = 5,
+    seed: SupportsIndex = 0,
     layers: Layers = None,
-    batch: int = 0,
+    batch: SupportsIndex = 0,
     variables: Any = None,
     name: str | None = None,
     stage: str = "trained",
@@ -78,9 +79,9 @@ def measure(
         permuted), "channel_shuffle_image" (the first one's too) and "channel_shuffle_both" (input
         and output channels of all); for networks of `cnnpool.open`, those of
         `cnnpool.measuring.transforms`.
-      deltas: nominal displacements of the max-entropy diffeomorphisms, pixels.
-      cutoffs: their cut-offs c, in half-waves per side.
-      noise: kinds of noise: "white", "luma", "chroma".
+      deltas: nominal displacement or displacements of the max-entropy diffeomorphisms, pixels.
+      cutoffs: their cut-off or cut-offs c, in half-waves per side.
+      noise: kind or kinds of noise: "white", "luma", "chroma".
       interpolation: the interpolation of deformed images: "bilinear", "nearest" or "gaussian".
       draws: the number of diffeomorphisms and noises drawn for each image.
       shuffles: the number of random channel shuffles.
@@ -103,24 +104,24 @@ def measure(
       ValueError: if images are not square, not channels last, not finite, fewer than two or all
         the same; if a layer, transform or kind of noise is unknown; if the network is in training
         mode.
-      TypeError: if pixels are not floats, or the model names no activations.
+      TypeError: if pixels are not floats, the model names no activations, or a number is not whole.
     """
     clean = image_arrays.checked(images)
     settings = Settings(
         images=len(clean),
-        draws=draws,
-        deltas=tuple(map(float, deltas)),
-        cutoffs=tuple(cutoffs),
+        draws=_whole("draws", draws),
+        deltas=tuple(map(float, _several(deltas))),
+        cutoffs=tuple(_whole("cutoffs", cutoff) for cutoff in _several(cutoffs)),
         interpolation=interpolation,
-        shuffles=shuffles,
-        noise=tuple(noise),
-        seed=seed,
-        batch_size=batch,
+        shuffles=_whole("shuffles", shuffles),
+        noise=tuple(_several(noise)),
+        seed=_whole("seed", seed),
+        batch_size=_whole("batch", batch),
     )
     for one in settings.noise:
         check_kind(one, clean.shape[-1])
     network = measurable(model, clean, variables=variables, layers=layers)
-    names = network.parsed([transforms] if isinstance(transforms, str) else list(transforms))
+    names = network.parsed(_several(transforms))
     network = network.prepared(clean[:2])
     activations.check_independent(network, clean)
     labels = NetworkAtStage(network.seed, stage, untrained=False, variables=Variables({}, {}))
@@ -135,6 +136,19 @@ def measure(
     measured["natural"] = pictures.natural(clean.shape[1], settings)
     attributes = _attributes(name or network.label, network, names, settings, clean)
     return schema.labelled(measured.assign_attrs(attributes))
+
+
+def _several(values: Any) -> list[Any]:
+    """The values of an argument that takes one or several."""
+    return [values] if isinstance(values, str) or not isinstance(values, Iterable) else [*values]
+
+
+def _whole(name: str, number: Any) -> int:
+    """An int, also of numpy's integers, which JSON does not know."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, got {number!r}") from None
 
 
 def _progress_bar(transforms: Sequence[str], settings: Settings) -> ProgressBar:

@@ -62,6 +62,14 @@ def test_every_perturbation_is_where_it_says():
     assert_same(cell, estimated(JAX, jax.numpy.asarray(images()), seed=3, **one), relative=1e-6)
 
 
+def test_one_value_may_stand_alone_and_numbers_may_be_numpy_s(measured):
+    options = {"deltas": 1, "cutoffs": np.int64(3), "noise": "white"}
+    whole = {"draws": np.int64(1), "shuffles": np.int32(5), "seed": np.int64(0)}
+    found = cp.measure(JAX, images(), **options, **whole)
+    assert found.attrs["measurement"] == measured.attrs["measurement"]
+    assert_same(found, measured, relative=1e-6)
+
+
 def test_files_are_read_again_and_figures_take_them(measured, tmp_path):
     cp.save(measured, tmp_path / "mine.nc")
     assert cp.load(tmp_path / "mine.nc").identical(cp.load(str(tmp_path / "mine.nc")))
@@ -115,7 +123,7 @@ def dropped_out(x):
 
 @pytest.mark.parametrize("function", [batch_normalized, dropped_out])
 def test_a_network_in_training_mode_is_noticed(function):
-    with pytest.raises(ValueError, match=r"another batch: there are (bn|dropout).*training mode"):
+    with pytest.raises(ValueError, match=r"another batch, in (bn|dropout).*training mode"):
         cp.measure(function, images())
     with pytest.raises(ValueError, match="training mode"):
         cp.measure(lambda x: jax.device_get(function(np.asarray(x))), images())

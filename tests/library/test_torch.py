@@ -64,6 +64,11 @@ def test_a_tensor_of_images_has_its_channels_first(in_jax):
         cp.measure(Net(), torch.from_numpy(images()))
 
 
+def test_images_of_bfloat16_are_taken():
+    tensor = torch.from_numpy(images()).permute(0, 3, 1, 2).bfloat16()
+    assert_same(cp.measure(Net(), tensor), cp.measure(Net(), tensor.float()))
+
+
 def test_activations_are_channels_last_numpy():
     found = cp.torch.features(Net(), ["*"])(images(2))
     shapes = {name: f.shape for name, f in found.items()}
@@ -277,3 +282,21 @@ def test_parametrized_kernels_are_refused_where_they_are_shuffled():
     nn.utils.parametrizations.weight_norm(net[1])
     with pytest.raises(ValueError, match="remove_parametrizations"):
         cp.measure(net, images(), transforms="channel_shuffle")
+
+
+def test_a_kernel_that_layers_share_is_shuffled_once():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3))
+    net[2].weight = net[1].weight
+    shuffled = (
+        cp.torch.features(net).prepared(images(2)).transformed("channel_shuffle", jax.random.key(0))
+    )
+    net[2].weight = nn.Parameter(net[1].weight.detach().clone())
+    of_two = (
+        cp.torch.features(net).prepared(images(2)).transformed("channel_shuffle", jax.random.key(0))
+    )
+    assert shuffled.state.keys() == {"1.weight"}
+    assert torch.equal(shuffled.state["1.weight"], of_two.state["1.weight"])
+
+
+def test_the_module_inside_data_parallel_is_measured(in_jax):
+    assert_same(cp.measure(nn.DataParallel(Net()), images()), in_jax)

@@ -24,6 +24,7 @@ Images = Shaped[np.ndarray, "images height width channels"]
 Labels = Int[np.ndarray, " images"]
 
 _CHUNK = 1000  # images converted at once
+_CHANNELS = (1, 3, 4)  # of images in files
 
 
 class Arrays(NamedTuple):
@@ -120,10 +121,22 @@ def check_images(images: np.ndarray, path: Path) -> Images:
     """Images as (n, h, w, c), uint8 or float32.
 
     Raises:
-      DataError: if shape or type is unexpected, there are no images, or a value is not finite.
+      DataError: if shape or type is unexpected, channels seem to come first, there are no images,
+        or a value is not finite.
     """
     checked = check_stored(images, path)
+    _check_channels_last(checked.shape, path)
     return checked if checked.dtype == np.uint8 else checked.astype(np.float32, copy=False)
+
+
+def _check_channels_last(shape: tuple[int, ...], path: Path) -> None:
+    """Raises DataError if another axis than the last looks like channels."""
+    _, first, height, last = shape
+    if first in _CHANNELS and height == last > max(_CHANNELS):
+        raise DataError(
+            f"{path} has shape {shape}; expected (images, height, width, channels), but channels "
+            "seem to come first: save images.transpose(0, 2, 3, 1)"
+        )
 
 
 def check_stored(images: np.ndarray, path: Path) -> Images:

@@ -130,9 +130,11 @@ def _check_units(images: np.ndarray, path: Path) -> None:
     bounds = [(float(part.min()), float(part.max())) for part in arrays.parts(images)]
     least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
     if least < -_ROUNDING or most > 1 + _ROUNDING:
+        is_of_bytes = least >= 0 and 1.5 < most <= 255
+        cure = "divide them by 255" if is_of_bytes else "save them without normalization"
         raise DataError(
             f"{path} holds floats from {least:.4g} to {most:.4g}; expected pixels from 0 to 1, or "
-            "uint8: save them without normalization; the network's mean and std are applied here"
+            f"uint8: {cure}; the network's mean and std are applied here"
         )
 
 

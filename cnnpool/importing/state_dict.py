@@ -185,6 +185,8 @@ def _listed(known: Mapping[str, Mapping]) -> str:
 def _described(value: Any) -> str:
     if is_stand_in(value):
         return value.label
+    if isinstance(value, np.ndarray):
+        return "a single tensor"
     if not isinstance(value, Mapping) or not value:
         return "nothing" if not value else f"a {type(value).__name__}"
     return ", ".join(

@@ -149,6 +149,7 @@ TEST_IMAGES = some_images(8, 6, 4, 3)
         (replaced(images=np.zeros((40, 6))), r"shape \(40, 6\); expected \(images, height"),
         (replaced(images=np.zeros((40, 6, 4, 3, 1))), r"shape \(40, 6, 4, 3, 1\)"),
         (replaced(images=np.zeros((0, 6, 4, 3))), "none of them 0"),
+        (replaced(images=np.zeros((40, 3, 6, 6))), r"channels seem to come first: save images\.tr"),
         (replaced(images=np.zeros((40, 6, 4), int)), "type int64; expected uint8 or floating"),
         (replaced(images=NAN), "not finite.* 1 images, the first at index 7"),
         (replaced(images=HUGE), "not finite.* 1 images, the first at index 9"),

@@ -309,6 +309,7 @@ def test_arrays_are_read_once_and_floats_are_pixels_from_0_to_1(tmp_path, monkey
     [
         (np.full((5, 6, 6, 3), 2.0), "floats from 2 to 2; expected pixels from 0 to 1, or uint8"),
         (np.full((5, 6, 6, 3), -0.1), "without normalization"),
+        (np.full((5, 6, 6, 3), 255.0), "uint8: divide them by 255"),
         (np.zeros((5, 3, 6, 6)), r"channels last, 1 or 3 of them; channels come first"),
         (
             np.zeros((5, 6, 6, 2)),

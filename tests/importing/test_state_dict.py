@@ -132,3 +132,9 @@ def test_files_that_stand_for_others_say_what_to_do(tmp_path):
     }.items():
         with pytest.raises(StateDictError, match=message):
             state_dict.read(path)
+
+
+def test_a_tensor_alone_is_no_state_dict(tmp_path, monkeypatch):
+    path = holding(np.ones((2, 3)), tmp_path, monkeypatch)
+    with pytest.raises(StateDictError, match="contains a single tensor; expected a state_dict"):
+        state_dict.read(path)

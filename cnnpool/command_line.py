@@ -152,8 +152,8 @@ def numbers(kind: type) -> Callable[[str], tuple]:
 
 
 def check_replaceable(path: Path, *, overwrite: bool, because: str) -> None:
-    """Raises FileExistsError if `path` exists and `overwrite` is False."""
-    if path.exists() and not overwrite:
+    """Raises FileExistsError if `path` is a file and `overwrite` is False."""
+    if path.is_file() and not overwrite:
         raise FileExistsError(f"{path} exists, {because}; use --overwrite to replace it")
 
 

@@ -65,7 +65,7 @@ def evaluate_run(
     """`evaluate` of networks from anywhere, opened already."""
     numerics.check_settings()
     record = measuring.record(run, stages, transforms)
-    if out.exists() and not (overwrite or out.is_dir()):
+    if out.is_file() and not overwrite:
         try:
             there = results.read(out)
             same = there.attrs["measurement"] == record

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cnnpool import command_line, import_weights, pack, predict
+from cnnpool import command_line, export, import_weights, pack, predict
 from cnnpool.figures import __main__ as figures
 from cnnpool.figures import picture_data
 from cnnpool.files import results
@@ -330,6 +330,12 @@ def test_an_error_of_a_bucket_s_library_becomes_one_line(monkeypatch):
         (figures, ["perturbations", "a.png", "--out", "mine"], "mine.csv is not the data of"),
         (status, ["--sweep=fig5", "--plot=mine.svg"], "mine.csv is not the data of a picture"),
         (collect, ["--sweep=fig5", "--out=pipe.nc"], "pipe.nc is a device or a pipe"),
+        (export, ["a.nc", "--to=csv", "--out=folder"], "folder is a folder"),
+        (
+            predict,
+            ["--workdir=a", "--images=x.npy", "--out=/dev/null"],
+            "null is a device or a pipe",
+        ),
         (pack, ["--workdir=run", "--out=mine.csv"], "mine.csv is a file, not a folder"),
         (
             import_weights,

@@ -382,3 +382,8 @@ def test_a_module_of_pytorch_is_shuffled(folder, tmp_path):
         evaluated(tmp_path / "c.nc", "--transforms=own_statistics", function="torch_net.py:net")
     (folder / "torch_net.py").unlink()
     assert Path(tmp_path / "a.nc").exists()
+
+
+def test_a_device_is_no_place_for_results():
+    with pytest.raises(OSError, match="/dev/null is a device or a pipe; expected the name of a"):
+        command.main(words(Path("/dev/null")))

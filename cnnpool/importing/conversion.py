@@ -160,8 +160,10 @@ def _check_fit(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[
     }
     lines = [f"\n  {line}" for kind, misfits in kinds.items() for line in _some(kind, misfits)]
     if lines:
+        count = sum(map(len, kinds.values()))
+        tensors = f"{count} tensors do" if count > 1 else "1 tensor does"
         raise StateDictError(
-            f"{sum(map(len, kinds.values()))} tensors do not fit the network:{''.join(lines)}\n"
+            f"{tensors} not fit the network:{''.join(lines)}\n"
             "Check --model, and remove any prefix that all names share. A network with other "
             "layers cannot be imported, but can be measured from Python (cnnpool.measure)"
         )

@@ -37,7 +37,7 @@ def layer_table(dataset: xr.Dataset, *, all_units: bool = False) -> str:
                 known = not np.isnan(mean_error) and (
                     transform == "none" or "transform" in part["test_error"].dims
                 )
-                about = f"{seeds} seeds" + (f", {error}" if known else "")
+                about = f"{seeds} seed{'s' if seeds > 1 else ''}" + (f", {error}" if known else "")
                 lines.append(f"\n{stage}, {transform}{kind} ({about})")
                 lines.append(f"{'layer':24s}" + "".join(f"{n:>12s} ± se     " for n in "DGR"))
                 for layer in part["layer"].values:

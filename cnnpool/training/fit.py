@@ -155,7 +155,7 @@ def _say_what_more_epochs_take(before: ConfigDict | None, recipe: Recipe, state:
         return
     left, each = now - state.epoch, state.seconds / state.epoch
     said = (
-        f"{state.epoch} of {were} epochs are done; {left} more are left of {now}, about "
+        f"{state.epoch} of {were} epochs are done; {left} of {now} are left, about "
         f"{each * left / 60:.0f} min at {each:.1f} s per epoch"
     )
     if (schedule := recipe.config.training.schedule) != "constant":

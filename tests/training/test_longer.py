@@ -25,7 +25,7 @@ def test_without_a_schedule_a_longer_run_is_the_one_of_as_many_epochs(
     longer = tiny_images.config(**fields, training__epochs=5)
     grown = fit.train(longer, tmp_path / "grown")
     said = capsys.readouterr().err
-    assert "2 of 2 epochs are done; 3 more are left of 5" in said
+    assert "2 of 2 epochs are done; 3 of 5 are left" in said
     assert "schedule" not in said
     whole = fit.train(longer, tmp_path / "whole")
     assert grown.epoch == 5

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from cnnpool.compiling.chips import Chip
-from cnnpool.compiling.hlo_cost import Collective, Cost
+from cnnpool.compiling.hlo_cost import Cost
+from cnnpool.compiling.hlo_instructions import Collective
 
 
 class Bound(NamedTuple):

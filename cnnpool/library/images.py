@@ -43,7 +43,7 @@ def checked(images: Any) -> np.ndarray:
             f"diffeomorphisms are of square images, got {rows} x {columns} pixels; crop the images"
         )
     if note := few_images(len(array)):
-        warnings.warn(note, stacklevel=4)  # of cp.measure, whose decorator is a frame
+        warnings.warn(note, stacklevel=4)  # the caller of cp.measure and its decorator
     return np.ascontiguousarray(array, np.float32)
 
 

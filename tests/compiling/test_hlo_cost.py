@@ -8,7 +8,7 @@ import pytest
 from cnnpool.compiling import hlo_cost
 from cnnpool.compiling.bound import link_bytes
 from cnnpool.compiling.chips import CHIPS
-from cnnpool.compiling.hlo_cost import Collective, convolution_flops
+from cnnpool.compiling.hlo_instructions import Collective, convolution_flops
 from cnnpool.compiling.hlo_text import arrays, parse
 from cnnpool.compiling.topology import prepare
 

@@ -33,7 +33,7 @@ def save(folder, **files):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Forty uint8 images in three classes, a label a place."""
+    """Forty uint8 images in three classes, which take turns."""
     return save(tmp_path, images=some_images(40, 6, 4, 3), labels=np.arange(40) % 3)
 
 

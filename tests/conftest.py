@@ -9,6 +9,7 @@ import gc
 import os
 from pathlib import Path
 import shutil
+import sys
 
 from tests.paths import ROOT
 from tests.xla_flags import fast_compiling
@@ -17,8 +18,19 @@ os.environ["XLA_FLAGS"] = fast_compiling(devices=8)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".test_cache"))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+# Without bytecode, every command in a subprocess compiles the package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
+# Libraries that the import hook, if it met them, would look for under another name, and compile.
+import beartype.door  # noqa: F401
+import flax  # noqa: F401
 from jaxtyping import install_import_hook
+import matplotlib.figure  # noqa: F401
+import optax  # noqa: F401
+import orbax.checkpoint  # noqa: F401
+import tensorboardX  # noqa: F401
+import xarray  # noqa: F401
 
 # Links lead to configs/ and launch/, whose functions take what tests put in the place of engines.
 checked = [path.stem for path in (ROOT / "cnnpool").iterdir() if not path.is_symlink()]

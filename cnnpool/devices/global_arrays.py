@@ -39,9 +39,9 @@ def placed_shapes(values: Any, sharding: NamedSharding) -> Any:
 
 def fetch(arrays: Any) -> Any:
     """A pytree of global arrays as numpy arrays, complete in every process (a collective)."""
+    return jax.tree.map(_fetched, arrays)
 
-    def one(leaf: Any) -> Any:
-        elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
-        return process_allgather(leaf, tiled=True) if elsewhere else jax.device_get(leaf)
 
-    return jax.tree.map(one, arrays)
+def _fetched(leaf: Any) -> Any:
+    elsewhere = isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    return process_allgather(leaf, tiled=True) if elsewhere else jax.device_get(leaf)

@@ -7,7 +7,7 @@ them.
 """
 
 from collections.abc import Callable
-from functools import partial
+import functools
 from typing import NamedTuple
 
 import jax
@@ -35,6 +35,7 @@ class Algorithm(NamedTuple):
     backward: Callable[[Array, Array, Array], tuple[Array, Array]]
 
 
+@functools.cache
 def xla(*, stride: int, padding: int, groups: int) -> Algorithm:
     """XLA's convolution and its gradient."""
 
@@ -149,7 +150,7 @@ def _block(kernel: tuple[int, ...]) -> tuple[int, int]:
     return (2, 2) if outputs > 8 else (2, 4)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def _convolve(x: Array, kernel: Array, stride: int, padding: int, groups: int) -> Array:
     options = {"stride": stride, "padding": padding, "groups": groups}
     return lax.platform_dependent(

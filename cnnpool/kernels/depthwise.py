@@ -5,12 +5,15 @@ over pixels are products with a vector of ones: XLA would fuse the slices into a
 which is many times slower.
 """
 
+import functools
+
 from jax import Array, lax
 import jax.numpy as jnp
 
 from cnnpool.kernels.tiles import fit, overlap, pixels
 
 
+@functools.cache
 def convolution(*, stride: int, padding: int):
     """The forward and backward functions of a convolution with one filter per channel.
 

@@ -7,6 +7,7 @@ outputs need less copying and make the product wide enough for a CPU. Blocks nee
 """
 
 from collections.abc import Sequence
+import functools
 
 from jax import Array, lax
 import jax.numpy as jnp
@@ -93,6 +94,7 @@ def rows_of_tiles(
     return found.reshape(batch * tiles[0] * tiles[1], -1)
 
 
+@functools.cache
 def convolution(*, stride: int, padding: int, block: tuple[int, int]):
     """The forward and backward functions of a convolution by tiles.
 

@@ -9,6 +9,7 @@ neural networks", 2015.
 """
 
 from collections.abc import Sequence
+import functools
 from typing import NamedTuple
 
 from jax import Array, lax
@@ -55,18 +56,18 @@ FILTERS = {
 
 def combine(matrix: np.ndarray, parts: Sequence[Array]) -> list[Array]:
     """matrix @ parts as explicit sums, because most entries are 0, 1 or -1."""
-
-    def row(weights):
-        terms = [
+    rows = [
+        [
             part if w == 1 else -part if w == -1 else part * float(w)
             for w, part in zip(weights, parts, strict=True)
             if w
         ]
-        return sum(terms[1:], terms[0])
+        for weights in matrix
+    ]
+    return [sum(terms[1:], terms[0]) for terms in rows]
 
-    return [row(weights) for weights in matrix]
 
-
+@functools.cache
 def convolution(*, tile: int):
     """The forward and backward functions of a convolution by tiles of m x m outputs.
 

@@ -66,6 +66,7 @@ class Chain:
         return Chain(value, self.activations)
 
 
+@functools.cache
 def uniform(fan_in: int) -> Callable[..., Array]:
     """Initializer U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default."""
     bound = 1 / math.sqrt(fan_in)

@@ -1,6 +1,6 @@
 """Measures Flax modules: `cnnpool.flax.features(module, variables)`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 import inspect
@@ -49,13 +49,14 @@ def features(
         copied, and `eval()` is called on the copy.
 
     Raises:
-      TypeError: if `module` is not a Flax module, a linen module has no variables, or an NNX module
-        is given variables.
+      TypeError: if `module` is not a Flax module, its call needs an argument that is not given, a
+        linen module has no variables, or an NNX module is given variables.
     """
     if not isinstance(module, linen.Module | nnx.Module):
         raise TypeError(f"expected a Flax module, linen or NNX, got {type(module).__name__}")
     known = inspect.signature(type(module).__call__).parameters
     arguments = {name: value for name, value in _INFERENCE.items() if name in known} | arguments
+    _check_given(list(known.values())[2:], arguments)
     given = tuple(sorted(arguments.items()))
     if isinstance(module, nnx.Module):
         if variables is not None:
@@ -65,6 +66,18 @@ def features(
     if variables is None:
         raise TypeError("expected variables= for a linen module, which has no parameters itself")
     return JaxModule(Linen(type(module).__name__, _call(module, given)), variables, layers)
+
+
+def _check_given(parameters: Sequence[inspect.Parameter], arguments: Mapping[str, Any]) -> None:
+    """Refuses a call that lacks one of the parameters after the images."""
+    for one in parameters:
+        optional = one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD) or one.default is not one.empty
+        if not optional and one.name not in arguments:
+            raise TypeError(
+                f"the module's call needs {one.name}: give it its value for inference, "
+                f"cnnpool.flax.features(module, variables, {one.name}=...). Known without being "
+                f"given: {', '.join(_INFERENCE)}"
+            )
 
 
 class Linen(NamedTuple):

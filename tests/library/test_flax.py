@@ -180,3 +180,15 @@ def test_layers_inside_a_scan_are_not_shuffled_in_silence():
     assert list(cp.flax.features(Scanned(), found)(images(2))) == ["first", "last"]
     with pytest.raises(ValueError, match=r"params/blocks/conv/kernel: which axes"):
         cp.measure(Scanned(), images(), variables=found, transforms="channel_shuffle")
+
+
+class WithAnotherFlag(linen.Module):
+    @linen.compact
+    def __call__(self, x, is_train, temperature=1.0):
+        return linen.BatchNorm(use_running_average=not is_train)(x) / temperature
+
+
+def test_an_argument_that_the_call_needs_is_asked_for():
+    with pytest.raises(TypeError, match=r"the module's call needs is_train: .*, is_train=\.\.\.\)"):
+        cp.flax.features(WithAnotherFlag(), {})
+    assert cp.flax.features(WithAnotherFlag(), {}, is_train=False).label == "WithAnotherFlag"

@@ -10,6 +10,7 @@ from cnnpool.figures import report
 from cnnpool.figures.report_folder import PROVENANCE, ResultsFolder
 from cnnpool.figures.report_items import VERDICTS
 from cnnpool.figures.report_provenance import record_of
+from cnnpool.files import content_checksum
 from tests.command_check import check
 from tests.paths import ROOT
 
@@ -55,6 +56,15 @@ def test_every_file_is_named_by_exactly_one_record(folder, pages):
         except ValueError as error:
             wrong.append(str(error))
     assert wrong == []
+
+
+def test_every_result_file_has_a_checksum():
+    files = [path for path in committed_files() if path.suffix == ".nc"]
+    assert files
+    changed = [
+        path for path in files if content_checksum.is_unchanged(path.read_bytes()) is not True
+    ]
+    assert changed == []
 
 
 def test_every_file_that_is_named_is_there(folder):

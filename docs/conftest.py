@@ -12,6 +12,10 @@ import tempfile
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
+from tests.xla_flags import fast_compiling
+
+os.environ.setdefault("XLA_FLAGS", fast_compiling(devices=1))
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -190,9 +190,10 @@ def verdicts_block(folder: ResultsFolder, prefix: str) -> str:
       prefix: of links, the folder of results as the README sees it.
     """
     rows = []
+    paper = [item for item in folder.items if item.verdict != "beyond"]
     for key, words in VERDICTS.items():
-        items = [item for item in folder.items if item.verdict == key]
-        if items and key != "beyond":
+        items = [item for item in paper if item.verdict == key]
+        if items:
             links = (
                 f"[{item.title}]({prefix}/{page_of(item)})"
                 + (MARK if folder.is_of_lossy_images(item) else "")
@@ -203,7 +204,7 @@ def verdicts_block(folder: ResultsFolder, prefix: str) -> str:
         f"Our numbers beside the paper's: [results]({prefix}/README.md), "
         f"or everything on one page: [{HTML}]({prefix}/{HTML})."
     )
-    if any(folder.is_of_lossy_images(item) for item in folder.items):
+    if any(folder.is_of_lossy_images(item) for item in paper):
         text += f" {MARK} Some networks were {LOSSY_NOTE}"
     head = ("verdict", "items of the paper")
     return "\n\n".join([BLOCK_BEGIN, table(head, rows), _paragraph(text), BLOCK_END])

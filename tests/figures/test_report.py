@@ -164,6 +164,14 @@ def test_lossy_images_are_marked_until_the_networks_are_replaced(folder):
     assert not any(lossy())
 
 
+def test_a_readme_that_names_no_item_of_lossy_images_does_not_explain_the_mark(folder, tmp_path):
+    items = folder / "items.toml"
+    items.write_text(items.read_text().replace('verdict = "partly"', 'verdict = "beyond"'))
+    pages = report.generated(items)
+    assert report_pages.MARK in pages[folder / "README.md"]
+    assert report_pages.MARK not in pages[tmp_path / "README.md"]
+
+
 def test_a_readme_without_the_two_comments_is_left_alone(folder, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text("of somebody else\n")

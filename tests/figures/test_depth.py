@@ -248,7 +248,8 @@ def test_the_command_names_the_picture_and_the_flags_that_are_wrong(tmp_path, ca
 
 def test_the_accessor_draws_the_same_curves(tmp_path):
     data = own()
-    figure = data.cnnpool.plot("R", color="stage", select={"transform": "none"})
+    select = {"transform": "none", "delta": np.float64(1), "cutoff": np.int64(3)}
+    figure = data.cnnpool.plot("R", color="stage", select=select)
     file = written(tmp_path / "a.nc", data)
     found, _ = drawn([file], color="stage", quantities="R", select={"transform": ["none"]})
     (axes,) = figure.axes

@@ -5,10 +5,11 @@
     python -m cnnpool.export --workdir=runs/a --stage=trained --to=npz --out=a_params.npz
     python -m cnnpool.export --workdir=results/checkpoints/a --to=npz --out=a_params.npz
 
-Results: npz has one array per variable and coordinate; csv and parquet have one row per
-combination of coordinates. With --mean they have one row per layer: D, G, R averaged over the
-networks in which the layer is not dead, with standard errors and the number of these networks,
-"2 of 4". The format is given by --to or by the suffix of --out, which must agree.
+Results: npz has one array per variable and coordinate; csv and parquet have one row per value of
+D, G, R, and one column per frequency or tap of filters (gamma_1, gamma_2). With --mean they have
+one row per layer: D, G, R averaged over the networks in which the layer is not dead, with standard
+errors and the number of these networks, "2 of 4". The format is given by --to or by the suffix of
+--out, which must agree.
 
 Parameters: npz, with keys of seed and path, "seed0/conv01/kernel"; convolution kernels have shape
 (F, C_in, C_out) in 1-D and (F, F, C_in, C_out) in 2-D; batch statistics are included,

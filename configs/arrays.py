@@ -7,8 +7,8 @@ Images are uint8 or floating point, (n, height, width) or (n, height, width, cha
 are classes 0..C-1 (model.outputs = C, training.loss = "cross_entropy") or +1 and -1
 (model.outputs = 1, training.loss = "hinge"). Test images are `test_images.npy` and
 `test_labels.npy` if these files exist (then set data.test_fraction = 0), else a random part of the
-images. A network that does not accept the image size says in its error message which sizes it
-does; efficientnet_b0 accepts any size.
+images. Networks can be measured only on square images. A network that does not accept the image
+size says in its error message which sizes it does; efficientnet_b0 accepts any size.
 """
 
 from ml_collections import ConfigDict

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cnnpool.files import parameter_words
-from cnnpool.launch.jobs import Job
+from cnnpool.launch.jobs import Job, has_own_data
 
 _NOT_VARIED = ("seeds", "runtime", "checkpoint")  # properties of jobs, not of networks
-_NOT_FIELDS = ("data.data_dir",)
+_DATA_DIR = "data.data_dir"
 _IN_NETWORK_NAME = ("data", "model", "width_factor", "image_noise")
 _SECTION_NAMES = "name"  # the parameter model.name is called model
 
@@ -26,7 +26,7 @@ class Varied(NamedTuple):
 
 def varied(jobs: Sequence[Job]) -> Varied:
     """The config fields in which jobs differ, except seeds, runtime and checkpoint settings."""
-    flat = {job.name: _flat(job.config.to_dict()) for job in jobs}
+    flat = {job.name: _fields(job) for job in jobs}
     paths = dict.fromkeys(path for fields in flat.values() for path in fields)
     differing = [
         path for path in paths if len({repr(fields.get(path)) for fields in flat.values()}) > 1
@@ -45,11 +45,16 @@ def _place(path: str) -> int:
     return first.index(name) if name in first else len(first)
 
 
+def _fields(job: Job) -> dict[str, Any]:
+    found = _flat(job.config.to_dict())
+    return found if has_own_data(job.config) else found | {_DATA_DIR: None}
+
+
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in fields.items():
         path = f"{prefix}{key}"
-        if path in _NOT_VARIED or path in _NOT_FIELDS:
+        if path in _NOT_VARIED:
             continue
         found |= _flat(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
     return found

@@ -88,6 +88,8 @@ class Job:
         fields["keep_epochs"] = list(self.config.checkpoint.keep_epochs)
         if "measurement" in self.config:
             fields["measurement"] = self.config.measurement.to_dict()
+        if has_own_data(self.config):
+            fields["data_dir"] = self.config.data.data_dir
         return fields
 
     def split(self, seeds_per_job: int | None) -> "list[Job]":
@@ -131,6 +133,11 @@ class Job:
             "measurements": [dataclasses.asdict(one) for one in self.measurements],
         }
         return json.dumps(spec, indent=2, sort_keys=True)
+
+
+def has_own_data(config: ConfigDict) -> bool:
+    """Whether the data is whatever `data_dir` contains, not a set that is the same everywhere."""
+    return config.data.name == "arrays"
 
 
 def network_name(config: ConfigDict) -> str:

@@ -51,14 +51,13 @@ def build(config: ConfigDict) -> StandardizedImages:
     folder = storage.on_disk(config.data_dir)
     everything = load_part(folder / "images.npy", folder / "labels.npy")
     classes = number_of_classes(everything.labels, folder / "labels.npy")
-    source = f"arrays (images.npy, sha256 {_digest(everything)})"
     train, test = _train_and_test(config, folder, everything, classes)
     mean, std = channel_moments(train.images)
     return StandardizedImages(
         train=_on_device(train),
         test=_on_device(test),
         classes=classes,
-        source=source,
+        source=f"arrays (images and labels, sha256 {_digest(train, test)})",
         mean=mean if config.mean is None else tuple(map(float, config.mean)),
         std=std if config.std is None else tuple(map(float, config.std)),
         image_noise=float(config.image_noise),
@@ -107,7 +106,7 @@ def read_npy(path: Path, *, mapped: bool = False) -> np.ndarray:
                 return np.lib.format.open_memmap(path, mode="r")
         with path.open("rb") as file:
             array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{path} does not exist; write it with numpy.save") from error
     except (OSError, ValueError) as error:
         raise DataError(
@@ -155,7 +154,10 @@ def check_stored(images: np.ndarray, path: Path) -> Images:
     if images.dtype == np.uint8:
         return images
     if not np.issubdtype(images.dtype, np.floating):
-        raise DataError(f"{path} has type {images.dtype}; expected uint8 or floating point")
+        raise DataError(
+            f"{path} has type {images.dtype}; expected uint8 or floating point: save "
+            "images.astype(numpy.uint8) if all pixels are from 0 to 255, else pixels as floats"
+        )
     finite = np.concatenate([np.isfinite(part).all((1, 2, 3)) for part in parts(images)])
     if not finite.all():
         raise DataError(
@@ -180,9 +182,15 @@ def check_labels(labels: np.ndarray, path: Path) -> Labels:
       DataError: if the shape is unexpected or a label is not a whole number.
     """
     if labels.ndim != 1:
-        raise DataError(f"{path} has shape {labels.shape}; expected (images,)")
+        raise DataError(
+            f"{path} has shape {labels.shape}; expected (images,): save labels[:, 0], or "
+            "labels.argmax(1) if they are one-hot"
+        )
     if not (np.issubdtype(labels.dtype, np.integer) or np.issubdtype(labels.dtype, np.floating)):
-        raise DataError(f"{path} has type {labels.dtype}; expected whole numbers")
+        raise DataError(
+            f"{path} has type {labels.dtype}; expected whole numbers: save "
+            "numpy.unique(labels, return_inverse=True)[1], which numbers the classes in their order"
+        )
     bounds = np.iinfo(np.int32)
     if labels.dtype == np.float16:  # cannot represent the bounds
         labels = labels.astype(np.float32)
@@ -210,7 +218,7 @@ def number_of_classes(labels: Labels, path: Path) -> int | None:
     shown = ", ".join(map(str, present[:10])) + (", ..." if len(present) > 10 else "")
     raise DataError(
         f"{path} holds the labels {shown}; expected at least two classes numbered 0..C-1 "
-        "without gaps, or +1 and -1"
+        "without gaps, or +1 and -1; numpy.unique(labels, return_inverse=True)[1] numbers them so"
     )
 
 
@@ -292,6 +300,10 @@ def _on_device(part: Arrays) -> Split:
     return Split(jnp.asarray(part.images), jnp.asarray(part.labels))
 
 
-def _digest(part: Arrays) -> str:
-    """The first digits of a checksum of the images, to identify the data set."""
-    return hashlib.sha256(np.ascontiguousarray(part.images).data).hexdigest()[:12]
+def _digest(*splits: Arrays) -> str:
+    """The first digits of a checksum of images and labels, to identify the data set."""
+    digest = hashlib.sha256()
+    for array in (array for split in splits for array in split):
+        digest.update(f"{array.dtype.name} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:12]

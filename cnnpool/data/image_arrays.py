@@ -111,7 +111,7 @@ def _read(config: ConfigDict) -> _Read:
 def _once(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Read:
     """Reads a folder; reads it again only if a file has changed."""
     images = open_stored(folder / IMAGES)
-    _check_units(images, folder / IMAGES)
+    check_units(images, folder / IMAGES)
     labels = np.full(len(images), -1, np.int32)
     if (folder / LABELS).exists():
         found = arrays.read_npy(folder / LABELS)
@@ -123,7 +123,7 @@ def _once(folder: Path, files: tuple[tuple[Path, int], ...]) -> _Read:
     return _Read(images, labels, f"{IMAGES}, with labels sha256 {digest.hexdigest()[:12]}")
 
 
-def _check_units(images: np.ndarray, path: Path) -> None:
+def check_units(images: np.ndarray, path: Path) -> None:
     """Raises DataError if floats are not pixels from 0 to 1."""
     if images.dtype == np.uint8:
         return
@@ -134,7 +134,7 @@ def _check_units(images: np.ndarray, path: Path) -> None:
         cure = "divide them by 255" if is_of_bytes else "save them without normalization"
         raise DataError(
             f"{path} holds floats from {least:.4g} to {most:.4g}; expected pixels from 0 to 1, or "
-            f"uint8: {cure}; the network's mean and std are applied here"
+            f"uint8: {cure}"
         )
 
 

@@ -119,7 +119,7 @@ class Pictures(NamedTuple):
       labels: the classes of their folders; -1 if there are no class folders.
       classes: number of classes; None if there are no class folders.
       strays: pictures that are skipped: outside class folders, in subfolders of class folders, or
-        in unsupported formats.
+        in unsupported formats, and broken links.
       by_number: whether classes are the numbers in folder names and differ from their sorted order.
       note: which folder is which class if the names suggest another order; else empty.
     """
@@ -141,8 +141,9 @@ def find(root: Path) -> Pictures:
       DataError: if the folder does not exist or contains no picture.
     """
     if not root.is_dir():
-        raise DataError(f"{root} does not exist; expected a folder of images")
-    flat, others = _pictures(root), _pictures(root, _OTHERS)
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"{root} {what}; expected a folder of images")
+    flat, others = _pictures(root), _unusable(root)
     folders = sorted(p for p in root.iterdir() if p.is_dir() and not _is_hidden(p))
     by_class = {folder.name: _pictures(folder) for folder in folders}
     files = [path for pictures in by_class.values() for path in pictures]
@@ -201,10 +202,19 @@ def _left_out(folder: Path) -> list[Path]:
     """Pictures in a class folder that are skipped but that other programs would read."""
     inner = sorted(p for p in folder.iterdir() if p.is_dir() and not _is_hidden(p))
     deeper = [path for one in inner for path in _pictures(one, (*SUFFIXES, *_OTHERS))]
-    return [*_pictures(folder, _OTHERS), *deeper]
+    return [*_unusable(folder), *deeper]
+
+
+def _unusable(folder: Path) -> list[Path]:
+    """Pictures in unsupported formats, and links to pictures that do not exist."""
+    broken = [p for p in folder.iterdir() if p.is_symlink() and not p.exists()]
+    links = sorted(p for p in broken if p.suffix.lower() in SUFFIXES and not _is_hidden(p))
+    return [*_pictures(folder, _OTHERS), *links]
 
 
 def _why_left_out(path: Path, root: Path) -> str:
+    if not path.exists():
+        return "a link to a file that does not exist"
     if path.suffix.lower() in _OTHERS:
         return f"expected {', '.join(SUFFIXES)}"
     return "in no class folder" if path.parent == root else "in a folder inside a class folder"

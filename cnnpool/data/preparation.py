@@ -61,8 +61,7 @@ def prepare(image: Image.Image, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"
       UnreadableError: if it has more than eight bits per channel, or one side is too much longer
         than the other.
     """
-    if image.mode.startswith(_DEEP_MODES):
-        raise UnreadableError(f"mode {image.mode}, more than eight bits per channel")
+    check_depth(image)
     short, long = sorted(image.size)
     longer = int(sizes.resize * long / short)
     if longer * sizes.resize > _MOST_PIXELS:
@@ -72,6 +71,12 @@ def prepare(image: Image.Image, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"
     rgb = rgb if size == rgb.size else rgb.resize(size, Image.Resampling.BILINEAR)
     left, top = (round((side - sizes.crop) / 2) for side in size)
     return np.asarray(rgb.crop((left, top, left + sizes.crop, top + sizes.crop)))
+
+
+def check_depth(image: Image.Image) -> None:
+    """Raises UnreadableError if a picture has more than eight bits per channel."""
+    if image.mode.startswith(_DEEP_MODES):
+        raise UnreadableError(f"mode {image.mode}, more than eight bits per channel")
 
 
 def read(content: bytes, sizes: Sizes) -> UInt8[np.ndarray, "crop crop 3"]:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 import functools
 import io
+import itertools
 import os
 from typing import Any, NamedTuple
 
@@ -167,7 +168,7 @@ def _splits(builder: Any, config: ConfigDict) -> tuple[str, str]:
     """The splits, or parts of splits, to train and to test on.
 
     Raises:
-      ValueError: if one is missing or empty, or both are the same.
+      ValueError: if one is missing or empty, or both contain the same images.
     """
     known = list(builder.info.splits)
     test = config.test_split or next((one for one in ("test", "validation") if one in known), None)
@@ -188,11 +189,22 @@ def _splits(builder: Any, config: ConfigDict) -> tuple[str, str]:
             ) from error
         if not count:
             raise ValueError(f"data.{field} is {split!r}, which has no images")
-    if train == test:
+    if common := _in_both(builder.info.splits[train], builder.info.splits[test]):
         raise ValueError(
-            f"expected different data.train_split and data.test_split; both are {train!r}"
+            f"data.train_split {train!r} and data.test_split {test!r} have {common} images in "
+            "common; expected different ones, such as 'train[:80%]' and 'train[80%:]'"
         )
     return train, test
+
+
+def _in_both(train: Any, test: Any) -> int:
+    """The number of records that are in two splits, or parts of splits."""
+    pairs = itertools.product(train.file_instructions, test.file_instructions)
+    return sum(
+        max(0, min(a.skip + a.take, b.skip + b.take) - max(a.skip, b.skip))
+        for a, b in pairs
+        if a.filename == b.filename
+    )
 
 
 def _classes(builder: Any, features: _Features, labels: np.ndarray) -> int:

@@ -3,9 +3,10 @@
 It is there in every program that imports cnnpool and xarray (`cnnpool.figures.registration`).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import xarray as xr
 
 from cnnpool import extras
@@ -29,7 +30,7 @@ class Measured:
         color: str = "",
         style: str = "",
         facet: str = "",
-        select: Mapping[str, str | int | float | Sequence[str | int | float]] | None = None,
+        select: Mapping[str, Any] | None = None,
         relative: bool = False,
         all_units: bool = False,
     ) -> "Figure":
@@ -47,7 +48,7 @@ class Measured:
             shown by style or facet.
           style: the dimension or coordinate shown by line style.
           facet: the dimension or coordinate shown by rows of panels.
-          select: {name: value, or values} of the curves that are wanted.
+          select: {name: value, or sequence of values} of the curves that are wanted.
           relative: whether to plot against k/K.
           all_units: whether to plot all units, not only the last one of every layer.
 
@@ -63,8 +64,7 @@ class Measured:
             from cnnpool.figures import style as looks
 
         wanted = {
-            name: [str(values)] if isinstance(values, str | int | float) else list(map(str, values))
-            for name, values in (select or {}).items()
+            name: list(map(str, np.atleast_1d(values))) for name, values in (select or {}).items()
         }
         options = depth.Options(
             color, style, facet, wanted, {}, quantities, relative=relative, all_units=all_units

@@ -16,7 +16,7 @@ import xarray as xr
 
 from cnnpool.errors import check_known
 from cnnpool.figures import network_labels
-from cnnpool.figures.networks import MeasuredNetwork
+from cnnpool.figures.networks import WHITE, MeasuredNetwork
 from cnnpool.files import results
 
 NETWORK = "network"
@@ -101,7 +101,8 @@ def cells(
       networks: the networks to show.
       asked: the names by which a figure distinguishes cells.
       labels: the user's labels of networks, see `network_labels.labels`.
-      select: {name: values} of the cells that are wanted.
+      select: {name: values} of the cells that are wanted; a value that no cell has may be several,
+        with commas between them.
 
     Raises:
       ValueError: if a name is none of `names`, or nothing is left.
@@ -116,8 +117,9 @@ def cells(
         for network, label in zip(networks, network_labels.labels(networks, labels), strict=True)
         for cell in _of_network(network, label, used)
     ]
-    for name, values in wanted.items():
+    for name, given in wanted.items():
         there = list(dict.fromkeys(cell.place.get(name) for cell in found))
+        values = [one for text in given for one in _single(text, there)]
         missing = [text for text in values if not any(_is(value, text) for value in there)]
         if missing:
             shown = ", ".join(str(value) for value in there)
@@ -126,6 +128,11 @@ def cells(
     if not found:
         raise ValueError("no network has a number that could be drawn: all D, G and R are NaN")
     return found
+
+
+def _single(text: str, there: Sequence[Any]) -> list[str]:
+    """A value as it is, which may contain commas, or else the values between its commas."""
+    return [text] if any(_is(value, text) for value in there) else text.split(",")
 
 
 def _is(value: Any, text: str) -> bool:
@@ -158,7 +165,7 @@ def _of_network(network: MeasuredNetwork, label: str, used: set[str]) -> Iterato
             if any(np.isfinite(part[quantity].values).any() for quantity in "DGR"):
                 rest = {n: part[n].values for n in extras if n not in by_seed}
                 scalars = {n: value.item() for n, value in rest.items() if value.ndim == 0}
-                own = {n: _plain(value) for n, value in place.items()}
+                own = {"noise": WHITE} | {n: _plain(value) for n, value in place.items()}
                 yield Cell(network, part, about | own | scalars | of_seeds)
 
 

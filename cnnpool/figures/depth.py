@@ -202,7 +202,8 @@ def _count(words: str, names: Sequence[str], found: Sequence[Cell]) -> str:
     for cell in found:
         if cell.words(names) == words:
             average = seed_average.over_seeds(_shown(cell.data, all_units=False), "R")
-            there, alive = cell.data.sizes["seed"], int(average.seeds[average.seeds > 0].min())
+            there = cell.data.sizes["seed"]
+            alive = min((int(count) for count in average.seeds if count), default=0)
             counts.add(f"{alive} of {there}" if alive < there else str(there))
     return f"$n$ = {', '.join(sorted(counts))}"
 

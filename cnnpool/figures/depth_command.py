@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         color=args.color,
         style=args.style,
         facet=args.facet,
-        select={name: values.split(",") for name, values in args.select},
+        select={name: [v for n, v in args.select if n == name] for name, _ in args.select},
         labels=dict(args.label),
         quantities=args.quantities,
         relative=args.relative,

@@ -25,6 +25,7 @@ def table(dataset: xr.Dataset, *, all_units: bool = False) -> pd.DataFrame:
       numbers are NaN. The index is stage, transform and whatever else was measured, `layer` last.
     """
     shown = results.over_shuffles(dataset)
+    shown = shown if "seed" in shown.dims else shown.expand_dims("seed")
     if not all_units and "depth" in shown.variables and shown["depth"].notnull().any():
         shown = shown.isel(layer=np.flatnonzero(shown["depth"].notnull()))
     dims = [dim for dim in shown["R"].dims if dim != "seed"]

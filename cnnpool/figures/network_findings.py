@@ -5,7 +5,8 @@ Read from D, G and R at one stage, displacement and cut-off:
 - a layer pools where it lowers R: log10 R_{k-1} - log10 R_k, in decades, is its fall;
 - the part of the fall that remains when channels are shuffled is spatial, the rest is channel
   pooling (the pooling budget, `cnnpool.instruments.pooling_budget`);
-- a layer is dead in a network where its activations are the same for all images: D, G, R are NaN.
+- a layer is dead in a network where its activations are the same for all images: D, G, R are NaN;
+- R alone is NaN where the noise changes nothing: G is 0.
 """
 
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ class Layer(NamedTuple):
       depth: k.
       values: {D, G, R: (mean, standard error)}.
       alive: networks in which R is a number.
+      dead: networks in which D is not a number, either.
       fall: decades by which R falls from the layer before; NaN for the first one.
       spatial: the part of the fall that is left under shuffled channels, decades; NaN where no
         shuffle was measured.
@@ -42,6 +44,7 @@ class Layer(NamedTuple):
     depth: float
     values: dict[str, tuple[float, float]]
     alive: int
+    dead: int
     fall: float
     spread: float
     spatial: float
@@ -50,7 +53,7 @@ class Layer(NamedTuple):
     def verdict(self) -> str:
         """What it does, in words."""
         if not self.alive:
-            return "dead"
+            return "dead" if np.isnan(self.values["D"][0]) else "R undefined"
         if np.isnan(self.fall):
             return "first layer" if self.depth == 1 else "unknown"
         if self.fall < -max(LEAST_FALL, 2 * self.spread):
@@ -84,6 +87,7 @@ def of_layers(cell: xr.Dataset, shuffled: xr.Dataset | None) -> list[Layer]:
             float(depth),
             {q: (float(one.mean[k]), float(one.se[k])) for q, one in averages.items()},
             int(averages["R"].seeds[k]),
+            shown.sizes["seed"] - int(averages["D"].seeds[k]),
             falls[k],
             spreads[k],
             spatial[k],
@@ -141,11 +145,18 @@ def warnings(network: MeasuredNetwork, found: Sequence[Layer]) -> list[str]:
             f"included, so that they are {count / (count - 1):.3f} times those of different "
             "images; R is not affected. The errors are large, too."
         )
-    dead = [one for one in found if one.alive < network.outline.sizes["seed"]]
-    if dead:
-        total = network.outline.sizes["seed"]
-        shown = ", ".join(f"{one.name} ({total - one.alive} of {total})" for one in dead)
-        lines.append(f"Dead layers, whose activations are the same for all images: {shown}.")
+    total = network.outline.sizes["seed"]
+    for words, counts in {
+        "Dead layers, whose activations are the same for all images, or not finite": [
+            one.dead for one in found
+        ],
+        "R is undefined where the noise changes nothing, G = 0": [
+            total - one.alive - one.dead for one in found
+        ],
+    }.items():
+        pairs = zip(found, counts, strict=True)
+        shown = ", ".join(f"{one.name} ({count} of {total})" for one, count in pairs if count > 0)
+        lines += [f"{words}: {shown}."] if shown else []
     data = network.measured
     missing = _missing(data)
     if missing:

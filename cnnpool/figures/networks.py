@@ -1,6 +1,7 @@
 """Measured networks as figures see them: which network, on what data, what is missing."""
 
 from collections.abc import Callable, Iterable, Sequence
+import contextlib
 import dataclasses
 import functools
 from functools import cached_property
@@ -64,18 +65,29 @@ class MeasuredNetwork:
 
     @cached_property
     def config(self) -> dict:
-        """The run's config."""
-        return json.loads(self.outline.attrs["config"])
+        """The run's config; raises ResultsError if it cannot be read."""
+        text = self.outline.attrs["config"]
+        with contextlib.suppress(ValueError, TypeError):
+            found = json.loads(text)
+            if isinstance(found, dict):
+                return found
+        raise results.ResultsError(
+            f"{self.source}: expected the attribute config to be a JSON object, got {text!r:.80}"
+        )
+
+    def _section(self, name: str) -> dict:
+        """A section of the config; empty if it has none, as a user's own file may."""
+        return self.config.get(name, {})
 
     @property
     def model(self) -> str:
         """The network's name, the same for torchvision's definition and for small images."""
-        return self.config["model"]["name"].removeprefix(IMPORTED)
+        return self._section("model").get("name", "").removeprefix(IMPORTED)
 
     @property
     def is_imported(self) -> bool:
         """Whether somebody else trained it."""
-        return self.config["model"]["name"].startswith(IMPORTED)
+        return self._section("model").get("name", "").startswith(IMPORTED)
 
     @property
     def epochs(self) -> int | None:
@@ -85,7 +97,7 @@ class MeasuredNetwork:
     @property
     def data(self) -> str:
         """The data set's name in the config."""
-        return self.config["data"]["name"]
+        return self._section("data").get("name", "")
 
     @property
     def is_classifier(self) -> bool:
@@ -95,7 +107,7 @@ class MeasuredNetwork:
     @property
     def image_noise(self) -> float:
         """s, norm of the noise on every image of the training set; 0 for data without."""
-        data = self.config["data"]
+        data = self._section("data")
         return float(data["image_noise"]) if "image_noise" in data else 0.0
 
     @property
@@ -120,7 +132,7 @@ class MeasuredNetwork:
     @property
     def variant(self) -> str:
         """How the network differs from the plain one of its name."""
-        model = self.config["model"]
+        model = self._section("model")
         narrow = "width_factor" in model and model["width_factor"] != 1
         parts = [f"width {model['width_factor']:g}"] if narrow else []
         parts += [f"noise {self.image_noise:g}"] if self.image_noise else []

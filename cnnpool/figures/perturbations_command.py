@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
         "files", type=storage.on_disk, nargs="*", help="pictures, folders of them, .npy"
     )
     parser.add_argument("--workdir", type=storage.path, help="a run, whose test images are shown")
-    parser.add_argument("--config", help="a config, FILE.py or FILE.py:PRESET, instead")
+    parser.add_argument("--config", help="a config, NAME:PRESET or FILE.py:PRESET, instead")
     parser.add_argument("--data_dir", help="of the data of a run or config, instead of its own")
     parser.add_argument("--images", type=int, default=3, help="how many images (%(default)s)")
     parser.add_argument("--deltas", type=floats, default=(1.0,), help="displacements, pixels (1)")

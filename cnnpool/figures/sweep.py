@@ -53,8 +53,8 @@ def rows(given: Sequence[MeasuredNetwork]) -> list[Row]:
     varied = sweep_parameters.of_datasets([one.outline for one in given])
     if not varied:
         raise ValueError(
-            "no parameter differs between these networks; `python -m launch.collect` of a sweep "
-            "makes its parameters coordinates of its file"
+            "no parameter that all of these networks have differs between them; `python -m "
+            "launch.collect` of a sweep makes its parameters coordinates of its file"
         )
     found = [_row(one, varied) for one in given]
     return sorted(found, key=lambda one: [_order(value) for value in one.place.values()])

@@ -211,11 +211,12 @@ def _is_whole(group: Any) -> bool:
 
 def _outline(group: Any) -> xr.Dataset:
     short = {name: one for name, one in group.variables.items() if len(one.dimensions) <= 1}
-    values = {name: np.asarray(one[...]) for name, one in short.items()}
-    variables = {
-        name: (one.dimensions, values[name].astype(str) if one.dtype == str else values[name])
-        for name, one in short.items()
-    }
+    variables = {}
+    for name, one in short.items():
+        values = np.asarray(one[...])
+        attributes = dict(one.attrs) if not one.dimensions else {}  # of the parameters of a sweep
+        values = values.astype(str) if one.dtype == str else values
+        variables[name] = (one.dimensions, values, attributes)
     return xr.Dataset(variables, attrs=dict(group.attrs))
 
 

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 import numpy as np
 from PIL import Image
 
+from cnnpool import config_files
 from cnnpool import data as data_sets
-from cnnpool.data import image_arrays, image_folder
+from cnnpool.data import image_arrays, image_folder, preparation
 from cnnpool.data.images import DataError, MeasurementData
 from cnnpool.instruments.diffeomorphisms import deform, is_natural
 from cnnpool.instruments.noise import check_kind, noisy_images
@@ -41,7 +42,7 @@ def of_config_file(text: str, settings: Settings, *, data_dir: str | None = None
     """Test images of the data of a config.
 
     Args:
-      text: FILE.py or FILE.py:PRESET.
+      text: FILE.py or FILE.py:PRESET, or the name of an installed config instead of FILE.py.
       settings: of the perturbations.
       data_dir: instead of the config's `data.data_dir`.
 
@@ -49,7 +50,7 @@ def of_config_file(text: str, settings: Settings, *, data_dir: str | None = None
       ValueError: if the file is no config.
       DataError: if the data is absent or damaged.
     """
-    file, _, preset = text.partition(":")
+    file, _, preset = config_files.located(text).partition(":")
     spec = importlib.util.spec_from_file_location("config_of_images", file)
     if not Path(file).is_file() or spec is None or spec.loader is None:
         raise ValueError(f"--config={text}: expected a file like configs/cifar10.py")
@@ -115,7 +116,9 @@ def _read(path: Path, count: int) -> list[Image.Image]:
     if count <= 0:
         return []
     if path.suffix == ".npy":
-        return [_picture(one) for one in image_arrays.open_stored(path)[:count]]
+        images = image_arrays.open_stored(path)[:count]
+        image_arrays.check_units(images, path)
+        return [_picture(one) for one in images]
     if path.is_dir():
         return [_opened(one) for one in image_folder.find(path).files[:count]]
     return [_opened(path)]
@@ -124,8 +127,9 @@ def _read(path: Path, count: int) -> list[Image.Image]:
 def _opened(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
+            preparation.check_depth(picture)
             return picture.convert("RGB")
-    except OSError as error:
+    except (OSError, preparation.UnreadableError) as error:
         raise DataError(f"{path} is no picture that can be read: {error}") from error
 
 

@@ -21,25 +21,28 @@ def result_arrays(networks: Mapping[str, xr.Dataset]) -> dict[str, np.ndarray]:
 
 
 def result_table(networks: Mapping[str, xr.Dataset]) -> pd.DataFrame:
-    """One row per combination of coordinates, one column per variable; `network` is the group."""
+    """One row per value of D, G, R, one column per variable; `network` is the group."""
     frames = []
     for group, dataset in networks.items():
-        frame = _one_column_a_tap(dataset).to_dataframe().reset_index()
+        frame = _with_dimensions_of_d(dataset).to_dataframe().reset_index()
         frames.append(frame if group == "/" else frame.assign(network=group))
     return pd.concat(frames, ignore_index=True)
 
 
-def _one_column_a_tap(dataset: xr.Dataset) -> xr.Dataset:
-    """Splits the dimension `tap` into one variable per tap, so that no other number is repeated."""
-    if "tap" not in dataset.dims:
-        return dataset
-    names = [name for name in dataset.data_vars if "tap" in dataset[name].dims]
-    columns = {
-        f"{name}_{int(tap)}": dataset[name].sel(tap=tap, drop=True)
-        for name in names
-        for tap in dataset["tap"].values
-    }
-    return dataset.drop_dims("tap").assign(columns)
+def _with_dimensions_of_d(dataset: xr.Dataset) -> xr.Dataset:
+    """Splits all dimensions that D, G, R do not have (frequency, tap) into one variable per value.
+
+    D, G and R would otherwise be repeated, and statistics of the table's rows be wrong.
+    """
+    for dim in sorted(map(str, set(dataset.dims) - set(dataset["D"].dims))):
+        columns = {
+            f"{name}_{value}": dataset[name].sel({dim: value}, drop=True)
+            for name, variable in dataset.variables.items()
+            if dim in variable.dims and name != dim
+            for value in dataset[dim].values
+        }
+        dataset = dataset.drop_dims(dim).assign(columns)
+    return dataset
 
 
 def parameter_arrays(

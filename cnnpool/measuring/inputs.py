@@ -80,7 +80,8 @@ def chosen_images(settings: Settings, count: int) -> Int[np.ndarray, " images"]:
     if settings.images > count:
         raise ValueError(
             f"--images={settings.images} (P) is more than the {count} test images that there are; "
-            f"give --images={count} or fewer"
+            f"give --images={count} or fewer (in a config measurement.images, in a sweep "
+            f"Measurement(settings=(('images', {count}),)))"
         )
     order = jax.random.permutation(measurement_keys(settings.seed).choice, count)
     return np.asarray(order[: settings.images])

@@ -38,6 +38,18 @@ def test_all_units_of_several_networks(file, tmp_path):
     assert set(table["layer"]) == set(data["layer"].values)
 
 
+def test_each_number_is_in_one_row_and_filters_have_columns(file):
+    data, out = results.read(file), file.with_name("all.csv")
+    export.main([str(file), f"--out={out}"])
+    table = pd.read_csv(out)
+    for name in "DGR":
+        assert table[name].count() == data[name].count()
+    place = {"seed": 1, "stage": "trained", "layer": "conv02", "frequency": 7}
+    row = table.query("seed == 1 and stage == 'trained' and layer == 'conv02'").iloc[0]
+    for name in ("gamma", "gamma_se"):
+        assert row[f"{name}_7"] == pytest.approx(float(data[name].sel(place)))
+
+
 def test_the_ending_of_the_name_is_the_format(file):
     out = file.with_name("b.npz")
     export.main([str(file), f"--out={out}"])

@@ -161,14 +161,16 @@ def test_what_is_left_out_and_what_is_an_empty_class_is_named(tmp_path, capsys):
     """torchvision reads pictures at any depth, and refuses a class without any."""
     root = folders(tmp_path / "root", ["cat", "dog", "dog/more", "dog/.cache"], ["annotations"])
     Image.new("L", (20, 18)).save(root / "cat" / "b.bmp")
+    (root / "dog" / "gone.png").symlink_to("nowhere.png")
     found = image_folder.find(root)
     assert [path.relative_to(root).as_posix() for path in found.files] == ["cat/a.png", "dog/a.png"]
-    left_out = ["cat/b.bmp", "dog/more/a.png"]
+    left_out = ["cat/b.bmp", "dog/gone.png", "dog/more/a.png"]
     assert [path.relative_to(root).as_posix() for path in found.strays] == left_out
     assert found.note == "1 folders without pictures count as classes: annotations"
     image_folder.build(folder_config(root), count=2, seed=0)
     said = capsys.readouterr().err
-    assert "2 pictures are skipped" in said
+    assert "3 pictures are skipped" in said
+    assert "dog/gone.png: a link to a file that does not exist" in said
     assert "dog/more/a.png" in said
     assert "in a folder inside a class folder" in said
     assert "annotations" in said
@@ -255,11 +257,13 @@ def test_pictures_beside_class_folders_are_left_out_and_hidden_folders_are_none(
     [
         ("absent", "does not exist"),
         ("empty", "has no pictures"),
+        ("file.png", "file.png is a file; expected a folder"),
         ("nothing", "--data_dir must name"),
     ],
 )
 def test_folders_without_pictures(where, message, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "file.png").touch()
     place = None if where == "nothing" else tmp_path / where
     config = folder_config(place)
     config.data_dir = place and str(place)

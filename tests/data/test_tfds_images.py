@@ -188,8 +188,14 @@ def test_unknown_splits_are_named(folder):
         ValueError, match=r"test_split is 'tset'; expected one of little's splits, train, test"
     ):
         data_sets.build(config(folder, test_split="tset").data)
-    with pytest.raises(ValueError, match="both are 'train'"):
-        data_sets.build(config(folder, test_split="train").data)
+
+
+@pytest.mark.parametrize(
+    ("test_split", "common"), [("train", 30), ("train[80%:]", 6), ("test+train[:2]", 2)]
+)
+def test_splits_with_common_images_are_refused(folder, test_split, common):
+    with pytest.raises(ValueError, match=rf"have {common} images in common"):
+        data_sets.build(config(folder, test_split=test_split).data)
 
 
 def test_no_set_is_named_or_it_is_not_there(tmp_path):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cnnpool.files import results
@@ -54,3 +55,9 @@ def test_all_units_are_there_on_request():
     few, every = data.cnnpool.table(), data.cnnpool.table(all_units=True)
     assert len(every) / len(few) == data.sizes["layer"] / 5
     assert "relu01" in every.index.get_level_values("layer")
+
+
+def test_the_table_of_one_network_alone():
+    data = classifier_results.network("lenet", seeds=3)
+    one = data.isel(seed=1).cnnpool.table()
+    pd.testing.assert_frame_equal(one, data.isel(seed=[1]).cnnpool.table())

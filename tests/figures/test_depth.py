@@ -115,6 +115,43 @@ def test_dead_networks_are_left_out_and_the_legend_says_so(tmp_path):
     assert labels == ["$n$ = 2 of 3"]
 
 
+def test_r_may_be_undefined_everywhere(tmp_path):
+    data = own(transforms=("none",), stages=("trained",))
+    data["R"][:] = np.nan
+    found, options = drawn([written(tmp_path / "a.nc", data)])
+    assert list(found.counts.values()) == ["$n$ = 0 of 3"]
+    depth.draw(found, options)
+
+
+def test_a_selected_value_may_contain_commas_and_a_flag_be_repeated(tmp_path, capsys):
+    files = [
+        written(tmp_path / f"{data}.nc", classifier_results.network("lenet", data))
+        for data in ("cifar10", "scale2d")
+    ]
+    out = tmp_path / "a.svg"
+    flags = [
+        "network=LeNet, CIFAR-10",
+        "stage=init",
+        "stage=trained",
+        "transform=none,channel_shuffle",
+    ]
+    arguments = [word for flag in flags for word in ("--select", flag)]
+    figures.main(["depth", *map(str, files), *arguments, f"--out={out}"])
+    assert "not drawn: " + str(files[1]) in capsys.readouterr().out
+    table = out.with_suffix(".csv").read_text("utf-8")
+    for words in ("init, original", "trained, original", "init, channels shuffled"):
+        assert words in table
+
+
+def test_files_without_the_dimension_noise_are_of_white_noise(tmp_path):
+    files = [
+        written(tmp_path / "a.nc", own(noises=("white", "luma"))),
+        written(tmp_path / "b.nc", classifier_results.of_schema_1(own())),
+    ]
+    found, _ = drawn(files, color="noise", quantities="R")
+    assert {words.partition(",")[0] for words in found.colors} == {"white noise", "luma noise"}
+
+
 def test_seeds_and_shuffles_are_shown_one_by_one_where_they_are_asked_for(tmp_path):
     file = written(tmp_path / "a.nc", own())
     select = {"stage": ["trained"], "transform": ["channel_shuffle"]}
@@ -211,7 +248,8 @@ def test_the_command_names_the_picture_and_the_flags_that_are_wrong(tmp_path, ca
 
 def test_the_accessor_draws_the_same_curves(tmp_path):
     data = own()
-    figure = data.cnnpool.plot("R", color="stage", select={"transform": "none"})
+    select = {"transform": "none", "delta": np.float64(1), "cutoff": np.int64(3)}
+    figure = data.cnnpool.plot("R", color="stage", select=select)
     file = written(tmp_path / "a.nc", data)
     found, _ = drawn([file], color="stage", quantities="R", select={"transform": ["none"]})
     (axes,) = figure.axes

@@ -87,7 +87,9 @@ def test_a_fall_within_its_error_is_no_change():
 
 def test_dead_layers_few_images_and_unnatural_diffeomorphisms_are_warned_of():
     data = own(deltas=[0.1, 1.0], seeds=4)
-    data["R"].loc[{"seed": [1, 3], "layer": "relu03"}] = np.nan
+    for name in "DGR":
+        data[name].loc[{"seed": [1, 3], "layer": "relu03"}] = np.nan
+    data["R"].loc[{"layer": "linear05"}] = np.nan
     data["R"].loc[{"transform": "channel_shuffle", "stage": "init"}] = np.nan
     data.attrs["measurement"] = json.dumps({"settings": {"images": 50}})
     found, one = layers_of(data)
@@ -95,7 +97,9 @@ def test_dead_layers_few_images_and_unnatural_diffeomorphisms_are_warned_of():
     text = "\n".join(one.warnings)
     assert "Only 50 images" in text
     assert "1.020 times" in text  # 50 / 49
-    assert "relu03 (2 of 4)" in text
+    assert "or not finite: relu03 (2 of 4)." in text
+    assert "G = 0: linear05 (4 of 4)." in text
+    assert found["linear05"].verdict == "R undefined"
     assert "NaN in D, G or R at init, channel_shuffle (everywhere)" in text
     assert "delta 0.1, cut-off 3" in text
     data = own().assign_attrs(measurement=json.dumps({"settings": {"images": 100}}))

@@ -25,6 +25,17 @@ def test_names_come_from_the_config():
     assert network("my_net", "arrays").title == "my_net, own images"
 
 
+def test_a_config_without_names_or_that_is_none():
+    data = classifier_results.network("lenet")
+    nameless = MeasuredNetwork(data.assign_attrs(config="{}"), "a.nc")
+    assert (nameless.identity, nameless.is_imported) == (("", "", ""), False)
+    with pytest.raises(ValueError, match=r"Figure 2 needs .*\(a.nc\)"):
+        fig2.series([nameless])
+    for text in ("LeNet", "[]"):
+        with pytest.raises(results.ResultsError, match=r"a.nc: .*config to be a JSON obj"):
+            _ = MeasuredNetwork(data.assign_attrs(config=text), "a.nc").title
+
+
 def test_files_of_one_and_of_several_networks_are_read(tmp_path):
     one, two = (classifier_results.network(model) for model in ("vgg11", "lenet"))
     results.write(tmp_path / "one.nc", one)

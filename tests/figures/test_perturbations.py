@@ -71,7 +71,7 @@ def test_normalized_images_are_shown_as_they_were():
 
 def test_scale_detection_has_perturbations_of_its_own(tmp_path, capsys):
     out = tmp_path / "a.png"
-    figures.main(["perturbations", "--config=configs/scale2d.py", "--images=1", f"--out={out}"])
+    figures.main(["perturbations", "--config=scale2d:cpu", "--images=1", f"--out={out}"])
     assert capsys.readouterr().out.startswith("1 images: scale2d")
     with pytest.raises(ValueError, match="--deltas is of max-entropy"):
         figures.main(["perturbations", "--config=configs/scale2d.py", "--deltas=2", f"--out={out}"])
@@ -97,3 +97,12 @@ def test_what_is_no_picture_is_named(tmp_path):
     (tmp_path / "a.png").write_text("hello")
     with pytest.raises(perturbed.DataError, match=r"a\.png is no picture"):
         perturbed.of_files([tmp_path / "a.png"], Settings())
+
+
+def test_pixels_that_would_be_clipped_are_refused(tmp_path):
+    deep, floats = tmp_path / "deep.png", tmp_path / "floats.npy"
+    Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(deep)
+    np.save(floats, np.full((2, 8, 8, 3), 3.0))
+    for file, words in ((deep, "more than eight bits"), (floats, "floats from 3 to 3")):
+        with pytest.raises(perturbed.DataError, match=words):
+            perturbed.of_files([file], Settings(images=2))

@@ -71,10 +71,27 @@ def test_words_are_drawn_side_by_side(tmp_path):
     assert found[0].points == ("optimizer=adam", "optimizer=sgd")
 
 
+def test_a_parameter_that_some_networks_do_not_have_is_shown(tmp_path):
+    """As `clip_norm=None` of some jobs, which launch.collect leaves out."""
+    found = {}
+    for number, place in enumerate([{"rate": 0.1}, {"rate": 0.1, "clip": 1.5}]):
+        data = classifier_results.network("lenet", test_error=0.1 * (1 + number))
+        names = {name: f"training.{name}" for name in place}
+        found[f"n{number}"] = sweep_parameters.with_parameters(data, place, names)
+    results.write(tmp_path / "a.nc", found)
+    text = sweep.make([tmp_path / "a.nc"], tmp_path / "a.svg", "")
+    cells = [line.strip("| ").split(" | ")[:2] for line in text.splitlines()]
+    assert cells == [
+        ["clip", "test error"],
+        ["---"] * 2,
+        *(["1.5", "20.00% ± 1.15%"], ["None", "10.00% ± 0.58%"]),
+    ]
+
+
 def test_what_is_no_parameter_is_refused(tmp_path):
     file = collected(tmp_path / "a.nc")
     with pytest.raises(ValueError, match=r"--x is 'sise'; expected one of .*did you mean 'size'"):
         sweep.make([file], None, "sise")
     results.write(tmp_path / "b.nc", classifier_results.network("lenet"))
-    with pytest.raises(ValueError, match=r"no parameter differs .*launch\.collect"):
+    with pytest.raises(ValueError, match=r"no parameter that all .*launch\.collect"):
         sweep.make([tmp_path / "b.nc"], None, "")

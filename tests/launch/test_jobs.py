@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from cnnpool.configs import cifar10, scale1d, scale2d
-from cnnpool.launch import items, job_states, sweep_file
+from cnnpool.configs import arrays, cifar10, scale1d, scale2d
+from cnnpool.launch import items, job_parameters, job_states, sweep_file
 from cnnpool.launch.job_states import FAILED, FINISHED, RUNNING, STOPPED, WAITING, Queued
 from cnnpool.launch.jobs import Job, SweepError, read_spec, unique, with_fields
 from cnnpool.launch.measurement import BOTH, RING, Measurement
@@ -34,6 +34,16 @@ def test_a_name_comes_from_what_defines_the_networks():
         assert Job(with_fields(LENET, **{field: value})).name != job.name, field
     draws = with_fields(scale1d.get_config(), measurement__draws=3)
     assert Job(draws).name != Job(scale1d.get_config()).name, "the config says how it is measured"
+
+
+@pytest.mark.parametrize(("data_set", "count"), [(arrays, 2), (cifar10, 1)])
+def test_own_arrays_in_two_folders_are_two_data_sets(data_set, count):
+    """Others are the same wherever they are."""
+    base = data_set.get_config()
+    jobs = unique(Job(with_fields(base, data__data_dir=folder)) for folder in ("a", "b"))
+    assert len(jobs) == count
+    places = job_parameters.varied(jobs).places.values()
+    assert list(places) == ([{"data_dir": "a"}, {"data_dir": "b"}] if count > 1 else [{}])
 
 
 def test_no_string_of_a_config_leaves_its_folder():

@@ -57,7 +57,7 @@ def build(config: ConfigDict) -> StandardizedImages:
         train=_on_device(train),
         test=_on_device(test),
         classes=classes,
-        source=f"arrays (images and labels, sha256 {_digest(train, test)})",
+        source=_source(everything.images, train, test),
         mean=mean if config.mean is None else tuple(map(float, config.mean)),
         std=std if config.std is None else tuple(map(float, config.std)),
         image_noise=float(config.image_noise),
@@ -300,10 +300,14 @@ def _on_device(part: Arrays) -> Split:
     return Split(jnp.asarray(part.images), jnp.asarray(part.labels))
 
 
-def _digest(*splits: Arrays) -> str:
-    """The first digits of a checksum of images and labels, to identify the data set."""
-    digest = hashlib.sha256()
+def _source(images: Images, *splits: Arrays) -> str:
+    """Identifies the data set; earlier versions wrote the part in front of the semicolon alone."""
+    everything = hashlib.sha256()
     for array in (array for split in splits for array in split):
-        digest.update(f"{array.dtype.name} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:12]
+        everything.update(f"{array.dtype.name} {array.shape}".encode())
+        everything.update(np.ascontiguousarray(array).data)
+    first = hashlib.sha256(np.ascontiguousarray(images).data)
+    return (
+        f"arrays (images.npy, sha256 {first.hexdigest()[:12]}; "
+        f"with labels and test images {everything.hexdigest()[:12]})"
+    )

@@ -7,6 +7,7 @@ from typing import Any
 from cnnpool.measuring import stages as stage_names
 from cnnpool.measuring.classifier_run import ClassifierRun
 from cnnpool.measuring.names import INIT
+from cnnpool.runs.run_config import is_same_data
 from cnnpool.training import network_folder
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.classifier_progress import ClassifierProgress
@@ -41,7 +42,7 @@ class PackedRun(ClassifierRun):
     def check_same_data(self, source: str) -> None:
         """Raises NetworkFolderError if the networks were trained on other data than `source`."""
         known = network_folder.read_summary(self.folder, lambda found: found["data_source"])
-        if known != source:
+        if not is_same_data(known, source):
             raise NetworkFolderError(
                 f"the networks in {self.folder} were trained on other data: {known}; got {source}. "
                 "Give --data_dir the folder of those data"

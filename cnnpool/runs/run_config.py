@@ -197,11 +197,16 @@ def claim_data(workdir: Path, source: str) -> None:
     write_text(workdir / _DATA_SOURCE, f"{source}\n")
 
 
+def is_same_data(known: str, source: str) -> bool:
+    """Whether a run's record names this data; that of an earlier version may end earlier."""
+    return source == known or source.startswith(known.removesuffix(")") + ";")
+
+
 def check_same_data(workdir: Path, source: str) -> None:
     """Raises ConfigMismatchError if a run was started on other data than `source`."""
     path = workdir / _DATA_SOURCE
     known = path.read_text("utf-8").strip() if path.exists() else source
-    if known != source:
+    if not is_same_data(known, source):
         raise ConfigMismatchError(
             f"the run in {workdir} was started on other data: expected {known}, got {source}. Set "
             "data.data_dir to the folder of the former, or choose another --workdir"

@@ -343,3 +343,13 @@ def test_a_run_goes_on_with_its_own_data_alone(tmp_path):
         run_config.ConfigMismatchError, match="started on other data: expected arrays"
     ):
         run_config.claim_data(tmp_path, "arrays (sha256 2)")
+
+
+def test_a_record_of_own_arrays_by_an_earlier_version_names_the_training_images_alone(tmp_path):
+    run_config.claim_data(tmp_path, "arrays (images.npy, sha256 1)")
+    other = "arrays (images.npy, sha256 2; with labels and test images 3)"
+    with pytest.raises(run_config.ConfigMismatchError, match="on other data"):
+        run_config.claim_data(tmp_path, other)
+    run_config.claim_data(tmp_path, other.replace("sha256 2", "sha256 1"))
+    with pytest.raises(run_config.ConfigMismatchError, match="on other data"):
+        run_config.claim_data(tmp_path, other.replace("images 3", "images 4"))

@@ -8,6 +8,7 @@ the training images, like CIFAR-10 (docs/protocol.md, "CIFAR-10"), and not augme
 from collections.abc import Iterator, Sequence
 import contextlib
 import hashlib
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,10 @@ def build(config: ConfigDict) -> StandardizedImages:
       ValueError: if a field is missing or out of range.
     """
     if not config.data_dir:
-        raise ValueError("data.data_dir must name the folder of images.npy and labels.npy")
+        raise ValueError(
+            "data.data_dir must name the folder of images.npy and labels.npy (--data_dir of "
+            "commands that open trained networks)"
+        )
     folder = storage.on_disk(config.data_dir)
     everything = load_part(folder / "images.npy", folder / "labels.npy")
     classes = number_of_classes(everything.labels, folder / "labels.npy")
@@ -281,7 +285,7 @@ def draw_test(
       ValueError: if either part would be empty.
     """
     count = len(everything.labels)
-    size = round((fraction or 0) * count)
+    size = round((fraction or 0) * count) if math.isfinite(fraction or 0) else 0
     if not 0 < size < count:
         raise ValueError(
             f"data.test_fraction {fraction} of {count} images gives {size} test images; expected "

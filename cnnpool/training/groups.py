@@ -14,10 +14,14 @@ from cnnpool.devices.divisors import largest_divisor
 NO_STEP = jnp.iinfo(jnp.int32).max  # in place of a network's first bad step, where all were good
 
 
-def check_seeds(seeds: Sequence[int]) -> None:
-    """Raises ValueError if there is no seed, or a duplicate."""
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"config.seeds must name at least one seed, each once; got {tuple(seeds)}")
+def check_seeds(seeds: Sequence[object]) -> None:
+    """Raises ValueError if there is no seed, a duplicate, or one that is no whole number."""
+    whole = all(isinstance(seed, int) for seed in seeds)
+    if not (seeds and whole and len(set(seeds)) == len(seeds)):
+        raise ValueError(
+            "config.seeds must name at least one seed, each once, as whole numbers; got "
+            f"{tuple(seeds)}"
+        )
 
 
 def stacked_shapes(one: Any, count: int, mesh: Mesh) -> Any:

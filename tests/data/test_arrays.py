@@ -213,6 +213,7 @@ def test_objects_that_run_code_are_not_loaded(folder):
         ({"data_dir": None}, "data.data_dir must name the folder"),
         ({"test_fraction": 0}, "at least one for testing"),
         ({"test_fraction": None}, "at least one for testing"),
+        ({"test_fraction": np.nan}, "test_fraction nan of 40 images"),
         ({"test_fraction": 1.0}, "one for training"),
         ({"image_noise": -1.0}, "image_noise must be 0 or positive, got -1.0"),
         ({"mean": (0.5,)}, "for each of 3 channels"),

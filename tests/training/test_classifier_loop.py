@@ -316,6 +316,7 @@ def test_death_counts_from_its_first_epoch_and_only_while_it_lasts():
         ({"runtime__test_batch_size": 0}, "runtime.test_batch_size must be at least 1, got 0"),
         ({"data__image_noise": -1.0}, "data.image_noise must be 0 or positive, got -1"),
         ({"seeds": (1, 1)}, "config.seeds must name at least one seed, each once"),
+        ({"seeds": ("",)}, r"whole numbers; got \(''"),
     ],
 )
 def test_impossible_fields_are_refused_before_anything_is_written(fields, message, tmp_path):

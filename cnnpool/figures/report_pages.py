@@ -20,10 +20,7 @@ NUMBERS = ("quantity", "paper", "ours")
 HTML = "report.html"
 CLAIMS = "claims.md"
 NETWORKS = "Where the networks come from"
-LOSSY_NOTE = (
-    "trained on lossy JPEG copies of CIFAR-10's images, which moves these numbers; they will be "
-    "replaced by networks trained on the original images."
-)
+LOSSY_NOTE = "trained on lossy JPEG copies of CIFAR-10's images, which moves these numbers."
 BLOCK_BEGIN, BLOCK_END = "<!-- verdicts: made by cnnpool.figures report -->", "<!-- end -->"
 
 

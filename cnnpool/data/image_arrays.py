@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool.data import arrays
-from cnnpool.data.images import DataError, MeasuredImages, Split
+from cnnpool.data.images import DataError, MeasuredImages, Split, cure_for_too_few
 from cnnpool.files import storage
 
 IMAGES, LABELS = "images.npy", "labels.npy"
@@ -40,7 +40,7 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     if count > len(images):
         raise DataError(
             f"{config.data_dir} has {len(images)} images; expected at least --num_images={count}: "
-            f"add images, or give --num_images={len(images)}"
+            f"{cure_for_too_few(len(images), 'images')}"
         )
     order = np.asarray(jax.random.permutation(jax.random.key(seed), len(images)))[:count]
     chosen = arrays.check_images(images[order], storage.on_disk(config.data_dir) / IMAGES)

@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from cnnpool.data import preparation
-from cnnpool.data.images import DataError, MeasuredImages, Split
+from cnnpool.data.images import DataError, MeasuredImages, Split, cure_for_too_few
 from cnnpool.data.preparation import Sizes
 from cnnpool.devices.progress_bar import say
 from cnnpool.files import storage
@@ -50,8 +50,8 @@ def build(config: ConfigDict, *, count: int, seed: int) -> MeasuredImages:
     if count > len(files):
         raise DataError(
             f"{root} has {len(files)} pictures ({', '.join(SUFFIXES)}, in it or its subfolders); "
-            f"expected at least --num_images={count}: add pictures, or give "
-            f"--num_images={len(files)}{_named('. Not counted are', outside)}"
+            f"expected at least --num_images={count}: {cure_for_too_few(len(files), 'pictures')}"
+            f"{_named('. Not counted are', outside)}"
         )
     if note:
         say(note)

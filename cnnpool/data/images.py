@@ -26,6 +26,13 @@ class DataError(CnnpoolError):
     """Data is missing, damaged, or not what it should be."""
 
 
+def cure_for_too_few(there: int, what: str) -> str:
+    """What a user can do who asked for more images than the `there` that exist."""
+    if there < 2:  # D and G are normalized by differences between images
+        return f"add {what}; a measurement needs two or more"
+    return f"add {what}, or give --num_images={there}"
+
+
 class Split(NamedTuple):
     """Images and labels of one part of a data set, in device memory.
 

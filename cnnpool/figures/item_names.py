@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cnnpool.files import storage
+
 FORMATS = ("png", "pdf", "svg")
 PICTURES = (
     *("fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10"),
@@ -19,14 +21,16 @@ TEXT_ENDINGS = (".md", ".txt")
 
 
 def picture_path(item: str, out: Path | None, picture_format: str | None) -> Path:
-    """The path of a picture, with its suffix completed.
+    """The path of a picture: an ending is added to a name without one, and a name to a folder.
 
     Raises:
       ValueError: if `out` is None, or has another ending than the format.
     """
     allowed = FORMATS if picture_format is None else (picture_format,)
+    if out is not None and not storage.is_remote(out) and out.is_dir():
+        return out / f"{item}.{allowed[0]}"
     if out is not None and not out.suffix:
-        return out.with_name(f"{out.name}.{picture_format or 'png'}")
+        return out.with_name(f"{out.name}.{allowed[0]}")
     if out is None or out.suffix.removeprefix(".") not in allowed:
         raise ValueError(
             f"{item} needs --out with one of the endings {', '.join(f'.{end}' for end in allowed)}"

@@ -76,6 +76,17 @@ def on_disk(text: str) -> Path:
         raise StorageError(f"{text}: {error} Give the path without ~") from error
 
 
+def from_anywhere(text: str) -> str:
+    """A path, as a user types it, that is the same in every working directory.
+
+    Relative paths on disk become absolute; URLs, and paths that begin with `~` or a variable, are
+    the same everywhere.
+    """
+    begins_with_variable = _VARIABLE.match(text) and not _begins_with_existing(text)
+    is_fixed = "://" in text or text.startswith("~") or begins_with_variable
+    return text if is_fixed else os.path.abspath(text)
+
+
 def _with_variables(text: str) -> str:
     """Expands the variables in a path."""
     if _VARIABLE.search(text) is None or _begins_with_existing(text):

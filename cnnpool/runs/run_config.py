@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cnnpool import extras
 from cnnpool.errors import CnnpoolError
+from cnnpool.files import storage
 from cnnpool.files.atomic_write import write_text
 
 with extras.needed("train"):
@@ -148,7 +149,8 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
     """Stores the config in `workdir`, or checks that the stored one defines the same run.
 
     Fields that do not affect parameters may differ, and `training.epochs` may be larger; the
-    stored config is then replaced.
+    stored config is then replaced. A relative `data.data_dir` is stored as an absolute path, so
+    that later commands find the data from any working directory.
 
     Raises:
       ConfigMismatchError: if `workdir` contains a run with another config; lists the fields.
@@ -172,7 +174,10 @@ def claim(workdir: Path, config: ConfigDict, *, has_checkpoints: bool) -> None:
             f"{workdir} holds checkpoints but no {config_path(workdir).name}, so their config "
             "is unknown; choose another --workdir"
         )
-    write_text(config_path(workdir), to_json(config) + "\n")
+    stored = config
+    if config.data.get("data_dir"):
+        stored = with_data_dir(config, storage.from_anywhere(config.data.data_dir))
+    write_text(config_path(workdir), to_json(stored) + "\n")
 
 
 def _is_longer(there: ConfigDict, config: ConfigDict, changed: list[str]) -> bool:

@@ -290,6 +290,16 @@ def test_arrays_are_measured_as_they_are(tmp_path):
         image_arrays.build(config, count=6, seed=0)
 
 
+@pytest.mark.parametrize(
+    ("there", "cure"),
+    [(3, "add images, or give --num_images=3"), (1, "add images; a measurement needs two or more")],
+)
+def test_too_few_images_are_named_with_a_cure_that_works(there, cure, tmp_path):
+    np.save(tmp_path / "images.npy", np.zeros((there, 6, 6, 3), np.uint8))
+    with pytest.raises(DataError, match=f"has {there} images; expected .*: {cure}$"):
+        image_arrays.build(folder_config(tmp_path), count=6, seed=0)
+
+
 def test_arrays_are_read_once_and_floats_are_pixels_from_0_to_1(tmp_path, monkeypatch):
     images, reads = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 1), np.uint8), []
     read = image_arrays.arrays.read_npy

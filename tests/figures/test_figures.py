@@ -248,6 +248,11 @@ def test_the_format_comes_from_the_flag_or_the_ending():
         item_names.picture_path("fig2", None, None)
 
 
+def test_a_folder_holds_the_picture_under_the_name_of_the_item(tmp_path):
+    assert item_names.picture_path("fig2", tmp_path, None) == tmp_path / "fig2.png"
+    assert item_names.picture_path("depth", tmp_path, "svg") == tmp_path / "depth.svg"
+
+
 def test_the_command_writes_the_format(files, tmp_path, capsys):
     out = tmp_path / "fig7"
     arguments = ["fig7", "--results", *map(str, files), f"--out={out}", "--format=svg"]

@@ -48,6 +48,15 @@ def test_a_variable_that_no_shell_saw_has_its_value(read, text, tmp_path, monkey
         assert read(plain) == Path(plain)
 
 
+def test_a_path_from_anywhere_is_absolute_unless_it_already_means_the_same(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storage.from_anywhere("a/../b") == str(tmp_path / "b")
+    for fixed in ("/data/a", "~/a", "$SCRATCH/a", "${SCRATCH}/a", "gs://bucket/a"):
+        assert storage.from_anywhere(fixed) == fixed
+    (tmp_path / "$SCRATCH").mkdir()
+    assert storage.from_anywhere("$SCRATCH/a") == str(tmp_path / "$SCRATCH" / "a")
+
+
 @pytest.mark.parametrize("read", [storage.path, storage.on_disk])
 @pytest.mark.parametrize(
     ("text", "message"),

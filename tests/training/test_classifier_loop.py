@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto import event_pb2
 
+from cnnpool.configs import arrays as arrays_config
 from cnnpool.devices import progress_bar
 from cnnpool.runs import run_config
 from cnnpool.runs.lease import WorkdirBusyError, hold
@@ -335,6 +336,21 @@ def test_images_that_a_network_cannot_take_are_refused_before_anything_is_writte
 def test_fewer_devices_can_be_asked_for():
     made = classifier_setup.setup(tiny_images.config(seeds=(0, 1, 2, 3)), n_devices=2)
     assert made.mesh.devices.shape == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [("images", "{here}/images"), ("~/images", "~/images"), (None, None)]
+)
+def test_the_folder_of_the_data_is_stored_so_that_it_is_found_from_anywhere(
+    given, stored, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    config = arrays_config.get_config().unlock()
+    config.data.data_dir = given
+    run_config.claim(tmp_path, config, has_checkpoints=False)
+    found = run_config.load(tmp_path).data.data_dir
+    assert found == (stored and stored.format(here=tmp_path))
+    assert config.data.data_dir == given, "the caller's config is unchanged"
 
 
 def test_a_run_goes_on_with_its_own_data_alone(tmp_path):

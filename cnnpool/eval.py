@@ -18,6 +18,7 @@ channel_shuffle               input channels of all convolutions except the firs
 channel_shuffle_image         the same, and those of the first convolution (the image's channels)
 channel_shuffle_both          input and output channels of all convolutions
 channel_shuffle_recalibrated  channel_shuffle, then batch norm's averages from the clean images
+channel_shuffle_vectors       biases and batch-norm vectors of all convolutions; kernels stay
 channel_shuffle:LAYER         only one convolution; channel_shuffle_each: each one in turn; also
                               with channel_shuffle_both and channel_shuffle_recalibrated
 With none and a shuffle of all layers, the pooling budget is measured: the share of the fall of R

@@ -4,6 +4,10 @@ log10 of the shuffled network's value over the original's, after training, at th
 displacement and cut-off, with 95 % intervals (`intervals`). Zero: the shuffle changes nothing, as
 the paper says of scale detection. Above zero in R: without the interaction of channels the network
 pools less, as the paper says of natural images.
+
+A control permutes biases and batch-norm vectors alone. It separates them from their filters just as
+the shuffle of both axes does, but leaves all connections between channels as they are: what it
+changes is no effect of channel pooling.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +29,9 @@ LABELS = {
     "channel_shuffle_both": "both axes",
     "channel_shuffle_recalibrated": "inputs, recalibrated",
 }
-COLORS = dict(zip(LABELS, (style.BLUE, style.VERMILION, style.GREEN), strict=True))
+CONTROL = {"channel_shuffle_vectors": "biases and norms alone"}
+_NAMES = LABELS | CONTROL
+COLORS = dict(zip(_NAMES, (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE), strict=True))
 HEAD = "| network | shuffle | k | unit | networks | D | G | R |\n|---|---|---|---|---|---|---|---|"
 
 
@@ -38,6 +44,11 @@ def there(network: MeasuredNetwork) -> list[str]:
     if network.has_batch_norm:
         return names
     return [name for name in names if name != "channel_shuffle_recalibrated"]
+
+
+def _shown(network: MeasuredNetwork) -> list[str]:
+    """The same, and the control."""
+    return [*there(network), *(name for name in CONTROL if network.has(STAGE, name))]
 
 
 def ratios(network: MeasuredNetwork, quantity: str, shuffle: str) -> list[intervals.Interval]:
@@ -54,7 +65,7 @@ def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
     """
     chosen = measured.choose(
         networks,
-        lambda one: one.image_noise == 0 and one.has(STAGE, "none") and bool(there(one)),
+        lambda one: one.image_noise == 0 and one.has(STAGE, "none") and bool(_shown(one)),
         item=ITEM,
         needs=(
             "classifiers, shuffled and not (`"
@@ -67,12 +78,12 @@ def series(networks: Sequence[MeasuredNetwork]) -> list[Series]:
 def _network_series(network: MeasuredNetwork) -> Iterator[Series]:
     shown = layers.with_depth(network.at_nominal())
     for quantity in QUANTITIES:
-        for shuffle in there(network):
+        for shuffle in _shown(network):
             found = ratios(network, quantity, shuffle)
             mean, low, _, count = (np.array(column) for column in zip(*found, strict=True))
             yield network.series(
                 (network.title, f"log$_{{10}}$ {quantity} shuffled / {quantity}"),
-                LABELS[shuffle],
+                _NAMES[shuffle],
                 x=layers.relative_depth(shown),
                 y=Average(mean, mean - low, count),
                 points=shown["layer"].values,
@@ -82,7 +93,7 @@ def _network_series(network: MeasuredNetwork) -> Iterator[Series]:
 def draw(curves: Sequence[Series]) -> Figure:
     """Draws the figure; bars are 95 % intervals."""
     figure, axes_of = panels.grid(curves, size=(2.4, 1.7), margin=1.8, sharex=True, sharey="row")
-    color_of = {LABELS[name]: color for name, color in COLORS.items()}
+    color_of = {_NAMES[name]: color for name, color in COLORS.items()}
     for one in curves:
         shift = (list(color_of).index(one.curve) - 1) * 0.008  # else bars hide one another
         axes_of[one.panel].errorbar(

@@ -6,6 +6,7 @@ them). A kernel has its input channels on axis -2 and its output channels on axi
 Flax; PyTorch and Equinox have them on `input_axis=1, output_axis=0`.
 """
 
+from collections.abc import Callable
 import re
 from typing import Any
 import zlib
@@ -20,7 +21,6 @@ from cnnpool.shapes import Float, Key
 Params = Any
 Kernel = Array | np.ndarray
 _WINDOWS = (1, 3, 5, 7, 9, 11)  # rows or columns of kernels
-_OUTPUTS = 1  # folded into a kernel's key for the permutation of its output channels
 
 
 def paths(params: Params) -> list[str]:
@@ -123,10 +123,45 @@ def shuffle_both_axes(
         _check_has_kernel(path, kernel, pattern)
         _check_kernel_axes(path, kernel.shape, input_axis, output_axis)
         inputs = _key_of(path, key)
-        outputs = jax.random.fold_in(inputs, _OUTPUTS)
-        return _permuted(_permuted(kernel, inputs, input_axis), outputs, output_axis)
+        return _permuted(_permuted(kernel, inputs, input_axis), _outputs_key(inputs), output_axis)
 
     return _changed(params, matching_paths(params, pattern), permuted)
+
+
+def shuffle_vectors(
+    params: Params, key: Key[Array, ""], *, kernel_of: Callable[[str], str | None]
+) -> Params:
+    """Permutes biases and batch-norm vectors at random, and leaves all kernels alone.
+
+    One permutation per kernel, for all vectors that belong to its output channels. With the same
+    key, every filter gets the bias and the statistics that it gets from `shuffle_both_axes`, while
+    the connections between channels stay as they were: a control that tells how much of that
+    shuffle's effect does not come from them.
+
+    Args:
+      params: a pytree.
+      key: randomness of the permutations, which depend only on this and the kernels' paths.
+      kernel_of: maps the path of a vector of shape (outputs,) to that of the kernel whose outputs
+        it belongs to, as `shuffle_both_axes` sees it; all other paths to None.
+
+    Raises:
+      ValueError: if no path belongs to a kernel; the message lists the paths that there are.
+    """
+    there = paths(params)
+    owners = {path: kernel for path in there if (kernel := kernel_of(path)) is not None}
+    if not owners:
+        raise ValueError(f"there is no vector to permute; there are {', '.join(sorted(there))}")
+
+    def permuted(path: str, vector: Array | np.ndarray) -> Array:
+        order = jax.random.permutation(_outputs_key(_key_of(owners[path], key)), vector.shape[0])
+        return jnp.take(vector, jnp.argsort(order), axis=0)
+
+    return _changed(params, list(owners), permuted)
+
+
+def _outputs_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The randomness of the permutation of a kernel's output channels."""
+    return jax.random.fold_in(key, 1)
 
 
 def _key_of(path: str, key: Key[Array, ""]) -> Key[Array, ""]:

@@ -7,6 +7,7 @@
 | channel_shuffle_image | channel_shuffle that includes the first one: the image's own channels |
 | channel_shuffle_both | input and output channels of every convolution, the first included |
 | channel_shuffle_recalibrated | channel_shuffle, then batch statistics from the clean images |
+| channel_shuffle_vectors | no kernel; biases and batch-norm vectors of every convolution |
 | own_statistics | batch norm uses separate batch statistics for x, tau(x) and x + eta |
 | mean_channel_filters | every filter is replaced by its layer's average filter |
 | mean_channel_activations | every activation is replaced by its average over channels |
@@ -15,7 +16,8 @@ channel_shuffle, channel_shuffle_both and channel_shuffle_recalibrated can be ap
 one convolution alone, as in channel_shuffle:conv03, or to each one in turn, as in
 channel_shuffle_each (all but the first; channel_shuffle_both_each: all). The three shuffles are
 those of docs/protocol.md, "Channel shuffles": the authors' program since June 2022, their first
-one, and the first with running averages that fit the shuffled network.
+one, and the first with running averages that fit the shuffled network. channel_shuffle_vectors is a
+control: of channel_shuffle_both, the part that does not change the connections between channels.
 """
 
 import re
@@ -29,6 +31,7 @@ from cnnpool.instruments.channels import (
     mean_channel_filters,
     shuffle_both_axes,
     shuffle_channels,
+    shuffle_vectors,
 )
 from cnnpool.instruments.sensitivity import mean_channel_activations
 from cnnpool.shapes import Key
@@ -38,10 +41,11 @@ Params = dict
 
 NONE, SHUFFLE = "none", "channel_shuffle"
 WITH_IMAGE, BOTH, RECALIBRATED = (f"{SHUFFLE}_{kind}" for kind in ("image", "both", "recalibrated"))
+VECTORS = f"{SHUFFLE}_vectors"
 SHUFFLES = (SHUFFLE, BOTH, RECALIBRATED)
 OWN_STATISTICS = "own_statistics"
 MEAN_FILTERS, MEAN_ACTIVATIONS = "mean_channel_filters", "mean_channel_activations"
-_PLAIN = (NONE, *SHUFFLES, WITH_IMAGE, OWN_STATISTICS, MEAN_FILTERS, MEAN_ACTIVATIONS)
+_PLAIN = (NONE, *SHUFFLES, WITH_IMAGE, VECTORS, OWN_STATISTICS, MEAN_FILTERS, MEAN_ACTIVATIONS)
 _EACH = {f"{kind}_each": kind for kind in SHUFFLES}
 NAMES = (*_PLAIN, *_EACH)  # and KIND:LAYER of `SHUFFLES`
 
@@ -140,6 +144,13 @@ def transform_variables(name: str, variables: Variables, key: Key[Array, ""]) ->
       variables: variables of one network.
       key: randomness of a shuffle.
     """
+    if name == VECTORS:
+        return Variables(
+            *(
+                shuffle_vectors(tree, key, kernel_of=_kernel_of) if tree else tree
+                for tree in variables
+            )
+        )
     if is_random(name):
         pattern = _pattern(name, variables.params)
         if name.partition(":")[0] == BOTH:
@@ -168,6 +179,14 @@ def _shuffled(params: Params, key: Key[Array, ""], pattern: str) -> Params:
     return shuffle_channels(params, key, pattern="|".join(map(re.escape, chosen)), depthwise=either)
 
 
+def _kernel_of(path: str) -> str | None:
+    """The kernel whose outputs a bias, or a vector of the batch norm after it, belongs to."""
+    layer, _, name = path.rpartition("/")
+    block, slash, layer = layer.rpartition("/")
+    kernel = f"{block}{slash}{layer.replace('bn', 'conv')}/kernel"
+    return kernel if name != "kernel" and re.fullmatch(KERNELS, kernel) else None
+
+
 def transform_features(name: str, features: Features) -> Features:
     """Named activations after a transform."""
     return mean_channel_activations(features) if name == MEAN_ACTIVATIONS else features
@@ -181,7 +200,7 @@ def _pattern(name: str, params: Params) -> str:
     """
     kind, _, layer = name.partition(":")
     if not layer:
-        pattern = KERNELS if kind in (WITH_IMAGE, BOTH) else _INNER_KERNELS
+        pattern = KERNELS if kind in (WITH_IMAGE, BOTH, VECTORS) else _INNER_KERNELS
         matching_paths(params, pattern)
         return pattern
     convolutions = matching_paths(params, KERNELS)

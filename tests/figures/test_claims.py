@@ -9,7 +9,7 @@ from scipy import stats
 import xarray as xr
 
 from cnnpool.figures import __main__ as figures
-from cnnpool.figures import claims
+from cnnpool.figures import claims, shuffles
 from cnnpool.figures.claims import FAILS, HOLDS, NOT_REFUTED, UNDECIDED
 from cnnpool.figures.intervals import Interval
 from cnnpool.figures.networks import MeasuredNetwork
@@ -147,6 +147,16 @@ def test_every_kind_of_shuffle_is_judged():
     found = verdicts(one)
     assert found[RAISED] == found[RAISED[0], "inputs, recalibrated"] == HOLDS
     assert found[RAISED[0], "both axes"] == FAILS
+
+
+def test_biases_and_norms_alone_are_drawn_beside_the_shuffles_and_prove_no_claim():
+    control = "channel_shuffle_vectors"
+    one = network("cifar10", transforms=("none", "channel_shuffle", control))
+    one.dataset["R"].loc[{"transform": control, "layer": "linear09"}] /= 100
+    assert verdicts(one).keys() == verdicts(network("cifar10")).keys()
+    curves = {c.curve: c.y[-1] for c in shuffles.series([one]) if " R " in c.panel[1]}
+    assert curves.keys() == {"inputs", "biases and norms alone"}
+    np.testing.assert_allclose(curves["biases and norms alone"], curves["inputs"] - 2)
 
 
 def test_nearly_unaltered_is_a_statement_on_every_layer():

@@ -1,6 +1,7 @@
 """Transforms of classifiers by name."""
 
 import functools
+import itertools
 
 from flax.traverse_util import flatten_dict
 import jax
@@ -78,6 +79,40 @@ def test_both_axes_of_every_convolution_change_and_nothing_else(name):
     variables = network(name)
     assert changed("channel_shuffle_both", variables) == kernels(variables)
     assert changed("channel_shuffle_both:conv01", variables) == {"params/conv01/kernel"}
+
+
+def pairs(variables):
+    """For each convolution with its batch norm, {weights of a filter, sorted: its vectors}."""
+    flat = flatten_dict(variables._asdict(), sep="/")
+    found = {}
+    for path in kernels(variables):
+        conv = path.removeprefix("params/").removesuffix("/kernel")
+        layers = conv, conv.replace("conv", "bn")
+        vectors = [
+            flat[f"{tree}/{layer}/{name}"]
+            for tree, layer, name in itertools.product(
+                ("params", "batch_stats"), layers, ("bias", "scale", "mean", "var")
+            )
+            if f"{tree}/{layer}/{name}" in flat
+        ]
+        filters = np.sort(np.moveaxis(np.asarray(flat[path]), -1, 0).reshape(len(vectors[0]), -1))
+        belonging = np.stack(vectors, -1)
+        found[path] = {tuple(f): tuple(v) for f, v in zip(filters, belonging, strict=True)}
+    return found
+
+
+@pytest.mark.parametrize("name", ["lenet", "vgg11_bn", "resnet18", "efficientnet_b0"])
+def test_vectors_alone_meet_the_filters_that_they_meet_when_both_axes_are_shuffled(name):
+    variables, key = network(name), jax.random.key(0)
+    alone, both = (
+        transforms.transform_variables(f"channel_shuffle_{kind}", variables, key)
+        for kind in ("vectors", "both")
+    )
+    assert pairs(alone) == pairs(both) != pairs(variables)
+    found = changed("channel_shuffle_vectors", variables)
+    assert not found & kernels(variables)
+    assert not any("linear" in path for path in found)
+    assert all(path.rsplit("/")[-1] in ("bias", "scale", "mean", "var") for path in found)
 
 
 def test_a_recalibrated_shuffle_is_the_plain_one_with_other_statistics():

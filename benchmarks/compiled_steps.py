@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 import re
+import statistics
 from typing import Any, NamedTuple
 
 from benchmarks.tpu_compile import CASES, Case
@@ -103,6 +104,22 @@ def lines(name: str, data: str, latency: float) -> Iterable[tuple[str, ...]]:
             one.row["binds"],
             number(1e3 * (one.bound + latency * one.collectives)),
         )
+
+
+def compile_times(data: str) -> Iterable[tuple[str, ...]]:
+    """For every mesh, the network that took least, the median, and the one that took most CPU time.
+
+    Args:
+      data: cifar10 or scale2d.
+    """
+    rows = kept()
+    cases = [one for one in CASES if one.data == data and one.key in rows and one.width == 1]
+    for mesh in dict.fromkeys(map(_mesh, cases)):
+        own = [one for one in cases if _mesh(one) == mesh]
+        spent = sorted((rows[one.key]["cpu"], one.network) for one in own)
+        first, last = (f"{name}, {number(cpu)}" for cpu, name in (spent[0], spent[-1]))
+        median = statistics.median(cpu for cpu, _ in spent)
+        yield data, mesh, str(len(own)), first, number(median), last
 
 
 def _mesh(case: Case) -> str:

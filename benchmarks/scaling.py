@@ -258,8 +258,7 @@ The sections above are calculated. The numbers below come from programs that the
 compiled for v5e, without a TPU; none of them was run. Memory, collectives, operations and bytes are
 those of one chip. A bound is the shortest possible time at published peak speeds, not a prediction.
 `cnnpool train --config=CONFIG --compile_for=v5e:2x4` prints the same for any run, also for v4, v5p
-and v6e. All rows, with compile times and commits, and what is missing, are in
-[benchmarks/tpu_compile.md](../benchmarks/tpu_compile.md).
+and v6e. All rows, with commits, are in [benchmarks/tpu_compile.md](../benchmarks/tpu_compile.md).
 
 ### One, five and ten networks on v5e-8
 
@@ -283,6 +282,14 @@ highest precision, which takes six bfloat16 products.
 
 {compiled_cost_table(trainings)}
 
+### Compile times
+
+CPU seconds to lower and compile a training step, on cores that were shared with other work, so that
+an idle machine takes less. The compiler uses one core. With 8 x 1 devices, every chip has all 128
+images of a batch and holds larger programs than with 1 x 8.
+
+{compile_times_table()}
+
 ### Batch norm over devices that share a batch
 
 With three all-reduces per batch norm (mean, variance, and both sums of the gradient, which the
@@ -304,8 +311,8 @@ large for activations whose mean is far from zero.
 
 ### Measurements
 
-D, G, R on eight chips, with images sharded and parameters replicated; what is missing is listed in
-[benchmarks/tpu_measurement.md](../benchmarks/tpu_measurement.md).
+D, G, R on eight chips, with images sharded and parameters replicated
+([benchmarks/tpu_measurement.md](../benchmarks/tpu_measurement.md)).
 
 {rows_of("tpu_measurement")}
 
@@ -338,6 +345,13 @@ def compiled_table() -> str:
         for line in compiled_steps.lines(name, data, LATENCY)
     ]
     return table(compiled_steps.columns(), found)
+
+
+def compile_times_table() -> str:
+    """The least, median and largest compile time on every mesh."""
+    header = ("data", "mesh", "networks", "least, s", "median, s", "most, s")
+    found = [line for data in ("cifar10", "scale2d") for line in compiled_steps.compile_times(data)]
+    return table(header, found)
 
 
 def not_compiled(trainings: Sequence[Training]) -> str:

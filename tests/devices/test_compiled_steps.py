@@ -32,3 +32,14 @@ def test_collectives_of_all_rounds():
 def test_chips_are_busy_for_a_network_at_least():
     assert compiled_steps.chip_seconds("vgg11_bn", "cifar10") == pytest.approx((3e-3, 2e-3))
     assert compiled_steps.chip_seconds("resnet50", "cifar10") is None
+
+
+def test_compile_times_of_a_mesh_are_its_own(monkeypatch):
+    seconds = {"lenet": 5, "vgg11": 30, "resnet50": 100}
+    kept = {f"{name} cifar10 8x1": {"cpu": value} for name, value in seconds.items()}
+    kept |= {"lenet cifar10 1x8": {"cpu": 2}, "vgg11 scale2d 8x1": {"cpu": 1}}
+    monkeypatch.setattr(compiled_steps, "kept", lambda: kept)
+    assert list(compiled_steps.compile_times("cifar10")) == [
+        ("cifar10", "1 x 8", "1", "lenet, 2", "2", "lenet, 2"),
+        ("cifar10", "8 x 1", "3", "lenet, 5", "30", "resnet50, 100"),
+    ]

@@ -35,9 +35,9 @@ def test_chips_are_busy_for_a_network_at_least():
 
 
 def test_compile_times_of_a_mesh_are_its_own(monkeypatch):
-    seconds = {"lenet": 5, "vgg11": 30, "resnet50": 100}
+    seconds = {"lenet": 5.0, "vgg11": 30.0, "resnet50": 100.0}
     kept = {f"{name} cifar10 8x1": {"cpu": value} for name, value in seconds.items()}
-    kept |= {"lenet cifar10 1x8": {"cpu": 2}, "vgg11 scale2d 8x1": {"cpu": 1}}
+    kept |= {"lenet cifar10 1x8": {"cpu": 2.0}, "vgg11 scale2d 8x1": {"cpu": 1.0}}
     monkeypatch.setattr(compiled_steps, "kept", lambda: kept)
     assert list(compiled_steps.compile_times("cifar10")) == [
         ("cifar10", "1 x 8", "1", "lenet, 2", "2", "lenet, 2"),

@@ -323,7 +323,7 @@ def test_an_error_of_a_bucket_s_library_becomes_one_line(monkeypatch):
     ("command", "words", "message"),
     [
         (figures, ["fig4", "--results", "a.nc", "--out", "folder.png"], "folder.png is a folder"),
-        (figures, ["depth", "a.nc", "--out", "folder"], "folder.png is a folder"),
+        (figures, ["depth", "a.nc", "--out", "folder.png"], "folder.png is a folder"),
         (figures, ["sweep", "a.nc", "--out", "mine.png"], "mine.csv is not the data of a picture"),
         (figures, ["table1", "--results", "a.nc", "--out", "folder"], "folder is a folder"),
         (figures, ["report", "a.nc", "--out", "folder.html"], "folder.html is a folder"),

@@ -251,6 +251,10 @@ def test_the_format_comes_from_the_flag_or_the_ending():
 def test_a_folder_holds_the_picture_under_the_name_of_the_item(tmp_path):
     assert item_names.picture_path("fig2", tmp_path, None) == tmp_path / "fig2.png"
     assert item_names.picture_path("depth", tmp_path, "svg") == tmp_path / "depth.svg"
+    looks_like_a_picture = tmp_path / "a.png"
+    looks_like_a_picture.mkdir()
+    found = item_names.picture_path("fig2", looks_like_a_picture, None)
+    assert found == looks_like_a_picture, "which cannot be written, as is said"
 
 
 def test_the_command_writes_the_format(files, tmp_path, capsys):

@@ -16,7 +16,7 @@ from tests.paths import ROOT
 
 RESULTS = ROOT / "results"
 ITEMS = RESULTS / "items.toml"
-COMMIT = re.compile(r'"commit": "([0-9a-f]{7})')
+COMMIT = re.compile(r'"commit\\*": \\*"([0-9a-f]{7})')  # also in JSON within JSON
 
 
 @pytest.fixture(scope="module")

@@ -261,3 +261,14 @@ def test_channels_last_kernels_of_any_size_are_shuffled(shape):
     kernel = jnp.arange(float(np.prod(shape))).reshape(shape)
     shuffled = channels.shuffle_channels(kernel, jax.random.key(0), pattern=".*")
     assert sorted(shuffled.ravel()) == sorted(kernel.ravel())
+
+
+def test_vectors_are_permuted_only_where_they_belong_to_a_kernel():
+    params = {"conv": {"kernel": jnp.ones((3, 3, 2, 8)), "bias": jnp.arange(8.0)}}
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="no vector to permute; there are conv/bias, conv/kernel"):
+        channels.shuffle_vectors(params, key, kernel_of=lambda path: None)
+    owners = {"conv/bias": "conv/kernel"}
+    new = channels.shuffle_vectors(params, key, kernel_of=owners.get)["conv"]
+    assert sorted(new["bias"].tolist()) == list(range(8)) != new["bias"].tolist()
+    assert new["kernel"] is params["conv"]["kernel"]

@@ -27,11 +27,11 @@ def picture_path(item: str, out: Path | None, picture_format: str | None) -> Pat
       ValueError: if `out` is None, or has another ending than the format.
     """
     allowed = FORMATS if picture_format is None else (picture_format,)
-    is_picture = out is not None and out.suffix.removeprefix(".") in FORMATS
-    if out is not None and not is_picture and not storage.is_remote(out) and out.is_dir():
-        return out / f"{item}.{allowed[0]}"
-    if out is not None and not out.suffix:
-        return out.with_name(f"{out.name}.{allowed[0]}")
+    if out is not None and out.suffix.removeprefix(".") not in FORMATS:
+        if not storage.is_remote(out) and out.is_dir():
+            return out / f"{item}.{allowed[0]}"
+        if not out.suffix:
+            return out.with_name(f"{out.name}.{allowed[0]}")
     if out is None or out.suffix.removeprefix(".") not in allowed:
         raise ValueError(
             f"{item} needs --out with one of the endings {', '.join(f'.{end}' for end in allowed)}"

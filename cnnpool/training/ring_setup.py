@@ -15,7 +15,7 @@ import numpy as np
 
 from cnnpool import data as data_sets
 from cnnpool import models
-from cnnpool.data.scale1d import Scale1D, balanced_split
+from cnnpool.data.scale1d import Scale1D, balanced_split, ring_distance
 from cnnpool.devices import global_arrays, runtime
 from cnnpool.training.checkpoints import RunState
 from cnnpool.training.groups import stacked_shapes
@@ -139,12 +139,27 @@ def training_sets(
         raise ValueError(f"training.batch_size {batch} must divide data.train_size {size}")
     chosen = [np.flatnonzero(row) for row in is_training_image(config, data)]
     images, labels = data.images, data.labels.astype(np.float32)
+    distinct = [_distinct(config, data, index) for index in chosen]
+    most = max(map(len, distinct))
     sets = TrainingSet(
         jnp.stack([images[index] for index in chosen]),
         jnp.stack([labels[index] for index in chosen]),
+        jnp.stack([jnp.asarray(np.resize(some, most)) for some in distinct]),
         jnp.stack([seed_keys(seed).order for seed in config.seeds]),
     )
     return place(sets, runtime.over_seeds(mesh))
+
+
+def _distinct(config: ConfigDict, data: Scale1D, chosen: np.ndarray) -> np.ndarray:
+    """Images of `chosen`, as indices into it, whose outputs are those of all others, too.
+
+    With stride 1, the output is the same for all translations of an image, which are the images of
+    the same distance between active pixels.
+    """
+    if config.model.stride > 1:
+        return np.arange(len(chosen))
+    kinds = np.stack([ring_distance(data.pairs, data.length), data.labels], axis=1)[chosen]
+    return np.unique(kinds, axis=0, return_index=True)[1]
 
 
 def sgd(config: ConfigDict, net: RingNetwork) -> SGD:

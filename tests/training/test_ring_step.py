@@ -100,6 +100,86 @@ def test_skipping_in_a_vectorized_group_changes_no_bit(config):
     assert same_bits(skipped, run(config, stop=120)[0])
 
 
+@pytest.fixture
+def long_config(config):
+    """Networks that interpolate within 100 epochs, and are trained until most epochs do nothing."""
+    with config.unlocked():
+        config.seeds = (0, 1)
+        config.training.ridge = 0.003
+    return config
+
+
+def test_epochs_are_really_left_out(long_config, monkeypatch):
+    expected, _ = run(long_config, stop=400)
+    monkeypatch.setattr(
+        SGD, "shrink", lambda self, params, *_: jax.tree.map(jnp.zeros_like, params)
+    )
+    monkeypatch.setattr(SGD, "look", lambda *_: (jnp.array(True), jnp.array(1)))
+    broken, _ = run(long_config, stop=400)
+    for zero, value in zip(leaves(broken), leaves(expected), strict=True):
+        assert (zero == 0).all()
+        assert (value != 0).any()
+
+
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("strided", [False, True])
+def test_leaving_out_epochs_changes_no_bit(long_config, group, strided):
+    if strided:  # each output position sees one sector
+        long_config.data.update(task="sector", length=16, scale=4, gap=0)
+        long_config.model.update(filter_size=2, stride=2, depth=2)
+    long_config.runtime.seeds_per_batch = group
+    left_out, metrics = run(long_config, stop=400)
+    assert (metrics.backward_fraction < 0.5).all()
+    long_config.training.skip_zero_gradients = False
+    every, other = run(long_config, stop=400)
+    assert same_bits(left_out, every)
+    np.testing.assert_array_equal(metrics.hinge, other.hinge)
+
+
+def test_epochs_are_left_out_beside_a_frozen_network(long_config):
+    long_config.runtime.seeds_per_batch = 2
+    active = [True, False]
+    left_out, _ = run(long_config, stop=400, active=active)
+    long_config.training.skip_zero_gradients = False
+    assert same_bits(left_out, run(long_config, stop=400, active=active)[0])
+
+
+def test_the_epochs_without_a_loss_are_foreseen(long_config):
+    params = jax.tree.map(jnp.asarray, run(long_config, seeds=[0], stop=400)[0])
+    net = ring_setup.network(long_config)
+    data = ring_setup.training_sets(long_config, net.data, runtime.seed_mesh(1))
+    sgd, active = ring_setup.sgd(long_config, net), jnp.ones(1, bool)
+
+    def after(epochs):
+        shrunk = sgd.shrink(params, active, 2, jnp.array(epochs))  # two steps an epoch
+        margins = data.labels * jax.vmap(net.output)(shrunk, data.images)
+        return bool((margins >= 1).all()), sgd.look(shrunk, data, active, 2)
+
+    clear, (found, left) = after(0)
+    assert clear
+    assert bool(found)
+    left = int(left)
+    assert 3 < left < 64
+    assert after(left)[0]
+    assert not after(left + 3)[0]  # margins hardly bend within so few epochs
+
+
+def test_distinct_images_stand_for_all_training_images(config):
+    net = ring_setup.network(config)
+    data = ring_setup.training_sets(config, net.data, runtime.seed_mesh(1))
+    params = ring_setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
+    margins = np.asarray(data.labels * jax.vmap(net.output)(params, data.images))
+    for row, some in zip(margins, np.asarray(data.distinct), strict=True):
+        assert len(np.unique(some)) < len(row)
+        # Equal up to float32's rounding of outputs of order 1.
+        assert all(np.abs(row[some] - one).min() < 1e-5 for one in row)
+    config.model.stride = 2
+    config.model.depth = 1
+    strided = ring_setup.network(config)
+    data = ring_setup.training_sets(config, strided.data, runtime.seed_mesh(1))
+    np.testing.assert_array_equal(data.distinct, [np.arange(16)] * len(config.seeds))
+
+
 def test_blocks_may_be_cut_anywhere(config):
     assert same_bits(run(config, stop=30)[0], run(config, stop=30, blocks=3)[0])
 

@@ -31,6 +31,7 @@ Items of the paper:
 | noise | test error against D, G, R | CIFAR-10 with and without noise in training |
 | delta_cutoff | R against displacement and cut-off | natural images |
 | dynamics | D, G, R against the epoch | networks measured at several epochs |
+| widths | slopes of fig4, filters of table1 against the number of channels | 1-D runs |
 | shuffles | what each kind of shuffle does to D, G, R | image classifiers |
 | paired | what differs between networks of the same seeds | two files |
 | claims | each claim as a statistic with a verdict | convolutional networks |

@@ -7,7 +7,7 @@ from cnnpool.files import storage
 FORMATS = ("png", "pdf", "svg")
 PICTURES = (
     *("fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "fig10"),
-    *("noise", "delta_cutoff", "dynamics", "shuffles"),
+    *("noise", "delta_cutoff", "dynamics", "shuffles", "widths"),
 )
 TEXTS = ("table1", "claims", "paired")
 COMMANDS = {  # items with flags of their own, and their modules

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import xarray as xr
 
-from cnnpool.figures import claims, classifier_figures, fig4, networks, paired, style, table1
+from cnnpool.figures import (
+    claims,
+    classifier_figures,
+    fig4,
+    networks,
+    paired,
+    style,
+    table1,
+    widths,
+)
 from cnnpool.figures.item_names import picture_path
 from cnnpool.figures.series import write_csv
 from cnnpool.files import results
@@ -18,6 +27,13 @@ def _fig4(files: Sequence[Path], out: Path) -> str:
     style.save(lambda: fig4.draw(dataset), out)
     write_csv(out.with_suffix(".csv"), "fig4", fig4.series(dataset))
     return fig4.slopes_markdown(dataset)
+
+
+def _widths(files: Sequence[Path], out: Path) -> str:
+    curves = widths.series([_one_run([file]) for file in files])
+    style.save(lambda: widths.draw(curves), out)
+    write_csv(out.with_suffix(".csv"), widths.ITEM, curves)
+    return widths.markdown(curves)
 
 
 def _table1(files: Sequence[Path], out: Path | None) -> str:
@@ -42,14 +58,15 @@ def _one_run(files: Sequence[Path]) -> xr.Dataset:
     dataset = results.merge_stages([results.read(path) for path in files])
     if "mean_filter" not in dataset:
         raise ValueError(
-            f"fig4 and table1 are of simple CNNs on a ring, runs of configs/scale1d.py; got "
-            f"{', '.join(map(str, files))}, of a classifier"
+            "fig4, table1 and widths are of simple CNNs on a ring, runs of configs/scale1d.py; "
+            f"got {', '.join(map(str, files))}, of a classifier"
         )
     return dataset
 
 
 PICTURES: dict[str, Callable[[Sequence[Path], Path], str]] = {
     "fig4": _fig4,
+    widths.ITEM: _widths,
     **{item: partial(classifier_figures.make, item) for item in classifier_figures.FIGURES},
 }
 TEXTS: dict[str, Callable[[Sequence[Path], Path | None], str]] = {

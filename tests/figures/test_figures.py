@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from cnnpool.figures import __main__ as figures
-from cnnpool.figures import classifier_figures, fig4, item_names, items, style, table1
+from cnnpool.figures import classifier_figures, fig4, item_names, items, style, table1, widths
 from cnnpool.figures import networks as measured
 from cnnpool.figures.figure_rows import ROWS
 from cnnpool.files import results
@@ -136,6 +136,48 @@ def test_the_numbers_of_figure_4_lie_beside_it(dataset, tmp_path):
     assert float(trained[-1]["y_se"]) == pytest.approx(np.std(values, ddof=1) / np.sqrt(3))
     exact = [row for row in rows if (row["panel"], row["curve"]) == ("D", fig4.EXACT)]
     assert float(exact[0]["y"]) == pytest.approx((2 / 3) ** -0.75)
+
+
+def of_width(dataset, channels, *, filters=1.0, **training):
+    """The made-up measurement at a width, with mean filters times a factor."""
+    config = {"data": {}, "measurement": {}, "model": {"width": channels}, "training": training}
+    other = dataset.assign(mean_filter=dataset["mean_filter"] * filters)
+    return other.assign_attrs(config=json.dumps(config))
+
+
+def test_slopes_and_filters_against_the_width(dataset, tmp_path):
+    dataset["G"].loc[{"transform": "mean_channel_activations"}] **= 2
+    wide, narrow = tmp_path / "wide.nc", tmp_path / "narrow.nc"
+    results.write(wide, of_width(dataset, 1000))
+    results.write(narrow, of_width(dataset.isel(seed=[0, 2]), 64, filters=10.0))
+    text = items.make("widths", [wide, narrow], tmp_path / "widths.png")
+    # Networks 0 to 2 have slopes 1, 1.1, 1.2; one of network 2's 24 taps is -0.1 in place of 0.004.
+    d = "-2.00 ± 0.00"
+    assert [line.strip("| ").split(" | ") for line in text.splitlines()[2:]] == [
+        ["64", "2", d, d, "+1.10 ± 0.10", "+2.20 ± 0.20", "0.01833 ± 0.02167"],
+        ["1000", "3", d, d, "+1.10 ± 0.06", "+2.20 ± 0.12", "0.00256 ± 0.00144"],
+    ]
+    assert (tmp_path / "widths.png").read_bytes().startswith(b"\x89PNG")
+    rows = rows_of(tmp_path / "widths.csv")
+    exact = [row for row in rows if (row["panel"], row["curve"]) == ("G", fig4.EXACT)]
+    assert [(float(row["x"]), float(row["y"])) for row in exact] == [(64, 0.5), (1000, 0.5)]
+    single = [row for row in rows if (row["panel"], row["curve"]) == ("G", widths.SINGLE)]
+    assert [float(row["x"]) for row in single] == [64] * 2 + [1000] * 3
+    assert [float(row["y"]) for row in single] == pytest.approx([1, 1.2, 1, 1.1, 1.2])
+
+
+def test_runs_that_differ_in_more_than_the_width_are_refused(dataset):
+    with pytest.raises(ValueError, match=r"one file per width; got widths \[64, 64\]"):
+        widths.series([of_width(dataset, 64), of_width(dataset, 64)])
+    with pytest.raises(
+        ValueError, match=r"of widths 64 and 100 have training \{\} and \{'ridge': 1\}"
+    ):
+        widths.series([of_width(dataset, 64), of_width(dataset, 100, ridge=1)])
+    one = of_width(dataset, 64).sel(transform=["none"])
+    with pytest.raises(
+        ValueError, match="trained with transforms none and mean_channel_activations"
+    ):
+        widths.series([one])
 
 
 SHOWN = {
@@ -296,6 +338,6 @@ def test_figures_import_neither_jax_nor_models():
 def test_results_of_classifiers_are_refused(tmp_path):
     path = tmp_path / "vgg.nc"
     results.write(path, classifier_results.network("vgg11"))
-    for item in ("fig4", "table1"):
+    for item in ("fig4", "table1", "widths"):
         with pytest.raises(ValueError, match=r"of simple CNNs on a ring.* got .*vgg\.nc"):
             items.make(item, [path], tmp_path / "a.png")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 import numpy as np
 import xarray as xr
 
-from cnnpool.figures import fig4, panels, style, table1
+from cnnpool.figures import fig4, style, table1
 from cnnpool.figures.power_law import log_log_slope
 from cnnpool.figures.seed_average import Average, over_seeds
 from cnnpool.figures.series import Series, of_averages
@@ -26,7 +26,7 @@ CURVES = fig4.CURVES[1:]  # those of trained networks
 LABELS = {"D": "slope of $D_k$", "G": "slope of $G_k$", FILTER: "mean filter, layers 2 to 9"}
 LOOKS: dict[str, style.Look] = {
     **{curve.label: curve.look for curve in fig4.CURVES},
-    SINGLE: {"color": "tab:blue", "linestyle": "none", "marker": ".", "markersize": 3},
+    SINGLE: {"color": "0.6", "linestyle": "none", "marker": ".", "markersize": 4},
     fig4.EXACT: style.THEORY,
     PAPER: {"color": "tab:red", "linestyle": "none", "marker": "*", "markersize": 7},
 }
@@ -163,18 +163,20 @@ def _cell(one: Series, row: int) -> str:
 
 
 def draw(curves: Sequence[Series]) -> Figure:
-    """Slopes of D and of G, and the mean filters, each in a panel, against the width."""
+    """Slopes of D and of G, and the mean filters, each in a panel, with standard errors."""
     figure = Figure(figsize=(10.5, 3.0), layout="constrained")
     axes_of = dict(zip(LABELS, figure.subplots(1, 3), strict=True))
     for one in curves:
-        panels.line(axes_of[one.panel[1]], one, LOOKS[one.curve] | {"label": one.curve})
+        look = LOOKS[one.curve] | {"label": one.curve, "capsize": 2}
+        axes_of[one.panel[1]].errorbar(one.x, one.y, one.y_se, **look)
     for quantity, axes in axes_of.items():
         if quantity in fig4.PAPER_EXPONENT:
             axes.axhline(fig4.PAPER_EXPONENT[quantity], **style.GUIDE, label="paper, asymptotic")
+        else:
+            axes.set_yscale("log")
+            style.readable_log_ticks(axes.yaxis)
         axes.set(xscale="log", xlabel="channels $H$", ylabel=LABELS[quantity])
         style.plain_log_ticks(axes.xaxis)
-    axes_of[FILTER].set_yscale("log")
-    style.readable_log_ticks(axes_of[FILTER].yaxis)
     axes_of["D"].legend()
     axes_of[FILTER].legend()
     return figure

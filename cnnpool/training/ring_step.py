@@ -122,13 +122,13 @@ class SGD:
                 gradient,
             )
 
-        def shrink() -> Params:
+        def only_shrink() -> Params:
             return jax.tree.map(
                 lambda p, s: p if s == 1.0 else _if_active(active, s * p, p), params, self.shrinkage
             )
 
         needed = jnp.any((slope != 0) & active[:, None]) | ~skip
-        return lax.cond(needed, descend, shrink), (hinge(margins).mean(-1), needed)
+        return lax.cond(needed, descend, only_shrink), (hinge(margins).mean(-1), needed)
 
     def epoch(
         self,
@@ -138,7 +138,7 @@ class SGD:
         number: Int[Array, ""],
         skip: Bool[Array, ""],
     ) -> tuple[Params, tuple[Array, Array]]:
-        """One epoch of a stack; losses (steps, seeds) and backward passes (steps,)."""
+        """One epoch of a stack; also each step's losses (steps, seeds) and backward passes."""
         n_images = data.labels.shape[1]
         order = jax.vmap(lambda key: jax.random.permutation(key, n_images))(
             jax.vmap(jax.random.fold_in, (0, None))(data.key, number)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         mean_channel_filters,
         shuffle_both_axes,
         shuffle_channels,
+        shuffle_vectors,
     )
     from cnnpool.instruments.moments import image_moments
     from cnnpool.instruments.perturbation import perturb
@@ -53,6 +54,7 @@ __all__ = [
     "sensitivity",
     "shuffle_both_axes",
     "shuffle_channels",
+    "shuffle_vectors",
     "spatial_share",
     "torch",
 ]
@@ -68,6 +70,7 @@ _HOMES = {
     "perturb": "instruments.perturbation",
     "shuffle_channels": "instruments.channels",
     "shuffle_both_axes": "instruments.channels",
+    "shuffle_vectors": "instruments.channels",
     "mean_channel_filters": "instruments.channels",
     "spatial_share": "instruments.pooling_budget",
 }

@@ -227,9 +227,10 @@ The largest sum, that of {worst.name}, takes {number(slowest)} ms over the links
 
 This is every run of `launch/items.py` with the preset `paper`: all networks, initializations and
 epochs of the protocol, a test after every epoch, D, G, R at two stages with five shuffles; and the
-simple CNNs of Figure 4 for 20,000 epochs (500 times an interpolation at epoch 40), without skipping
-backward passes. It assumes {UTILIZATION:.0%} of the peak, and at least {LEAST_STEP * 1e3:g} ms per
-step, because small networks do not fill a device. torchvision's networks are not trained.
+simple CNNs of Figure 4 for 20,000 epochs (500 times an interpolation at epoch 40), each run step by
+step (the trainer leaves out most of them, `training.skip_zero_gradients`). It assumes
+{UTILIZATION:.0%} of the peak, and at least {LEAST_STEP * 1e3:g} ms per step, because small networks
+do not fill a device. torchvision's networks are not trained.
 
 {cost_table(trainings)}
 

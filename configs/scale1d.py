@@ -12,10 +12,10 @@ Presets (after the colon):
 | cpu (default) | 256 | 8 minutes |
 | paper | 1000 | 90 minutes |
 
-All follow the paper's protocol, at other widths than its 1000 channels. Training stops at 500
-times the interpolation epoch, which is 20-60. Expected: test error 0, and slopes over k = 2..9 close
-to those of constant filters on the finite ring, -1.69 for D_k and +0.85 for G_k
-(asymptotically -2 and +1).
+All follow the paper's protocol; the paper has 1000 channels. Training stops at 500 times the
+interpolation epoch, which is 20-60. Expected: test error 0, and slopes over k = 2..9 close to
+those of constant filters on the finite ring, -1.69 for D_k and +0.85 for G_k (asymptotically -2
+and +1).
 """
 
 from ml_collections import ConfigDict

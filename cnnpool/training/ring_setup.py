@@ -139,22 +139,22 @@ def training_sets(
         raise ValueError(f"training.batch_size {batch} must divide data.train_size {size}")
     chosen = [np.flatnonzero(row) for row in is_training_image(config, data)]
     images, labels = data.images, data.labels.astype(np.float32)
-    distinct = [_distinct(config, data, index) for index in chosen]
-    most = max(map(len, distinct))
+    representatives = [_representatives(config, data, index) for index in chosen]
+    most = max(map(len, representatives))
     sets = TrainingSet(
         jnp.stack([images[index] for index in chosen]),
         jnp.stack([labels[index] for index in chosen]),
-        jnp.stack([jnp.asarray(np.resize(some, most)) for some in distinct]),
+        jnp.stack([jnp.asarray(np.resize(some, most)) for some in representatives]),
         jnp.stack([seed_keys(seed).order for seed in config.seeds]),
     )
     return place(sets, runtime.over_seeds(mesh))
 
 
-def _distinct(config: ConfigDict, data: Scale1D, chosen: np.ndarray) -> np.ndarray:
-    """Images of `chosen`, as indices into it, whose outputs are those of all others, too.
+def _representatives(config: ConfigDict, data: Scale1D, chosen: np.ndarray) -> np.ndarray:
+    """Indices into `chosen` of images that stand for all others, see `TrainingSet`.
 
-    With stride 1, the output is the same for all translations of an image, which are the images of
-    the same distance between active pixels.
+    With stride 1, the output is the same, up to rounding, for all translations of an image, which
+    are the images of the same distance between active pixels.
     """
     if config.model.stride > 1:
         return np.arange(len(chosen))

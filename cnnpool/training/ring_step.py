@@ -5,19 +5,18 @@ then exactly 0 too, and the backward pass is skipped. This leaves the
 parameters unchanged, bit for bit: a step is p <- shrink * p - lr * g, which for g = 0
 rounds like shrink * p, with or without fused multiply-adds.
 
-Whole epochs are skipped as well: as long as the gradient is 0, the ridge alone acts, and where
-the parameters will be is known without a forward pass. A look at the training set gives the
-margins and their changes, and thus the number of epochs until one of them may reach 1, by
-linear extrapolation. The parameters are shrunk by as many epochs in one go, with the same
-multiplications as in single steps; if the loss on the training set is then still 0, these
-epochs have been trained, otherwise half as many are tried. A loss that vanishes at both ends of
-at most 64 epochs, but not in between, would be missed: there, the shrinking of the filters (0.6 %
-in the paper's protocol) bends margins by less than a thousandth.
+Whole epochs are skipped as well. While no training image has a loss, only the ridge acts, so
+future parameters are known without a forward pass. `look` computes the margins of the training
+images and how much the next epoch of shrinking changes them, and extrapolates linearly how many
+epochs remain until a margin may fall to 1. The parameters are then shrunk by that many epochs at
+once, with the same multiplications as in single steps. If no image has a loss afterwards, these
+epochs count as trained; otherwise half as many are tried. Margins are checked at both ends of such
+a leap; between them, a margin could fall below 1 only if it turned twice. A leap is at most 64
+epochs, which shrink the filters by 0.6 % in the protocol of Figure 4.
 """
 
 from collections.abc import Callable
 import dataclasses
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +29,8 @@ from cnnpool.training.groups import NO_STEP, over_groups
 from cnnpool.training.hinge import Params, hinge, hinge_slope
 
 MOST_EPOCHS_AHEAD = 64  # longest leap between two looks at the training set
-EPOCHS_PER_PASS = 16  # epochs of shrinking in one pass over the memory of the parameters
+STEPS_PER_PASS = 64  # steps of shrinking in one pass over the memory of the parameters
+ROUNDING = 1e-5  # margins of translations, and in another program, differ by less
 
 
 class TrainingSet(NamedTuple):
@@ -39,13 +39,14 @@ class TrainingSet(NamedTuple):
     Attributes:
       images: training images of each network.
       labels: +1 or -1.
-      distinct: indices of images whose outputs are those of all others, too.
+      representatives: indices of images; every image has the label and, up to rounding, the output
+        of one of them.
       key: order of the batches; the epoch is folded in.
     """
 
     images: Float[Array, "seeds images *shape"]
     labels: Float[Array, "seeds images"]
-    distinct: Int[Array, "seeds some"]
+    representatives: Int[Array, "seeds some"]
     key: Key[Array, " seeds"]
 
 
@@ -53,7 +54,8 @@ class BlockMetrics(NamedTuple):
     """Metrics of each network over a block of epochs.
 
     Attributes:
-      hinge: mean hinge loss over the block's steps, each before its update.
+      hinge: mean hinge loss over the block's steps, each before its update; 0 for a network that is
+        not active.
       backward_fraction: fraction of the steps with a backward pass.
       first_bad_step: first step in the block with a loss that is not finite, or `NO_STEP`.
       finite: whether all parameters are finite after the block, as no loss covers its last step.
@@ -66,7 +68,10 @@ class BlockMetrics(NamedTuple):
 
 
 class _Carry(NamedTuple):
-    """What `SGD.epochs` carries: `ahead` epochs are tried without steps, 0 for none."""
+    """The state of the loop in `SGD.epochs`.
+
+    `ahead` is the number of epochs to leap over next; for 0, one is trained step by step.
+    """
 
     number: Int[Array, ""]
     ahead: Int[Array, ""]
@@ -85,7 +90,7 @@ class SGD:
       shrinkage: pytree of floats, the ridge's factor on each parameter per step.
       learning_rate: lr.
       batch_size: images per step; divides the number of training images.
-      skip_zero_gradients: leave out passes that have no effect, see the module.
+      skip_zero_gradients: skip backward passes, and whole epochs, in which the hinge loss is 0.
     """
 
     output: Callable[[Params, Array], Array]
@@ -159,44 +164,45 @@ class SGD:
     ) -> Params:
         """The parameters of the active networks after epochs without a gradient.
 
-        The factors depend on a loop's number, so that XLA cannot multiply them with one
-        another beforehand: every product is rounded as in `step`.
+        The factors depend on the loop counter, so that XLA cannot multiply them with one another
+        beforehand: every product is rounded as in `step`. A factor of 1 changes nothing.
         """
+        total = epochs * steps
 
-        def by(count: int, number: Array, params: Params) -> Params:
+        def by(number: Array, params: Params) -> Params:
             def shrunk(p: Array, s: float) -> Array:
                 if s == 1.0:
                     return p
-                factor = jnp.where(number >= 0, s, 1.0)
-                for _ in range(count * steps):
-                    p = factor * p
+                for each in range(STEPS_PER_PASS):
+                    p = jnp.where(number * STEPS_PER_PASS + each < total, s, 1.0) * p
                 return p
 
             return jax.tree.map(shrunk, params, self.shrinkage)
 
-        passes, rest = jnp.divmod(epochs, EPOCHS_PER_PASS)
-        after = lax.fori_loop(0, passes, functools.partial(by, EPOCHS_PER_PASS), params)
-        after = lax.fori_loop(0, rest, functools.partial(by, 1), after)
+        passes = (total + STEPS_PER_PASS - 1) // STEPS_PER_PASS
+        after = lax.fori_loop(0, passes, by, params)
         return jax.tree.map(lambda new, old: _if_active(active, new, old), after, params)
 
     def look(
         self, params: Params, data: TrainingSet, active: Bool[Array, " seeds"], steps: int
     ) -> tuple[Bool[Array, ""], Int[Array, ""]]:
-        """Whether the loss of all active networks is 0, and for how many epochs it stays so.
+        """Whether no active network has a loss, and for how many more epochs that should hold.
 
-        The number of epochs is extrapolated from how much the next epoch changes the margins.
+        Margins within rounding of 1 count as a loss: whether they are one, only `step` decides.
         """
         take = jax.vmap(lambda array, index: array[index])
-        images, labels = take(data.images, data.distinct), take(data.labels, data.distinct)
+        images, labels = (
+            take(data.images, data.representatives),
+            take(data.labels, data.representatives),
+        )
         next_params = jax.tree.map(lambda p, s: s**steps * p, params, self.shrinkage)
         margins, next_margins = (
             labels * jax.vmap(self.output)(p, images) for p in (params, next_params)
         )
         slopes = next_margins - margins
-        clear = (margins >= 1.0) | ~active[:, None]
-        left = jnp.where(slopes < 0, (margins - 1.0) / -slopes, MOST_EPOCHS_AHEAD)
-        left = jnp.where(active[:, None], left, MOST_EPOCHS_AHEAD).min()
-        return clear.all(), jnp.clip(left, 0, MOST_EPOCHS_AHEAD).astype(int)
+        spare = jnp.where(active[:, None], margins - 1.0 - ROUNDING, jnp.inf)
+        epochs_left = jnp.where(slopes < 0, spare / -slopes, jnp.inf).min()
+        return (spare >= 0).all(), jnp.clip(epochs_left, 0, MOST_EPOCHS_AHEAD).astype(int)
 
     def epochs(
         self,
@@ -214,19 +220,25 @@ class SGD:
         def train(carry: _Carry) -> _Carry:
             number, _, params, total, backward, bad = carry
             params, (losses, needed) = self.epoch(params, data, active, number, skip)
+
+            def foresee() -> Array:
+                clear, epochs_left = self.look(params, data, active, steps)
+                return jnp.where(clear, epochs_left, 0).astype(number.dtype)
+
+            ahead = lax.cond(skip & ~needed[-1], foresee, lambda: jnp.zeros_like(number))
             step = (number - start) * steps + jnp.arange(steps)[:, None]
             bad = jnp.minimum(bad, jnp.where(jnp.isfinite(losses), NO_STEP, step).min(0))
-            ahead = (skip & ~needed[-1]).astype(number.dtype)
-            total, backward = total + losses.mean(0), backward + needed.mean()
+            total = total + jnp.where(active, losses.mean(0), 0.0)
+            backward = backward + needed.mean()
             return _Carry(number + 1, ahead, params, total, backward, bad)
 
         def leap(carry: _Carry) -> _Carry:
             ahead = jnp.minimum(carry.ahead, stop - carry.number)
             after = self.shrink(carry.params, active, steps, ahead)
-            clear, left = self.look(after, data, active, steps)
+            clear, epochs_left = self.look(after, data, active, steps)
             return carry._replace(
                 number=carry.number + jnp.where(clear, ahead, 0),
-                ahead=jnp.where(clear, left.astype(ahead.dtype), ahead // 2),
+                ahead=jnp.where(clear, epochs_left.astype(ahead.dtype), ahead // 2),
                 params=jax.tree.map(lambda a, b: jnp.where(clear, a, b), after, carry.params),
             )
 
@@ -260,7 +272,8 @@ class SGD:
         """The jitted (params, data, active, start, stop, skip) -> (params, metrics).
 
         Every argument but start, stop and skip has the seed axis first. One network per group is
-        fastest, because each network's passes are then skipped independently.
+        fastest on a CPU: each network's passes are then skipped independently, whereas a group
+        leaps over epochs only when none of its networks has a loss.
 
         Args:
           mesh: a mesh with the axis `seed`.

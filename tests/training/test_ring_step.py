@@ -12,7 +12,7 @@ from cnnpool.models.simple_cnn import SimpleCNN
 from cnnpool.training import ring_setup
 from cnnpool.training.groups import NO_STEP
 from cnnpool.training.hinge import ridge_shrinkage
-from cnnpool.training.ring_step import SGD
+from cnnpool.training.ring_step import SGD, TrainingSet
 from tests.oracles import simple_cnn as oracle
 
 
@@ -136,12 +136,52 @@ def test_leaving_out_epochs_changes_no_bit(long_config, group, strided):
     np.testing.assert_array_equal(metrics.hinge, other.hinge)
 
 
+@pytest.mark.parametrize("change", [{"ridge": 0.0}, {"ridge": -0.0005}, {"batch_size": 16}])
+def test_leaving_out_epochs_changes_no_bit_with_another_training(long_config, change):
+    long_config.training.update(change)
+    left_out, metrics = run(long_config, stop=600)
+    assert (metrics.backward_fraction < 1).all()
+    long_config.training.skip_zero_gradients = False
+    assert same_bits(left_out, run(long_config, stop=600)[0])
+
+
+def test_leaving_out_epochs_changes_no_bit_on_two_devices(long_config):
+    left_out, _ = run(long_config, stop=400, devices=2)
+    long_config.training.skip_zero_gradients = False
+    assert same_bits(left_out, run(long_config, stop=400, devices=2)[0])
+
+
+def test_blocks_may_be_cut_within_epochs_that_are_left_out(long_config):
+    assert same_bits(run(long_config, stop=400)[0], run(long_config, stop=400, blocks=13)[0])
+
+
 def test_epochs_are_left_out_beside_a_frozen_network(long_config):
     long_config.runtime.seeds_per_batch = 2
     active = [True, False]
-    left_out, _ = run(long_config, stop=400, active=active)
+    left_out, metrics = run(long_config, stop=400, active=active)
     long_config.training.skip_zero_gradients = False
-    assert same_bits(left_out, run(long_config, stop=400, active=active)[0])
+    every, other = run(long_config, stop=400, active=active)
+    assert same_bits(left_out, every)
+    np.testing.assert_array_equal(metrics.hinge, other.hinge)
+
+
+def test_a_loss_that_the_ridge_removes_is_trained_first():
+    """The ridge raises one image's margin above 1 within an epoch; its gradient counts before."""
+
+    def output(p, x):
+        return p["w"] * x[:, 0] + p["b"] * x[:, 1]
+
+    images, labels = jnp.array([[[-0.1, 0.1], [0.0, 1.0]]]), jnp.ones((1, 2))
+    start = {"w": jnp.array([2.0]), "b": jnp.array([11.9991])}
+    for order in range(6):
+        data = TrainingSet(images, labels, jnp.arange(2)[None], jax.random.key(order)[None])
+        found = [
+            SGD(output, {"w": 0.9999, "b": 1.0}, 1e-3, 1, skip).compile(
+                runtime.seed_mesh(1), seeds_per_batch=1
+            )(start, data, jnp.ones(1, bool), 0, 40)[0]
+            for skip in (True, False)
+        ]
+        assert same_bits(*found)
 
 
 def test_the_epochs_without_a_loss_are_foreseen(long_config):
@@ -164,12 +204,12 @@ def test_the_epochs_without_a_loss_are_foreseen(long_config):
     assert not after(left + 3)[0]  # margins hardly bend within so few epochs
 
 
-def test_distinct_images_stand_for_all_training_images(config):
+def test_representatives_stand_for_all_training_images(config):
     net = ring_setup.network(config)
     data = ring_setup.training_sets(config, net.data, runtime.seed_mesh(1))
     params = ring_setup.initial_state(net, config.seeds, runtime.seed_mesh(1)).networks
     margins = np.asarray(data.labels * jax.vmap(net.output)(params, data.images))
-    for row, some in zip(margins, np.asarray(data.distinct), strict=True):
+    for row, some in zip(margins, np.asarray(data.representatives), strict=True):
         assert len(np.unique(some)) < len(row)
         # Equal up to float32's rounding of outputs of order 1.
         assert all(np.abs(row[some] - one).min() < 1e-5 for one in row)
@@ -177,7 +217,7 @@ def test_distinct_images_stand_for_all_training_images(config):
     config.model.depth = 1
     strided = ring_setup.network(config)
     data = ring_setup.training_sets(config, strided.data, runtime.seed_mesh(1))
-    np.testing.assert_array_equal(data.distinct, [np.arange(16)] * len(config.seeds))
+    np.testing.assert_array_equal(data.representatives, [np.arange(16)] * len(config.seeds))
 
 
 def test_blocks_may_be_cut_anywhere(config):

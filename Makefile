@@ -12,7 +12,7 @@ NEWEST_PYTHON ?= python3.13
 .PHONY: help install quickstart check test test-all newest emulators torch tpu_compile lint docs clean
 
 help:
-	@echo "make quickstart  install, train small networks, draw Figure 4 (2 minutes after install)"
+	@echo "make quickstart  install, train small networks, draw Figure 4 (2 minutes after the installation)"
 	@echo "make check       lint, types and the fast core of the tests, for every save"
 	@echo "make test        the suite that everyone runs; for every commit"
 	@echo "make test-all    the slow tests too: runs killed and resumed, full command lines"

@@ -237,7 +237,7 @@ do not fill a device. torchvision's networks are not trained.
 At half this utilization, all but the smallest runs take twice as long, so these numbers are orders
 of magnitude. No accelerator reaches {UTILIZATION:.0%} of its peak in the depthwise convolutions of
 EfficientNetB0. Several seeds of a small network on one device (`runtime.seeds_per_batch`) cost
-little more than one.
+little more than one (image classifiers; simple CNNs in one group leap over epochs only together).
 """
 
 

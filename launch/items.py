@@ -63,7 +63,8 @@ class Run:
 
         Args:
           preset: "paper", the full protocol and all initializations; "cpu", few initializations
-            and the shortened training of the config's preset; for simple CNNs also "quick".
+            and the shortened training of the config's preset. Those of simple CNNs, also "quick",
+            all follow the full protocol, with other widths.
 
         Raises:
           ValueError: if the config has no such preset.

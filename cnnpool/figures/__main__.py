@@ -18,6 +18,7 @@ Items of the paper:
 
     python -m cnnpool.figures fig4 --results a.nc b.nc --out fig4.png
     python -m cnnpool.figures table1 --results a.nc b.nc --out table1.md
+    python -m cnnpool.figures widths --results h64.nc h256.nc h1000.nc --out widths.png
     python -m cnnpool.figures fig2 --results vgg11.nc vgg11_bn.nc --out fig2 --format=svg
 
 | item | shows | for |
@@ -36,8 +37,10 @@ Items of the paper:
 | paired | what differs between networks of the same seeds | two files |
 | claims | each claim as a statistic with a verdict | convolutional networks |
 
-fig4 and table1 take the files of one run, at stages init and trained. The others take one file per
-run, select those that they show, and list the files that were not used. The data is written next to
+fig4 and table1 take the files of one run, at stages init and trained. widths takes one file per
+width, at stage trained with transforms none and mean_channel_activations, of runs that differ in
+width and seeds alone. The others take one file per run, select those that they show, and list the
+files that were not used. The data is written next to
 the picture, as `NAME.csv`, one line per point: figure, panel, curve, network, data, epochs, point,
 x, y, standard errors, and how many networks were averaged.
 """

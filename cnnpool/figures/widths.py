@@ -52,6 +52,9 @@ def in_order(datasets: Sequence[xr.Dataset]) -> list[Width]:
         was not measured.
     """
     configs = [json.loads(one.attrs["config"]) for one in datasets]
+    for config in configs:  # neither of these changes a number
+        config["training"].pop("skip_zero_gradients", None)
+        config["measurement"].pop("batch_size", None)
     channels = [config["model"].pop("width") for config in configs]
     if len(set(channels)) < len(channels):
         raise ValueError(f"{ITEM} needs one file per width; got widths {sorted(channels)}")
@@ -86,6 +89,8 @@ def series(datasets: Sequence[xr.Dataset]) -> list[Series]:
         found.append(_series(quantity, fig4.EXACT, _channels(widths), np.array(exact)))
     filters = [_mean_filters(one.dataset) for one in widths]
     found += _curve(FILTER, CURVES[0].label, widths, filters)
+    if table1.filters(widths[0].dataset, "trained").shape[1:] != np.shape(table1.PAPER_TRAINED):
+        return found  # of another protocol than the paper's
     paper = np.mean(table1.PAPER_TRAINED[1 : table1.POSITIVE_LAYERS])
     return [*found, _series(FILTER, PAPER, np.array([1000.0]), np.array([paper]))]
 

@@ -216,8 +216,8 @@ def table(rounds: int) -> str:
         "Command: `python benchmarks/training_step.py --out=benchmarks/training_step.md`",
         "",
         "One network on all cores, ms a step (all but the first column this code). After "
-        "interpolation, steps without a loss need no backward pass, and whole epochs without one are "
-        f"not run at all; these columns are averages over epochs from {INTERPOLATED:,} on.",
+        "interpolation, steps without a loss need no backward pass, and whole epochs without one "
+        f"are not run at all; these columns are averages over epochs from {INTERPOLATED:,} on.",
         "",
         "| H | PyTorch | every pass | after interpolation | backward | every / after "
         "| PyTorch / every | GFLOP/s | of a layer's products | of a 2048 square |",

@@ -13,7 +13,7 @@ from cnnpool.configs import scale1d
 
 
 def get_config(preset: str = "cpu") -> ConfigDict:
-    """The complete, locked config of one preset; presets (their widths, not their times) as in `configs/scale1d.py`."""
+    """The complete, locked config of one preset, with the widths of `configs/scale1d.py`."""
     config = scale1d.get_config(preset)
     with config.unlocked():
         config.seeds = tuple(range(10))

@@ -1,8 +1,8 @@
 """Reproduces an item of the paper: trains the missing networks, measures them, draws the item.
 
-    python -m launch.reproduce fig4 --preset=quick     # H = 64, 2 minutes on 2 CPU cores
-    python -m launch.reproduce fig4 --preset=cpu       # H = 256, 10 minutes
-    python -m launch.reproduce fig4 --preset=paper     # H = 1000, an hour and a half
+    python -m launch.reproduce fig4 --preset=quick     # H = 64, 1 minute on 2 CPU cores
+    python -m launch.reproduce fig4 --preset=cpu       # H = 256, 8 minutes
+    python -m launch.reproduce fig4 --preset=paper     # H = 1000, 90 minutes
     python -m launch.reproduce fig6 --preset=cpu       # image classifiers, shortened training
     python -m launch.reproduce all --preset=cpu
     python -m launch.reproduce fig2 --preset=imagenet --weights=DIR --images=PICTURES

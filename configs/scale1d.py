@@ -50,9 +50,7 @@ def get_config(preset: str = "cpu") -> ConfigDict:
     config.training.multiple = 500  # training stops at this multiple of the interpolation epoch
     config.training.max_epochs = 600_000  # a multiple of check_every
     config.training.divergence = 1e6  # a larger mean hinge loss ends the run with an error
-    config.training.skip_zero_gradients = (
-        True  # no work where the loss is 0; the parameters are the same
-    )
+    config.training.skip_zero_gradients = True  # no work where the loss is 0; same parameters
 
     config.runtime = ConfigDict()
     config.runtime.seeds_per_batch = 1  # networks vectorized together on a device
